@@ -1,0 +1,150 @@
+"""Config -> finished objects, one `make_x` per part. Below this module nothing knows a config."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vgg_nll import rng, settings
+from vgg_nll.data.splits import DataError, ImageData
+from vgg_nll.engine import Loss
+from vgg_nll.hardware import choose_device, choose_dtype
+from vgg_nll.model import VGG16, head_for
+from vgg_nll.schedule import Schedule
+from vgg_nll.settings import ConfigError, TrainerSettings
+from vgg_nll.tracking.tracker import Tracker
+
+
+def check(cfg: DictConfig) -> None:
+    """Raises ConfigError with one line for every fault of the config."""
+    found = [f"{key}=???: is required" for key in sorted(OmegaConf.missing_keys(cfg))]
+    values = dict(flatten(cfg))
+    found += settings.faults(values)
+    known = inspect.signature(TrainerSettings).parameters
+    found += [f"trainer.{key}: there is no such setting" for key in cfg.trainer if key not in known]
+    if found:
+        raise ConfigError("\n".join(found))
+
+
+def flatten(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """("trainer.batch_size", 32), ... for every leaf of a config that has a value; lists are leaves."""
+    for key in cfg:
+        name = f"{prefix}{key}"
+        if OmegaConf.is_missing(cfg, key):
+            continue
+        value = cfg[key]
+        if OmegaConf.is_dict(value):
+            yield from flatten(value, f"{name}.")
+        else:
+            yield name, OmegaConf.to_container(value) if OmegaConf.is_list(value) else value
+
+
+def make_device(cfg: DictConfig) -> torch.device:
+    """The device of `device=`."""
+    try:
+        return choose_device(cfg.device)
+    except (ValueError, RuntimeError) as error:  # RuntimeError: PyTorch knows no such device
+        raise ConfigError(str(error) if "device=" in str(error) else f"device={cfg.device}: no such device") from error
+
+
+def make_dtype(cfg: DictConfig, device: torch.device) -> torch.dtype:
+    """The number format of `trainer.precision=`."""
+    return choose_dtype(cfg.trainer.precision, device)
+
+
+def make_data(cfg: DictConfig, device: torch.device) -> ImageData:
+    """The data set of `data=`, batches of `trainer.batch_size`, draws from `seed`."""
+    options = OmegaConf.to_container(cfg.data, resolve=True)
+    assert isinstance(options, dict)
+    given: dict[str, Any] = {
+        "batch_size": cfg.trainer.batch_size,
+        "eval_batch_size": cfg.trainer.eval_batch_size,
+        "seed": cfg.seed,
+        "device": device,
+    }
+    if "source" in options:  # what `data.source` takes from `data` is for the source alone
+        source = options.pop("source")
+        options = {key: value for key, value in options.items() if key.startswith("_") or key not in source}
+        given["source"] = _instantiate("data", source)
+    return _call("data", _instantiate("data", options), **given)
+
+
+def make_model(cfg: DictConfig, data: ImageData, device: torch.device) -> VGG16:
+    """The network of `model=`, for the classes and the image size of the data, its weights drawn from `seed`."""
+    head = head_for(data.image_size) if cfg.model.head == "auto" else cfg.model.head
+    with rng.seeded(cfg.seed, "init"):
+        model = _instantiate("model", cfg.model, num_classes=len(data.class_names), head=head)
+    return model.to(device, memory_format=torch.channels_last)
+
+
+def make_loss(cfg: DictConfig) -> Loss:
+    """The loss of `loss=`: a module that takes logits [B, C] and class indices [B]."""
+    return _instantiate("loss", cfg.loss)
+
+
+def make_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of `optimizer=`, fused; weight decay is for weights, not for biases and batch norm."""
+    weights = [p for p in model.parameters() if p.dim() > 1]
+    others = [p for p in model.parameters() if p.dim() <= 1]
+    groups = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
+    return _call("optimizer", _instantiate("optimizer", cfg.optimizer), groups, fused=True)
+
+
+def make_learning_rate(cfg: DictConfig, data: ImageData, total_steps: int) -> Callable[[int], float]:
+    """step -> learning rate, of `optimizer.lr` and `schedule=`."""
+    warmup_steps = min(total_steps, round(cfg.schedule.warmup_epochs * data.steps_per_epoch))
+    schedule = Schedule(_instantiate("schedule", cfg.schedule.decay), total_steps, warmup_steps)
+    peak = float(cfg.optimizer.lr)
+    return lambda step: peak * schedule(step)
+
+
+def make_settings(cfg: DictConfig) -> TrainerSettings:
+    """`trainer.*` as typed settings."""
+    return TrainerSettings(**{str(key): value for key, value in cfg.trainer.items()})
+
+
+def make_tracker(cfg: DictConfig, folder: Path, resumed_at: int | None) -> Tracker:
+    """The tracker of `tracking=`, writing into the run folder."""
+    return _instantiate("tracking", cfg.tracking)(folder, purge_step=resumed_at)
+
+
+def flops_per_image(model: nn.Module, image_size: int) -> float:
+    """Floating-point operations of one training step per image: three forward passes' worth, two per multiply-add."""
+    counter = FlopCounterMode(display=False)
+    was_training = model.training
+    device = next(model.parameters()).device
+    with torch.inference_mode(), counter:
+        model.eval()(torch.zeros(1, 3, image_size, image_size, device=device))
+    model.train(was_training)
+    return 3.0 * counter.get_total_flops()
+
+
+def _instantiate(group: str, node: Any, **extra: Any) -> Any:
+    """Hydra's `instantiate`, with plain lists and dicts; what the constructor objects to is a fault of the config."""
+    try:
+        return instantiate(node, _convert_="all", **extra)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, DataError):
+            raise cause from None
+        if cause is None or isinstance(cause, (TypeError, ValueError, ImportError, AttributeError)):
+            raise ConfigError(f"{group}: {cause or error}") from error
+        raise
+
+
+def _call(group: str, constructor: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The rest of a `_partial_`: an argument that the constructor does not take, or refuses, is a fault of the config."""
+    try:
+        inspect.signature(constructor).bind(*args, **kwargs)
+        return constructor(*args, **kwargs)
+    except DataError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{group}: {error}") from error

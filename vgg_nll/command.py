@@ -1,0 +1,122 @@
+"""The command line around Hydra: errors as one line, and `resume=<run folder>` as the run's own overrides."""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vgg_nll.build import flatten
+from vgg_nll.checkpoint import CheckpointError
+from vgg_nll.data.splits import DataError
+from vgg_nll.settings import ConfigError
+from vgg_nll.trainer import TrainingError
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+FULL_ERROR = "HYDRA_FULL_ERROR"
+# What a resumed run must share with its first part: anything else would be another run under its name.
+FIXED_ON_RESUME = ("seed", "model", "data", "loss", "trainer.batch_size")
+
+
+def call(main: Callable[[], None]) -> None:
+    """Runs a Hydra main on `sys.argv`; what a user can mend ends as one line on stderr and exit code 1.
+
+    `HYDRA_FULL_ERROR=1` shows the traceback instead.
+    """
+    show_all = os.environ.get(FULL_ERROR) == "1"
+    os.environ[FULL_ERROR] = "1"  # Hydra hands its errors on instead of printing them in its own way
+    try:
+        sys.argv[1:] = with_resumed_overrides(sys.argv[1:])
+        main()
+    except (ConfigError, DataError, CheckpointError, TrainingError) as error:
+        _end(error, [f"error: {line}" for line in str(error).splitlines()], show_all)
+    except (HydraException, OmegaConfBaseException) as error:
+        _end(error, [f"error: {explain(error, sys.argv[1:])}"], show_all)
+    except OSError as error:
+        _end(
+            error,
+            [
+                f"error: {error.filename or ''}: {error.strerror or error} (set hydra.run.dir=<folder> for another run folder)"
+            ],
+            show_all,
+        )
+
+
+def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
+    """The arguments as they are, or, with `resume=<run folder>`, those of that run with the given ones on top.
+
+    Raises CheckpointError where the folder holds no run, ConfigError where the run would no longer be the same.
+    """
+    folder = next((Path(a.removeprefix("resume=")) for a in arguments if a.startswith("resume=")), None)
+    if folder is None or str(folder) in ("", "null"):
+        return list(arguments)
+    if "-m" in arguments or "--multirun" in arguments:
+        raise ConfigError(f"resume={folder}: goes with one run; leave out -m")
+    if not folder.is_dir():
+        raise CheckpointError(f"resume={folder}: there is no such folder")
+    saved = folder / ".hydra"
+    if not (folder / "checkpoints" / "last.pt").is_file() or not (saved / "overrides.yaml").is_file():
+        raise CheckpointError(f"resume={folder}: holds no run to go on with (no checkpoints/last.pt, or no .hydra/)")
+    before = [str(item) for item in OmegaConf.load(saved / "overrides.yaml")]
+    given = {_key(argument) for argument in arguments}
+    merged = [item for item in before if _key(item) not in given] + list(arguments)
+    _check_same_run(folder, OmegaConf.load(saved / "config.yaml"), merged)
+    return [*merged, f"hydra.run.dir={folder}"]
+
+
+def explain(error: Exception, arguments: Sequence[str]) -> str:
+    """One line for an error of Hydra's: what was misspelt, what there is, what was probably meant."""
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        there = ", ".join(sorted(error.options))
+        return f"{group}={name}: there is no such {group}; there are {there}{_nearest(name, error.options)}"
+    message = " ".join(str(error).split())
+    unknown = re.search(r"Could not override '([^']+)'", message)
+    if isinstance(error, ConfigCompositionException) and unknown:
+        key = unknown.group(1).partition("@")[0]
+        return f"{key}: there is no such key{_nearest(key, _known_keys(arguments))}; --help lists them all"
+    return message
+
+
+def _check_same_run(folder: Path, saved: DictConfig, overrides: list[str]) -> None:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        now = dict(flatten(compose("train", overrides=[item for item in overrides if not item.startswith("hydra")])))
+    before = dict(flatten(saved))
+    changed = [
+        f"{key}={before.get(key)} (now {now.get(key)})"
+        for key in sorted(before.keys() | now.keys())
+        if any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED_ON_RESUME)
+        and before.get(key) != now.get(key)
+    ]
+    if changed:
+        raise ConfigError(f"resume={folder}: was made with {', '.join(changed)}; drop the override, or start a new run")
+
+
+def _known_keys(arguments: Sequence[str]) -> list[str]:
+    """Every key and group of the config that the group choices among the arguments give."""
+    groups = [path.name for path in CONFIGS.iterdir() if path.is_dir()]
+    choices = [argument for argument in arguments if _key(argument) in groups and "," not in argument]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return [*groups, *(key for key, _ in flatten(compose("train", overrides=choices)))]
+
+
+def _nearest(word: str, words: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _key(argument: str) -> str:
+    return argument.partition("=")[0].lstrip("+~")
+
+
+def _end(error: BaseException, lines: list[str], show_all: bool) -> None:
+    if show_all:
+        raise error
+    print("\n".join(lines), file=sys.stderr)
+    sys.exit(1)

@@ -1,0 +1,34 @@
+"""Augmentation of a whole batch of uint8 images, each image by its own draw; and the step from bytes to floats."""
+
+import torch
+from torch import Tensor
+
+
+def random_shift(images: Tensor, max_pixels: int, generator: torch.Generator) -> Tensor:
+    """Each image of [B, 3, H, W] moved by up to `max_pixels` along each axis; what comes in is black.
+
+    The usual "pad and crop" of CIFAR recipes. Draws are made on the CPU, so they are the same for every device.
+    """
+    if max_pixels == 0:
+        return images
+    batch, _, height, width = images.shape
+    padded = torch.nn.functional.pad(images, (max_pixels,) * 4)
+    offsets = torch.randint(0, 2 * max_pixels + 1, (2, batch), generator=generator).to(images.device)
+    rows = offsets[0, :, None] + torch.arange(height, device=images.device)  # [B, H]
+    columns = offsets[1, :, None] + torch.arange(width, device=images.device)  # [B, W]
+    image = torch.arange(batch, device=images.device)
+    shifted = padded.permute(0, 2, 3, 1)[image[:, None, None], rows[:, :, None], columns[:, None, :]]  # [B, H, W, 3]
+    return shifted.permute(0, 3, 1, 2)
+
+
+def random_horizontal_flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image of [B, 3, H, W] mirrored left to right with probability 1/2."""
+    flip = torch.rand(len(images), generator=generator).to(images.device) < 0.5
+    return torch.where(flip[:, None, None, None], images.flip(3), images)
+
+
+def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """uint8 [B, 3, H, W] in 0..255 -> float32 `(x / 255 - mean) / std`, channels-last in memory; mean and std [3]."""
+    scale = (1 / (255 * std))[:, None, None]
+    offset = (mean / std)[:, None, None]
+    return (images.float() * scale - offset).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,117 @@
+"""Pictures in folders, one folder per class, read by worker processes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from vgg_nll import rng
+from vgg_nll.data import augment
+from vgg_nll.data.splits import Batch, DataError, check_batch_size
+
+EXPECTED_TREE = (
+    "expected {root}/train/<class>/*.png|jpg, {root}/val/<class>/..., and optionally {root}/test/<class>/..."
+)
+
+
+class FolderData:
+    """`ImageData` over `root/train`, `root/val` and, where it exists, `root/test`.
+
+    Training images are cropped at random (`min_crop` to 1 of the area) and resized, and mirrored every other time where
+    `horizontal_flip`; others are resized to `image_size / 0.875` and cropped in the middle, the usual ImageNet
+    protocol. Every draw is a function of (seed, epoch, image), whatever the number of workers.
+
+    Raises DataError where folders are missing or empty, or where splits differ in their classes.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        image_size: int,
+        mean: list[float],
+        std: list[float],
+        min_crop: float,
+        horizontal_flip: bool,
+        num_workers: int,
+        batch_size: int,
+        eval_batch_size: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        folders = _open(Path(root).expanduser())
+        self.class_names = tuple(folders["train"].classes)
+        self.image_size = image_size
+        self.sizes = {name: len(folder) for name, folder in folders.items()}
+        check_batch_size(batch_size, self.sizes["train"])
+        self.steps_per_epoch = self.sizes["train"] // batch_size
+        crop = [v2.RandomResizedCrop(image_size, scale=(min_crop, 1.0), antialias=True)]
+        flip = [v2.RandomHorizontalFlip()] if horizontal_flip else []
+        self._train = _Pictures(folders["train"], v2.Compose([*crop, *flip, v2.PILToTensor()]), seed)
+        whole = v2.Compose([v2.Resize(round(image_size / 0.875)), v2.CenterCrop(image_size), v2.PILToTensor()])
+        self._eval = {name: _Pictures(folder, whole, seed) for name, folder in folders.items()}
+        self._mean, self._std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
+        self._batch_size, self._eval_batch_size = batch_size, eval_batch_size
+        self._num_workers, self._seed, self._device = num_workers, seed, device
+
+    def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        order = torch.randperm(len(self._train), generator=rng.generator(self._seed, "order", epoch))
+        order = order[start * self._batch_size : self.steps_per_epoch * self._batch_size]
+        yield from self._load(self._train, [(epoch, int(i)) for i in order], self._batch_size)
+
+    def eval_batches(self, split: str) -> Iterator[Batch]:
+        pictures = self._eval[split]
+        yield from self._load(pictures, [(0, i) for i in range(len(pictures))], self._eval_batch_size)
+
+    def _load(self, pictures: "_Pictures", order: list[tuple[int, int]], batch_size: int) -> Iterator[Batch]:
+        loader: DataLoader[Any] = DataLoader(
+            pictures,
+            batch_size=batch_size,
+            sampler=order,
+            num_workers=self._num_workers,
+            pin_memory=self._device.type == "cuda",
+            # Its own generator: the loader would draw the workers' seeds from the global one otherwise.
+            generator=rng.generator(self._seed, "workers"),
+        )
+        for images, target in loader:
+            images = images.to(self._device, non_blocking=True)
+            yield augment.normalise(images, self._mean, self._std), target.to(self._device, non_blocking=True)
+
+
+class _Pictures(Dataset[tuple[Tensor, int]]):
+    """(epoch, index) -> uint8 picture [3, H, W] and its class."""
+
+    def __init__(self, folder: ImageFolder, transform: v2.Transform, seed: int) -> None:
+        self.folder, self.transform, self.seed = folder, transform, seed
+
+    def __len__(self) -> int:
+        return len(self.folder)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
+        epoch, index = key
+        picture, label = self.folder[index]
+        with rng.seeded(self.seed, "augment", epoch, index):
+            return self.transform(picture), label
+
+
+def _open(root: Path) -> dict[str, ImageFolder]:
+    expected = EXPECTED_TREE.format(root=root)
+    if not root.is_dir():
+        raise DataError(f"data.root={root}: there is no such folder; {expected}")
+    names = ["train", "val"] + (["test"] if (root / "test").is_dir() else [])
+    folders = {}
+    for name in names:
+        try:
+            folders[name] = ImageFolder(str(root / name))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise DataError(f"data.root={root}: no class folders with pictures in {name}/; {expected}") from error
+    for name, folder in folders.items():
+        if folder.classes != folders["train"].classes:
+            odd = sorted(set(folder.classes) ^ set(folders["train"].classes))
+            raise DataError(f"data.root={root}: train/ and {name}/ differ in their class folders: {', '.join(odd[:5])}")
+    return folders

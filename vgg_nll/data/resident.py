@@ -1,0 +1,71 @@
+"""Data sets small enough to stay in memory, on the device, as bytes: no workers, no copies, no waiting."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from vgg_nll import rng
+from vgg_nll.data import augment
+from vgg_nll.data.splits import Batch, Source, Split, check_batch_size, check_labels
+
+
+class ResidentData:
+    """`ImageData` over uint8 splits, augmented a batch at a time.
+
+    Args:
+        source: the splits "train", "val" and, where there is one, "test"; and the class names.
+        mean, std: per channel, of pixels scaled to [0, 1].
+        shift_pixels: training images move by up to this many pixels each way.
+        horizontal_flip: training images are mirrored every other time.
+        seed: of the order and the augmentation.
+
+    Raises DataError for labels outside [0, C), and for a training set smaller than a batch.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        mean: list[float],
+        std: list[float],
+        shift_pixels: int = 0,
+        horizontal_flip: bool = False,
+        batch_size: int,
+        eval_batch_size: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        splits, class_names = source
+        for name, split in splits.items():
+            check_labels(split.target, len(class_names), f"data, {name} split")
+        self.class_names = class_names
+        self.image_size = splits["train"].images.shape[-1]
+        self.sizes = {name: len(split.target) for name, split in splits.items()}
+        check_batch_size(batch_size, self.sizes["train"])
+        self.steps_per_epoch = self.sizes["train"] // batch_size
+        self._splits = {name: Split(split.images.to(device), split.target.to(device)) for name, split in splits.items()}
+        self._mean, self._std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
+        self._shift_pixels, self._horizontal_flip = shift_pixels, horizontal_flip
+        self._batch_size, self._eval_batch_size, self._seed = batch_size, eval_batch_size, seed
+
+    def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        train = self._splits["train"]
+        order = torch.randperm(len(train.target), generator=rng.generator(self._seed, "order", epoch))
+        order = order.to(train.target.device)
+        for step in range(start, self.steps_per_epoch):
+            index = order[step * self._batch_size : (step + 1) * self._batch_size]
+            images = self._augment(train.images[index], epoch, step)
+            yield augment.normalise(images, self._mean, self._std), train.target[index]
+
+    def eval_batches(self, split: str) -> Iterator[Batch]:
+        images, target = self._splits[split].images, self._splits[split].target
+        for part, part_target in zip(
+            images.split(self._eval_batch_size), target.split(self._eval_batch_size), strict=True
+        ):
+            yield augment.normalise(part, self._mean, self._std), part_target
+
+    def _augment(self, images: Tensor, epoch: int, step: int) -> Tensor:
+        draw = rng.generator(self._seed, "augment", epoch, step)
+        images = augment.random_shift(images, self._shift_pixels, draw)
+        return augment.random_horizontal_flip(images, draw) if self._horizontal_flip else images

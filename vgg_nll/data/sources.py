@@ -1,0 +1,81 @@
+"""Where small data sets come from: each function gives uint8 splits and class names."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor
+from torchvision import datasets
+
+from vgg_nll.data.splits import DataError, Source, Split, stratified_split
+
+
+def digits(*, image_size: int = 32, val_share: float = 0.1, test_share: float = 0.2, split_seed: int = 0) -> Source:
+    """scikit-learn's 1,797 handwritten digits, 8x8 scans in 17 greys, resized (bilinear) and repeated to RGB.
+
+    The split is stratified and depends on `split_seed` alone, so runs with different seeds share one test set.
+    """
+    bunch = load_digits()
+    scans = torch.from_numpy(bunch.images).float()[:, None] * (255 / 16)  # [N, 1, 8, 8]
+    resized = torch.nn.functional.interpolate(scans, size=(image_size, image_size), mode="bilinear")
+    images = resized.round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1)
+    target = torch.from_numpy(bunch.target).long()
+    index = stratified_split(target, {"val": val_share, "test": test_share}, split_seed)
+    return _take(images, target, index), tuple("0123456789")
+
+
+def synthetic(
+    *, num_classes: int = 10, num_images: int = 1000, image_size: int = 32, noise: float = 0.3, split_seed: int = 0
+) -> Source:
+    """A smooth random pattern per class under per-pixel noise of `noise` times full scale: any size, any number of classes.
+
+    60% train, 20% validation, 20% test, as far as the images of a class go.
+    """
+    if num_images < 5 * num_classes:
+        raise DataError(f"data.num_images={num_images} is too few for {num_classes} classes: give at least 5 a class")
+    draw = torch.Generator().manual_seed(split_seed)
+    patterns = torch.rand(num_classes, 3, 4, 4, generator=draw)
+    patterns = torch.nn.functional.interpolate(patterns, size=(image_size, image_size), mode="bilinear")
+    target = torch.arange(num_images) % num_classes
+    images = torch.empty(num_images, 3, image_size, image_size, dtype=torch.uint8)
+    for i, label in enumerate(target):  # one at a time: 224x224 floats for all would take 600 kB an image
+        pixels = patterns[label] + noise * torch.randn(3, image_size, image_size, generator=draw)
+        images[i] = pixels.mul(255).clamp(0, 255).to(torch.uint8)
+    index = stratified_split(target, {"val": 0.2, "test": 0.2}, split_seed)
+    return _take(images, target, index), tuple(f"pattern {k}" for k in range(num_classes))
+
+
+def cifar10(*, root: str, download: bool = True, val_share: float = 0.1, split_seed: int = 0) -> Source:
+    """CIFAR-10 (Krizhevsky, 2009): 45,000 / 5,000 / 10,000 images of 32x32; validation is cut from the training images."""
+    return _cifar(datasets.CIFAR10, root, download, val_share, split_seed)
+
+
+def cifar100(*, root: str, download: bool = True, val_share: float = 0.1, split_seed: int = 0) -> Source:
+    """CIFAR-100: as `cifar10`, with 100 classes."""
+    return _cifar(datasets.CIFAR100, root, download, val_share, split_seed)
+
+
+def _cifar(dataset: type, root: str, download: bool, val_share: float, split_seed: int) -> Source:
+    folder = Path(root).expanduser()
+    try:
+        train = dataset(folder, train=True, download=download)
+        test = dataset(folder, train=False, download=False)
+    except (RuntimeError, OSError) as error:
+        raise DataError(
+            f"data.root={root}: {dataset.__name__} is not there and could not be fetched ({error}); "
+            f"put {dataset.filename} of {dataset.url} there"
+        ) from error
+    target = torch.tensor(train.targets)
+    index = stratified_split(target, {"val": val_share}, split_seed)
+    splits = _take(_from_numpy(train.data), target, index)
+    splits["test"] = Split(_from_numpy(test.data), torch.tensor(test.targets))
+    return splits, tuple(train.classes)
+
+
+def _from_numpy(images: np.ndarray) -> Tensor:
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()  # [N, H, W, 3] -> [N, 3, H, W]
+
+
+def _take(images: Tensor, target: Tensor, index: dict[str, Tensor]) -> dict[str, Split]:
+    return {name: Split(images[i].contiguous(), target[i]) for name, i in index.items()}

@@ -1,0 +1,85 @@
+"""What every data set is to the trainer, and the one way to divide images into train, validation and test."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Batch = tuple[Tensor, Tensor]  # normalised images [B, 3, H, W] on the device, class indices [B]
+
+
+class DataError(ValueError):
+    """Data that cannot be used; the message says what was expected."""
+
+
+class ImageData(Protocol):
+    """A data set, as the trainer sees it.
+
+    Batch i of epoch e, its order and its augmentation, is a function of (seed, e, i) alone. The splits never overlap.
+    """
+
+    class_names: tuple[str, ...]
+    image_size: int
+    sizes: dict[str, int]  # images per split: "train", "val", and "test" where there is one
+    steps_per_epoch: int
+
+    def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from number `start` on; all of one size, a remainder is left out."""
+        ...
+
+    def eval_batches(self, split: str) -> Iterator[Batch]:
+        """Every image of a split once, in a fixed order, without augmentation."""
+        ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images that stay in memory: uint8 [N, 3, H, W] and their classes [N]."""
+
+    images: Tensor
+    target: Tensor
+
+
+Source = tuple[dict[str, Split], tuple[str, ...]]  # splits by name, class names
+
+
+def stratified_split(target: Tensor, shares: dict[str, float], seed: int) -> dict[str, Tensor]:
+    """Disjoint, sorted index sets that cover everything; each class is shared out by `shares`, the rest is "train".
+
+    Shares are of all images. Counts are rounded by class with the remainder carried over, so the totals are exact to
+    one image and no class strays from its share by more than one.
+    """
+    parts: dict[str, list[Tensor]] = {name: [] for name in ("train", *shares)}
+    owed = dict.fromkeys(shares, 0.0)
+    draw = torch.Generator().manual_seed(seed)
+    for label in target.unique():
+        members = (target == label).nonzero().squeeze(1)
+        members = members[torch.randperm(len(members), generator=draw)]
+        taken = 0
+        for name, share in shares.items():
+            owed[name] += share * len(members)
+            count = round(owed[name])
+            owed[name] -= count
+            parts[name].append(members[taken : taken + count])
+            taken += count
+        parts["train"].append(members[taken:])
+    return {name: torch.cat(pieces).sort().values for name, pieces in parts.items()}
+
+
+def check_labels(target: Tensor, num_classes: int, what: str) -> None:
+    """Raises DataError naming the first label outside [0, num_classes)."""
+    outside = ((target < 0) | (target >= num_classes)).nonzero()
+    if len(outside) > 0:
+        position = int(outside[0])
+        raise DataError(
+            f"{what}: label {int(target[position])} of image {position} is outside [0, {num_classes}); "
+            f"{len(outside)} of {len(target)} labels are"
+        )
+
+
+def check_batch_size(batch_size: int, train_images: int) -> None:
+    """Raises DataError where the training set does not fill one batch."""
+    if batch_size > train_images:
+        raise DataError(f"trainer.batch_size={batch_size} is more than the {train_images} training images: lower it")

@@ -1,0 +1,98 @@
+"""One training step, and one evaluation: no files, no config, no logging."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from vgg_nll import metrics
+from vgg_nll.state import TrainState
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def train_step(
+    state: TrainState,
+    loss_function: Loss,
+    images: Tensor,
+    target: Tensor,
+    *,
+    learning_rate: float,
+    clip_norm: float | None,
+    accumulation_steps: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Forward, loss, backward, clip, finite check, update; returns the gradient norm before clipping (on the device).
+
+    The batch goes through in `accumulation_steps` parts whose losses are weighted by their images, so their sum is the
+    mean over the batch. Nothing here waits for the device. A loss or gradient that is not finite is noted in `state`, and
+    this update and every later one are skipped on the device: the weights stay as they were before the bad step.
+
+    Args:
+        images: [B, 3, H, W] on the device; target: [B].
+        dtype: torch.bfloat16 for autocast, torch.float32 for none. The loss is always computed from float32 logits.
+    """
+    model, optimizer = state.model, state.optimizer
+    model.train()
+    optimizer.zero_grad(set_to_none=True)
+    batch_loss = torch.zeros((), device=images.device)
+    for part, part_target in zip(images.chunk(accumulation_steps), target.chunk(accumulation_steps), strict=True):
+        with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
+            logits = model(part)
+        loss = loss_function(logits.float(), part_target) * (len(part) / len(images))
+        loss.backward()
+        batch_loss += loss.detach()
+        state.window_correct += (logits.detach().argmax(dim=1) == part_target).sum()
+    norm = _clip(model, clip_norm)
+    _note_if_bad(state, batch_loss, norm)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    # Fused optimizers look for this attribute (it is how GradScaler reaches them) and leave everything as it is on 1.
+    optimizer.found_inf = (state.bad_step >= 0).float()  # type: ignore[attr-defined]
+    optimizer.step()
+    state.window_loss += batch_loss.double() * len(images)
+    state.window_images += len(images)
+    state.step += 1
+    return norm
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    loss_function: Loss,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    dtype: torch.dtype,
+) -> metrics.Sums:
+    """Sums over all batches of (images [B, 3, H, W], target [B]), in evaluation mode; puts the model's mode back.
+
+    Raises ValueError where there are no batches.
+    """
+    was_training = model.training
+    model.eval()
+    total = None
+    for images, target in batches:
+        with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
+            logits = model(images)
+        logits = logits.float()
+        sums = metrics.update(logits, target, loss_function(logits, target))
+        total = sums if total is None else total + sums
+    model.train(was_training)
+    if total is None:
+        raise ValueError("there are no images to evaluate")
+    return total
+
+
+def _clip(model: nn.Module, clip_norm: float | None) -> Tensor:
+    """The norm of all gradients together; they are scaled down to `clip_norm` where they exceed it."""
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if clip_norm is not None:
+        nn.utils.clip_grads_with_norm_(model.parameters(), clip_norm, norm)
+    return norm
+
+
+def _note_if_bad(state: TrainState, loss: Tensor, norm: Tensor) -> None:
+    first = (state.bad_step < 0) & ~(torch.isfinite(loss) & torch.isfinite(norm))
+    state.bad_step = torch.where(first, state.step, state.bad_step)
+    state.bad_loss = torch.where(first, loss, state.bad_loss)
+    state.bad_gradient_norm = torch.where(first, norm, state.bad_gradient_norm)

@@ -1,0 +1,64 @@
+"""Which device and number format to use, and how fast the device is at its best."""
+
+import platform
+import time
+
+import torch
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def choose_device(name: str) -> torch.device:
+    """ "auto" (CUDA where there is one, else CPU), or a device by name. Raises ValueError where it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda":
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= found:
+            raise ValueError(f"device={name}: PyTorch sees {found} CUDA devices here; use device=cpu or device=auto")
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """ "float32", "bfloat16", or "auto": bfloat16 where the chip has matrix units for it, else float32.
+
+    On a CPU that is AMX or AVX512-BF16. Elsewhere bfloat16 is emulated, and several times slower than float32.
+    """
+    if name != "auto":
+        return PRECISIONS[name]
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        # PyTorch has no public name for these two.
+        fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def describe(device: torch.device) -> str:
+    """The device's name, as a report would give it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({platform.processor() or platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations per second of a large matrix product: the best of three after one to warm up.
+
+    What a network's speed can be held against on this very machine; takes about 0.5 s on two CPU cores.
+    """
+    size = 8192 if device.type == "cuda" else 1024
+    a = torch.full((size, size), 0.5, device=device, dtype=dtype)
+    seconds = []
+    for _ in range(4):
+        _wait(device)
+        start = time.perf_counter()
+        torch.mm(a, a)
+        _wait(device)
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds[1:])
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

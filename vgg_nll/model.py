@@ -1,0 +1,115 @@
+"""VGG-16: configuration D of Simonyan and Zisserman (arXiv:1409.1556), with a softmax over its logits.
+
+Parameter names are torchvision's, so the state dicts of its `vgg16` and `vgg16_bn` load as they are.
+"""
+
+import torch
+from torch import Tensor, nn
+
+# Output channels of the 13 3x3 convolutions; "pool" halves height and width.
+CONFIGURATION_D = (
+    64,
+    64,
+    "pool",
+    128,
+    128,
+    "pool",
+    256,
+    256,
+    256,
+    "pool",
+    512,
+    512,
+    512,
+    "pool",
+    512,
+    512,
+    512,
+    "pool",
+)
+MIN_IMAGE_SIZE = 32  # five poolings leave one pixel of it
+HEADS = ("paper", "compact")
+
+
+class VGG16(nn.Module):
+    """VGG-16. `forward` gives logits; `probabilities` gives their softmax.
+
+    Args:
+        num_classes: C.
+        batch_norm: batch normalisation after every convolution (torchvision's `vgg16_bn`).
+        head: "paper", 7x7 adaptive average pool and three linear layers of 4096, 4096, C (138,357,544 parameters with
+            1000 classes, 138,365,992 with batch norm); "compact", global average pool and one linear layer, for images
+            so small that the last feature map is far from 7x7.
+        dropout: probability after each hidden linear layer of the paper head.
+
+    Convolutions start He-normal over their inputs (arXiv:1502.01852, eq. 10), linear layers at N(0, 0.01), biases at 0.
+    PyTorch's default would shrink the activations by 2.4 a layer, and plain VGG-16 would never leave `ln C`.
+    """
+
+    def __init__(
+        self, num_classes: int = 1000, *, batch_norm: bool = False, head: str = "paper", dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        self.num_classes = num_classes
+        self.features = _features(batch_norm)
+        if head == "paper":
+            self.avgpool = nn.AdaptiveAvgPool2d(7)
+            self.classifier = nn.Sequential(
+                nn.Linear(512 * 7 * 7, 4096),
+                nn.ReLU(inplace=True),
+                nn.Dropout(dropout),
+                nn.Linear(4096, 4096),
+                nn.ReLU(inplace=True),
+                nn.Dropout(dropout),
+                nn.Linear(4096, num_classes),
+            )
+        elif head == "compact":
+            self.avgpool = nn.AdaptiveAvgPool2d(1)
+            self.classifier = nn.Sequential(nn.Linear(512, num_classes))
+        else:
+            raise ValueError(f"head must be one of {', '.join(HEADS)}, got {head!r}")
+        self.apply(_initialise)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W], H and W at least 32 -> logits [B, C]."""
+        pooled = self.avgpool(self.features(images))
+        return self.classifier(torch.flatten(pooled, 1))
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W] -> softmax of the logits [B, C] in float32: in [0, 1], rows sum to 1."""
+        return self.forward(images).float().softmax(dim=1)
+
+
+def head_for(image_size: int) -> str:
+    """The head that `auto` stands for: "paper" once the last feature map fills its 7x7 pool, else "compact"."""
+    return "paper" if image_size // 32 >= 7 else "compact"
+
+
+def _features(batch_norm: bool) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    channels = 3
+    for width in CONFIGURATION_D:
+        if isinstance(width, str):
+            layers.append(nn.MaxPool2d(2))
+            continue
+        layers.append(nn.Conv2d(channels, width, 3, padding=1))
+        if batch_norm:
+            layers.append(nn.BatchNorm2d(width))
+        layers.append(nn.ReLU(inplace=True))
+        channels = width
+    return nn.Sequential(*layers)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        # Over the inputs, not the outputs as torchvision does: the activations then keep their scale through all 13
+        # layers, instead of losing a factor of 13, and training leaves the plateau of ln C in half the steps.
+        nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, 0.0, 0.01)
+        nn.init.zeros_(module.bias)

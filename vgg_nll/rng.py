@@ -1,0 +1,35 @@
+"""Every random draw is a function of (seed, purpose, indices), never of what was drawn before it.
+
+So a run resumed at step 1000 draws what the undisturbed run drew there, whatever the number of workers, and no generator
+state needs saving.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def fold(seed: int, purpose: str, *indices: int) -> int:
+    """A 63-bit seed from `seed`, a purpose ("init", "order", ...) and indices (epoch, step, image)."""
+    text = "/".join(map(str, (seed, purpose, *indices)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def generator(seed: int, purpose: str, *indices: int) -> torch.Generator:
+    """A CPU generator for one purpose; the same arguments give the same draws on every device."""
+    return torch.Generator().manual_seed(fold(seed, purpose, *indices))
+
+
+@contextmanager
+def seeded(seed: int, purpose: str, *indices: int) -> Iterator[None]:
+    """PyTorch's global CPU generator, seeded for the block and put back after it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(fold(seed, purpose, *indices))
+        yield
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Seeds PyTorch's global generators, CPU and CUDA, for one optimizer step: dropout is then a function of the step."""
+    torch.manual_seed(fold(seed, "step", step))

@@ -1,0 +1,146 @@
+"""The trainer's typed settings, and one check of a whole config that lists every fault at once."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A config that cannot run; the message has one line per fault, each with the full key and the fix."""
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """`configs/trainer`: how long, how large, how often."""
+
+    epochs: float
+    steps: int | None  # takes the place of epochs
+    batch_size: int  # images per optimizer step
+    eval_batch_size: int
+    accumulation_steps: int  # parts that a batch goes through in
+    clip_norm: float | None
+    precision: str
+    log_every_steps: int
+    validate_every_epochs: float
+    early_stop_validations: int | None
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Optimizer steps of the whole run, at least 1."""
+        return self.steps if self.steps is not None else max(1, round(self.epochs * steps_per_epoch))
+
+    def validate_every_steps(self, steps_per_epoch: int) -> int:
+        """Optimizer steps from one validation to the next, at least 1."""
+        return max(1, round(self.validate_every_epochs * steps_per_epoch))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What one key may hold: a type, bounds (`above` and `below` exclude their value), or one of `choices`."""
+
+    type: type
+    least: float = -math.inf
+    above: float = -math.inf
+    below: float = math.inf
+    most: float = math.inf
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+
+    def fault(self, value: Any) -> str | None:
+        """What is wrong with `value`, and what is allowed; None where nothing is."""
+        if value is None and self.optional:
+            return None
+        allowed = (int, float) if self.type is float else (self.type,)
+        right_type = isinstance(value, allowed) and (self.type is bool or not isinstance(value, bool))
+        if not right_type or (self.choices and value not in self.choices):
+            return f"must be {self._expected()}"
+        if self.type in (int, float):
+            inside = self.least <= value <= self.most and self.above < value < self.below and math.isfinite(value)
+            return None if inside else f"must be {self._expected()}"
+        return None
+
+    def _expected(self) -> str:
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+        bounds = [
+            f"{word} {bound:g}"
+            for word, bound in (
+                ("at least", self.least),
+                ("more than", self.above),
+                ("less than", self.below),
+                ("at most", self.most),
+            )
+            if math.isfinite(bound)
+        ]
+        return names[self.type] + (", " + " and ".join(bounds) if bounds else "") + (", or null" * self.optional)
+
+
+COUNT = Rule(int, least=1)
+SHARE = Rule(float, above=0, below=1)
+FLAG = Rule(bool)
+TEXT = Rule(str)
+NOT_NEGATIVE = Rule(float, least=0)
+
+# Keys whose values can be judged without the rest. A key that is not here is judged by the constructor that takes it.
+RULES: dict[str, Rule] = {
+    "seed": Rule(int, least=0),
+    "name": TEXT,
+    "device": TEXT,
+    "resume": Rule(str, optional=True),
+    "checkpoint.every_steps": COUNT,
+    "model.batch_norm": FLAG,
+    "model.head": Rule(str, choices=("auto", "paper", "compact")),
+    "model.dropout": Rule(float, least=0, below=1),
+    "loss.select": Rule(str, choices=("label", "prediction")),
+    "loss.class_reduction": Rule(str, choices=("sum", "mean")),
+    "loss.eps": NOT_NEGATIVE,
+    "loss.label_smoothing": Rule(float, least=0, most=1),
+    "data.root": TEXT,
+    "data.download": FLAG,
+    "data.image_size": Rule(int, least=32),
+    "data.num_classes": Rule(int, least=2),
+    "data.num_images": COUNT,
+    "data.noise": NOT_NEGATIVE,
+    "data.val_share": SHARE,
+    "data.test_share": SHARE,
+    "data.split_seed": Rule(int, least=0),
+    "data.shift_pixels": Rule(int, least=0),
+    "data.horizontal_flip": FLAG,
+    "data.min_crop": Rule(float, above=0, most=1),
+    "data.num_workers": Rule(int, least=0),
+    "optimizer.lr": Rule(float, above=0),
+    "optimizer.weight_decay": NOT_NEGATIVE,
+    "optimizer.momentum": Rule(float, least=0, below=1),
+    "optimizer.nesterov": FLAG,
+    "schedule.warmup_epochs": NOT_NEGATIVE,
+    "schedule.decay.final_factor": Rule(float, least=0, most=1),
+    "schedule.decay.factor": Rule(float, above=0, most=1),
+    "trainer.epochs": Rule(float, above=0),
+    "trainer.steps": Rule(int, least=1, optional=True),
+    "trainer.batch_size": COUNT,
+    "trainer.eval_batch_size": COUNT,
+    "trainer.accumulation_steps": COUNT,
+    "trainer.clip_norm": Rule(float, above=0, optional=True),
+    "trainer.precision": Rule(str, choices=("auto", "float32", "bfloat16")),
+    "trainer.log_every_steps": COUNT,
+    "trainer.validate_every_epochs": Rule(float, above=0),
+    "trainer.early_stop_validations": Rule(int, least=1, optional=True),
+}
+
+
+def faults(values: Mapping[str, Any]) -> list[str]:
+    """One line per fault of a flat config {"trainer.batch_size": 32, ...}; empty where it is sound."""
+    found = []
+    for key, value in values.items():
+        problem = RULES[key].fault(value) if key in RULES else None
+        if problem is not None:
+            shown = "null" if value is None else value
+            found.append(f"{key}={shown}: {problem}")
+    batch, parts = values.get("trainer.batch_size"), values.get("trainer.accumulation_steps")
+    if isinstance(batch, int) and isinstance(parts, int) and 1 <= batch < parts:
+        found.append(f"trainer.accumulation_steps={parts}: must not be more than trainer.batch_size={batch}")
+    shares = [values.get(f"data.{name}") for name in ("val_share", "test_share")]
+    if all(isinstance(share, float) for share in shares) and sum(share or 0 for share in shares) >= 1:
+        found.append("data.val_share and data.test_share: must leave something to train on (sum less than 1)")
+    return found

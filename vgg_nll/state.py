@@ -1,0 +1,85 @@
+"""Everything that changes during training, in one object.
+
+N steps give what k steps, a save, a load and N - k steps give, to the bit on one device: the data, the draws and the
+learning rate are functions of the step, so the state is the weights, the optimizer's moments, and a few numbers.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class TrainState:
+    """Mutable state of a run.
+
+    `step` counts optimizer steps done. `window_*` hold the sums since the last log line, `bad_*` describe the first step
+    whose loss or gradient was not finite (step -1: none); both live on the device, so that no step waits for it.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    device: torch.device
+    step: int = 0
+    best_step: int = -1
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    validations_since_best: int = 0
+    window_loss: Tensor = field(init=False)  # sum over images
+    window_correct: Tensor = field(init=False)
+    window_images: int = 0
+    bad_step: Tensor = field(init=False)
+    bad_loss: Tensor = field(init=False)
+    bad_gradient_norm: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reset_window()
+        self.bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)
+        self.bad_loss = torch.zeros((), device=self.device)
+        self.bad_gradient_norm = torch.zeros((), device=self.device)
+
+    def reset_window(self) -> None:
+        """Starts the sums of the next log line."""
+        self.window_loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.window_correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.window_images = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds; tensors are those of the live state, not copies."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "best_step": self.best_step,
+            "best_metrics": self.best_metrics,
+            "validations_since_best": self.validations_since_best,
+            "window_loss": self.window_loss,
+            "window_correct": self.window_correct,
+            "window_images": self.window_images,
+        }
+
+    def load_state_dict(self, content: dict[str, Any]) -> None:
+        """Takes over what `state_dict` gave. Raises ValueError, before anything is changed, where it does not fit."""
+        expected = set(self.state_dict())
+        if not expected <= set(content):
+            raise ValueError(f"the checkpoint lacks {', '.join(sorted(expected - set(content)))}")
+        check_weights(self.model, content["model"])
+        self.model.load_state_dict(content["model"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        for name in ("step", "best_step", "best_metrics", "validations_since_best", "window_images"):
+            setattr(self, name, content[name])
+        self.window_loss = content["window_loss"].to(self.device)
+        self.window_correct = content["window_correct"].to(self.device)
+
+
+def check_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Raises ValueError naming the first difference where `weights` are not of this very model."""
+    own = model.state_dict()
+    for name in sorted(own.keys() ^ weights.keys()):
+        where = "the checkpoint" if name in own else "the model"
+        raise ValueError(f"the weights are of another model: {where} has no {name}")
+    for name, tensor in own.items():
+        if tensor.shape != weights[name].shape:
+            shapes = f"{list(weights[name].shape)} in the checkpoint, {list(tensor.shape)} in the model"
+            raise ValueError(f"the weights are of another model: {name} is {shapes}")
