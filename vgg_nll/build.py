@@ -61,8 +61,7 @@ def make_dtype(cfg: DictConfig, device: torch.device) -> torch.dtype:
 
 def make_data(cfg: DictConfig, device: torch.device) -> ImageData:
     """The data set of `data=`, batches of `trainer.batch_size`, draws from `seed`."""
-    options = OmegaConf.to_container(cfg.data, resolve=True)
-    assert isinstance(options, dict)
+    options = {str(key): value for key, value in cfg.data.items()}
     given: dict[str, Any] = {
         "batch_size": cfg.trainer.batch_size,
         "eval_batch_size": cfg.trainer.eval_batch_size,

@@ -46,8 +46,8 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: there is no such checkpoint")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged, or not a checkpoint ({str(error).splitlines()[0][:100]})") from error
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged, or not a checkpoint ({type(error).__name__})") from error
     version = content.get("format_version") if isinstance(content, dict) else None
     if version is None:
         raise CheckpointError(f"{path}: not a checkpoint of this project")

@@ -6,10 +6,11 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vgg_nll.build import flatten
@@ -39,13 +40,8 @@ def call(main: Callable[[], None]) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         _end(error, [f"error: {explain(error, sys.argv[1:])}"], show_all)
     except OSError as error:
-        _end(
-            error,
-            [
-                f"error: {error.filename or ''}: {error.strerror or error} (set hydra.run.dir=<folder> for another run folder)"
-            ],
-            show_all,
-        )
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        _end(error, [f"error: {what}; hydra.run.dir=<folder> takes another run folder"], show_all)
 
 
 def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
@@ -66,7 +62,7 @@ def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
     before = [str(item) for item in OmegaConf.load(saved / "overrides.yaml")]
     given = {_key(argument) for argument in arguments}
     merged = [item for item in before if _key(item) not in given] + list(arguments)
-    _check_same_run(folder, OmegaConf.load(saved / "config.yaml"), merged)
+    _check_same_run(folder, dict(flatten(OmegaConf.load(saved / "config.yaml"))), merged)
     return [*merged, f"hydra.run.dir={folder}"]
 
 
@@ -84,15 +80,13 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
     return message
 
 
-def _check_same_run(folder: Path, saved: DictConfig, overrides: list[str]) -> None:
+def _check_same_run(folder: Path, before: dict[str, Any], overrides: list[str]) -> None:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         now = dict(flatten(compose("train", overrides=[item for item in overrides if not item.startswith("hydra")])))
-    before = dict(flatten(saved))
     changed = [
         f"{key}={before.get(key)} (now {now.get(key)})"
         for key in sorted(before.keys() | now.keys())
-        if any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED_ON_RESUME)
-        and before.get(key) != now.get(key)
+        if any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED_ON_RESUME) and before.get(key) != now.get(key)
     ]
     if changed:
         raise ConfigError(f"resume={folder}: was made with {', '.join(changed)}; drop the override, or start a new run")

@@ -61,9 +61,7 @@ def margin(logits: Tensor) -> Tensor:
     return log_probabilities(logits).margin
 
 
-def argmax_nll(
-    logits: Tensor, target: Tensor, *, select: str = "label", reduction: str = "mean", eps: float = 0.0
-) -> Tensor:
+def argmax_nll(logits: Tensor, target: Tensor, *, select: str = "label", reduction: str = "mean", eps: float = 0.0) -> Tensor:
     """Method 1: `-log` of one softmax output.
 
     `select="label"`: `-log p_t`, the output at the argmax of the one-hot label; equal to `torch.nn.CrossEntropyLoss`.
@@ -159,9 +157,7 @@ class AllLogitNLL(nn.Module):
         self.class_reduction, self.reduction, self.eps = class_reduction, reduction, eps
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        return all_logit_nll(
-            logits, target, class_reduction=self.class_reduction, reduction=self.reduction, eps=self.eps
-        )
+        return all_logit_nll(logits, target, class_reduction=self.class_reduction, reduction=self.reduction, eps=self.eps)
 
 
 class SigmoidNLL(nn.Module):

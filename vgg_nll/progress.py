@@ -18,9 +18,7 @@ class Progress:
         self._on_terminal = sys.stderr.isatty()
         self._total_steps = total_steps
         self._last_line = time.monotonic()
-        self._bar = tqdm(
-            total=total_steps, initial=first_step, unit="step", disable=not self._on_terminal, dynamic_ncols=True
-        )
+        self._bar = tqdm(total=total_steps, initial=first_step, unit="step", disable=not self._on_terminal, dynamic_ncols=True)
 
     def advance(self) -> None:
         """One step more."""

@@ -153,9 +153,7 @@ def _circumstances(trainer: Trainer) -> dict[str, Any]:
 def _git(*args: str) -> str:
     """What git says of this source tree; empty where there is none."""
     try:
-        done = subprocess.run(
-            ["git", *args], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True
-        )
+        done = subprocess.run(["git", *args], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip()

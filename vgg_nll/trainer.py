@@ -88,9 +88,7 @@ class Trainer:
                 if save:
                     checkpoint.save(self.checkpoints / checkpoint.LAST, state.state_dict())
                 if settings.early_stop_validations == state.validations_since_best:
-                    progress.line(
-                        f"stopped early, after {state.validations_since_best} validations that were no better"
-                    )
+                    progress.line(f"stopped early, after {state.validations_since_best} validations that were no better")
                     return
         finally:
             progress.close()
@@ -109,9 +107,7 @@ class Trainer:
     def evaluate(self, split: str) -> metrics.Sums:
         """Sums over every image of a split."""
         batches = math.ceil(self.data.sizes[split] / self.settings.eval_batch_size)
-        return engine.evaluate(
-            self.state.model, self.loss, track(self.data.eval_batches(split), batches, split), self.dtype
-        )
+        return engine.evaluate(self.state.model, self.loss, track(self.data.eval_batches(split), batches, split), self.dtype)
 
     def _batches(self) -> Iterator[Batch]:
         """Training batches from the current step to the last; the time spent waiting for them is counted."""

@@ -1,0 +1,1 @@
+"""Images in batches: data sets that stay in memory, and folders of pictures."""

@@ -14,9 +14,7 @@ from vgg_nll import rng
 from vgg_nll.data import augment
 from vgg_nll.data.splits import Batch, DataError, check_batch_size
 
-EXPECTED_TREE = (
-    "expected {root}/train/<class>/*.png|jpg, {root}/val/<class>/..., and optionally {root}/test/<class>/..."
-)
+EXPECTED_TREE = "expected {root}/train/<class>/*.png|jpg, {root}/val/<class>/..., and optionally {root}/test/<class>/..."
 
 
 class FolderData:

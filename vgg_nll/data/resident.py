@@ -60,9 +60,7 @@ class ResidentData:
 
     def eval_batches(self, split: str) -> Iterator[Batch]:
         images, target = self._splits[split].images, self._splits[split].target
-        for part, part_target in zip(
-            images.split(self._eval_batch_size), target.split(self._eval_batch_size), strict=True
-        ):
+        for part, part_target in zip(images.split(self._eval_batch_size), target.split(self._eval_batch_size), strict=True):
             yield augment.normalise(part, self._mean, self._std), part_target
 
     def _augment(self, images: Tensor, epoch: int, step: int) -> Tensor:

@@ -56,7 +56,7 @@ def cifar100(*, root: str, download: bool = True, val_share: float = 0.1, split_
     return _cifar(datasets.CIFAR100, root, download, val_share, split_seed)
 
 
-def _cifar(dataset: type, root: str, download: bool, val_share: float, split_seed: int) -> Source:
+def _cifar(dataset: type[datasets.CIFAR10], root: str, download: bool, val_share: float, split_seed: int) -> Source:
     folder = Path(root).expanduser()
     try:
         train = dataset(folder, train=True, download=download)

@@ -1,0 +1,75 @@
+"""Shared by all tests: where the configs are, and the command run in this process."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")  # for child processes
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+# A run of seconds: 60 synthetic images, 3 classes.
+TINY = (
+    "data=synthetic",
+    "data.num_images=40",
+    "data.num_classes=2",
+    "trainer.batch_size=4",
+    "trainer.eval_batch_size=8",
+    "trainer.log_every_steps=1",
+    "device=cpu",
+    "trainer.precision=float32",
+)
+
+
+@pytest.fixture
+def config() -> Callable[..., DictConfig]:
+    """Overrides -> the composed config."""
+
+    def make(*overrides: str) -> DictConfig:
+        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+            return compose("train", overrides=list(overrides))
+
+    return make
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., int]]:
+    """Arguments -> exit code of `python train.py <arguments>`, run in this process in an empty folder."""
+    import train
+    from vgg_nll import command
+
+    monkeypatch.chdir(tmp_path)
+    # set here, so that the value `call` puts there is taken back after the test
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    handlers, level = list(logging.root.handlers), logging.root.level
+
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", [str(ROOT / "train.py"), *arguments])
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+        try:
+            command.call(train.main)
+        except SystemExit as end:
+            return int(end.code or 0)
+        finally:
+            GlobalHydra.instance().clear()
+            logging.root.handlers[:] = handlers
+            logging.root.setLevel(level)
+        return 0
+
+    yield run
+
+
+@pytest.fixture(autouse=True)
+def no_global_leaks() -> Iterator[None]:
+    """No test leaves PyTorch's global settings changed."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    assert (threads, deterministic) == (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())

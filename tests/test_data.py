@@ -1,0 +1,226 @@
+"""Data sets: disjoint splits, orders and augmentation that are functions of (seed, epoch, batch), and clear refusals."""
+
+import pickle
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig
+from PIL import Image
+from sklearn.datasets import load_digits
+from torchvision import datasets
+
+from vgg_nll import build
+from vgg_nll.data import augment, sources
+from vgg_nll.data.splits import DataError, ImageData, stratified_split
+
+CPU = torch.device("cpu")
+Config = Callable[..., DictConfig]
+
+
+def make(config: Config, *overrides: str) -> ImageData:
+    return build.make_data(config(*overrides), CPU)
+
+
+def test_digits_are_split_once_disjoint_and_stratified(config: Config) -> None:
+    splits, names = sources.digits()
+    assert names == tuple("0123456789")
+    sizes = {name: len(split.target) for name, split in splits.items()}
+    assert sum(sizes.values()) == 1797
+    assert sizes["val"] == pytest.approx(179.7, abs=1)
+    assert sizes["test"] == pytest.approx(359.4, abs=1)
+    for split in splits.values():
+        shares = split.target.bincount() / len(split.target)
+        assert (shares - 0.1).abs().max() < 0.012
+    # every scan is somewhere, once
+    whole = sorted(row.tobytes() for row in load_digits().images.astype(np.uint8))
+    flat = torch.cat([split.images for split in splits.values()])
+    assert flat.shape == (1797, 3, 32, 32)
+    assert len({image.numpy().tobytes() for image in flat}) == len(set(whole))
+    again, _ = sources.digits()
+    assert torch.equal(again["test"].images, splits["test"].images)
+    other, _ = sources.digits(split_seed=1)
+    assert not torch.equal(other["test"].images, splits["test"].images)
+
+
+def test_digits_normalisation_is_of_the_training_images(config: Config) -> None:
+    cfg, (splits, _) = config().data, sources.digits()
+    pixels = splits["train"].images.double() / 255
+    assert list(cfg.mean) == pytest.approx([pixels.mean().item()] * 3, abs=1e-3)
+    assert list(cfg.std) == pytest.approx([pixels.std().item()] * 3, abs=1e-3)
+
+
+def test_stratified_split_covers_everything_once() -> None:
+    target = torch.tensor([0] * 7 + [1] * 13 + [2] * 3)
+    parts = stratified_split(target, {"val": 0.2, "test": 0.3}, seed=0)
+    assert torch.equal(torch.cat(list(parts.values())).sort().values, torch.arange(23))
+    assert {name: len(part) for name, part in parts.items()} == {"train": 11, "val": 5, "test": 7}
+
+
+def test_batches_are_functions_of_seed_epoch_and_position(config: Config) -> None:
+    one, two = make(config, "data.shift_pixels=2"), make(config, "data.shift_pixels=2")
+    other_seed = make(config, "data.shift_pixels=2", "seed=1")
+    list(two.train_batches(5))  # what ran before does not matter
+    whole = list(one.train_batches(3))
+    resumed = list(two.train_batches(3, start=70))
+    assert len(whole) == one.steps_per_epoch == 1258 // 16
+    assert len(resumed) == len(whole) - 70
+    for (images, target), (images_again, target_again) in zip(whole[70:], resumed, strict=True):
+        assert torch.equal(images, images_again)
+        assert torch.equal(target, target_again)
+    assert not torch.equal(whole[0][0], next(one.train_batches(4))[0])
+    assert not torch.equal(whole[0][0], next(other_seed.train_batches(3))[0])
+
+
+def test_evaluation_sees_every_image_once_as_it_is(config: Config) -> None:
+    data, (splits, _) = make(config, "trainer.eval_batch_size=50"), sources.digits()
+    images = torch.cat([images for images, _ in data.eval_batches("val")])
+    target = torch.cat([target for _, target in data.eval_batches("val")])
+    assert torch.equal(target, splits["val"].target)
+    mean, std = config().data.mean[0], config().data.std[0]
+    torch.testing.assert_close(images * std + mean, splits["val"].images / 255, atol=1e-6, rtol=0)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_each_image_shifts_by_its_own_draw() -> None:
+    images = torch.zeros(64, 3, 9, 9, dtype=torch.uint8)
+    images[:, :, 4, 4] = 255
+    shifted = augment.random_shift(images, 2, torch.Generator().manual_seed(0))
+    places = shifted[:, 0].nonzero()  # [64, (image, row, column)]
+    assert len(places) == 64
+    assert (shifted.sum((1, 2, 3)) == 3 * 255).all()
+    moves = {tuple((place[1:] - 4).tolist()) for place in places}
+    assert moves <= {(y, x) for y in range(-2, 3) for x in range(-2, 3)}
+    assert len(moves) > 15
+    edge = torch.full((8, 3, 4, 4), 9, dtype=torch.uint8)
+    assert set(augment.random_shift(edge, 1, torch.Generator().manual_seed(0)).unique().tolist()) == {0, 9}  # black comes in
+
+
+def test_each_image_flips_by_its_own_draw() -> None:
+    images = torch.arange(4, dtype=torch.uint8).expand(200, 3, 4, 4)
+    flipped = augment.random_horizontal_flip(images, torch.Generator().manual_seed(0))
+    mirrored = flipped[:, 0, 0, 0] == 3
+    assert torch.equal(flipped[mirrored], images[mirrored].flip(3))
+    assert torch.equal(flipped[~mirrored], images[~mirrored])
+    assert 70 < mirrored.sum() < 130
+
+
+@pytest.mark.parametrize(("classes", "size"), [(2, 32), (7, 40), (100, 32)])
+def test_synthetic_has_any_size(config: Config, classes: int, size: int) -> None:
+    data = make(config, "data=synthetic", f"data.num_classes={classes}", f"data.image_size={size}", "data.num_images=600")
+    images, target = next(data.train_batches(0))
+    assert images.shape == (16, 3, size, size)
+    assert (len(data.class_names), data.image_size) == (classes, size)
+    assert sum(data.sizes.values()) == 600
+    assert target.max() < classes
+
+
+def write_cifar(
+    root: Path, dataset: type[datasets.CIFAR10], monkeypatch: pytest.MonkeyPatch, bad_label: int | None = None
+) -> None:
+    """An archive in CIFAR's own format: pickled batches of [N, 3072] bytes in a tar.gz, 20 images a file."""
+    draw, fine = np.random.default_rng(0), dataset is datasets.CIFAR100
+    names = ["train", "test"] if fine else [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    classes = 100 if fine else 10
+    folder = root / dataset.base_folder
+    folder.mkdir(parents=True)
+    for name in names:
+        count = 200 if fine else 20
+        labels = [int(i % classes) for i in range(count)]
+        if bad_label is not None and "test" in name:
+            labels[3] = bad_label
+        content = {"data": draw.integers(0, 256, (count, 3072), dtype=np.uint8), "fine_labels" if fine else "labels": labels}
+        (folder / name).write_bytes(pickle.dumps(content))
+    key = "fine_label_names" if fine else "label_names"
+    meta = "meta" if fine else "batches.meta"
+    (folder / meta).write_bytes(pickle.dumps({key: [f"class {i}" for i in range(classes)]}))
+    with tarfile.open(root / dataset.filename, "w:gz") as archive:
+        archive.add(folder, dataset.base_folder)
+    # the checksums are of the real archive
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda path, md5=None: Path(path).is_file())
+
+
+@pytest.mark.parametrize(("name", "classes", "sizes"), [("CIFAR10", 10, (90, 10, 20)), ("CIFAR100", 100, (180, 20, 200))])
+def test_cifar(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, classes: int, sizes: tuple) -> None:
+    dataset = getattr(datasets, name)
+    write_cifar(tmp_path, dataset, monkeypatch)
+    data = make(config, f"data={name.lower()}", f"data.root={tmp_path}", "trainer.batch_size=8")
+    assert tuple(data.sizes.values()) == sizes
+    assert data.class_names == tuple(f"class {i}" for i in range(classes))
+    stored = pickle.loads((tmp_path / dataset.base_folder / ("test" if classes == 100 else "test_batch")).read_bytes())
+    images, target = next(data.eval_batches("test"))
+    cfg = config(f"data={name.lower()}").data
+    first = images[0] * torch.tensor(list(cfg.std))[:, None, None] + torch.tensor(list(cfg.mean))[:, None, None]
+    torch.testing.assert_close(first.flatten() * 255, torch.from_numpy(stored["data"][0]).float(), atol=1e-2, rtol=0)
+    assert target[:5].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_cifar_labels_outside_are_refused(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_cifar(tmp_path, datasets.CIFAR10, monkeypatch, bad_label=10)
+    with pytest.raises(DataError, match=r"test split: label 10 of image 3 is outside \[0, 10\); 1 of 20 labels are"):
+        make(config, "data=cifar10", f"data.root={tmp_path}", "trainer.batch_size=8")
+
+
+def test_missing_cifar_says_what_to_put_where(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data.root=.*cifar-10-python.tar.gz"):
+        make(config, "data=cifar10", f"data.root={tmp_path}", "data.download=false")
+
+
+def write_folder(root: Path, splits: tuple[str, ...] = ("train", "val", "test"), classes: int = 3) -> None:
+    """Digits as PNGs: train/zero/0.png, ..."""
+    bunch, names = load_digits(), ("zero", "one", "two")
+    for s, split in enumerate(splits):
+        for label in range(classes):
+            folder = root / split / names[label]
+            folder.mkdir(parents=True)
+            scans = bunch.images[bunch.target == label][8 * s : 8 * s + 8]
+            for i, scan in enumerate(scans):
+                Image.fromarray((scan * 15).astype(np.uint8)).resize((40, 36)).save(folder / f"{i}.png")
+
+
+FOLDER = ("data=image_folder", "data.image_size=32", "trainer.batch_size=4", "trainer.eval_batch_size=5")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_image_folder(config: Config, tmp_path: Path, workers: int) -> None:
+    write_folder(tmp_path)
+    data = make(config, *FOLDER, f"data.root={tmp_path}", f"data.num_workers={workers}")
+    assert data.class_names == ("one", "two", "zero")
+    assert data.sizes == {"train": 24, "val": 24, "test": 24}
+    whole = list(data.train_batches(1))
+    assert len(whole) == data.steps_per_epoch == 6
+    assert whole[0][0].shape == (4, 3, 32, 32)
+    reference = make(config, *FOLDER, f"data.root={tmp_path}", "data.num_workers=0")
+    for (images, target), (expected, labels) in zip(
+        data.train_batches(1, start=4), list(reference.train_batches(1))[4:], strict=True
+    ):
+        assert torch.equal(images, expected)
+        assert torch.equal(target, labels)
+    assert not torch.equal(whole[0][0], next(data.train_batches(2))[0])
+    target = torch.cat([target for _, target in data.eval_batches("test")])
+    assert target.tolist() == [0] * 8 + [1] * 8 + [2] * 8
+
+
+def test_image_folder_without_test(config: Config, tmp_path: Path) -> None:
+    write_folder(tmp_path, ("train", "val"))
+    assert make(config, *FOLDER, f"data.root={tmp_path}").sizes == {"train": 24, "val": 24}
+
+
+def test_bad_folders_are_refused(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data.root=.*no such folder; expected .*/train/<class>"):
+        make(config, *FOLDER, f"data.root={tmp_path}/nowhere")
+    (tmp_path / "train").mkdir()
+    with pytest.raises(DataError, match=r"no class folders with pictures in train/; expected"):
+        make(config, *FOLDER, f"data.root={tmp_path}")
+    write_folder(tmp_path / "x")
+    (tmp_path / "x" / "val" / "one").rename(tmp_path / "x" / "val" / "four")
+    with pytest.raises(DataError, match=r"train/ and val/ differ in their class folders: four, one"):
+        make(config, *FOLDER, f"data.root={tmp_path}/x")
+
+
+def test_a_batch_larger_than_the_set_is_refused(config: Config) -> None:
+    with pytest.raises(DataError, match=r"trainer.batch_size=2000 is more than the 1258 training images"):
+        make(config, "trainer.batch_size=2000")

@@ -1,0 +1,83 @@
+"""Metrics against torchmetrics, scikit-learn and definitions; one value for every batch size."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from vgg_nll.losses import all_logit_nll, argmax_nll, margin
+from vgg_nll.metrics import NUM_BINS, compute, update
+
+
+def sample(images: int = 300, classes: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    target = torch.randint(classes, (images,), generator=draw)
+    logits = 2 * torch.randn(images, classes, generator=draw)
+    logits[range(images), target] += 2
+    return logits, target
+
+
+def measure(logits: torch.Tensor, target: torch.Tensor, batch_size: int) -> dict[str, float]:
+    total = None
+    for part, part_target in zip(logits.split(batch_size), target.split(batch_size), strict=True):
+        sums = update(part, part_target, argmax_nll(part, part_target))
+        total = sums if total is None else total + sums
+    return compute(total)
+
+
+def test_against_references() -> None:
+    logits, target = sample()
+    values = measure(logits, target, 300)
+    p = logits.double().softmax(1)
+    assert values["accuracy"] == pytest.approx(accuracy_score(target, p.argmax(1)))
+    assert values["top5_accuracy"] == pytest.approx(top_k_accuracy_score(target, p, k=5))
+    assert values["nll_argmax"] == pytest.approx(log_loss(target, p), rel=1e-9)
+    assert values["loss"] == pytest.approx(log_loss(target, p), rel=1e-6)
+    assert values["nll_argmax_prediction"] == pytest.approx(-p.amax(1).log().mean().item())
+    assert values["nll_all_logit"] == pytest.approx(all_logit_nll(logits.double(), target).item())
+    one_hot = np.eye(10)[target]
+    assert values["brier"] == pytest.approx(((p.numpy() - one_hot) ** 2).sum(1).mean())
+    ece = multiclass_calibration_error(p, target, num_classes=10, n_bins=NUM_BINS)
+    assert values["ece"] == pytest.approx(ece.item(), abs=1e-6)
+    right = p.argmax(1) == target
+    assert values["confidence"] == pytest.approx(p.amax(1).mean().item())
+    assert values["confidence_correct"] == pytest.approx(p.amax(1)[right].mean().item())
+    assert values["confidence_incorrect"] == pytest.approx(p.amax(1)[~right].mean().item())
+    assert values["true_class_probability"] == pytest.approx(p[range(300), target].mean().item())
+    assert values["margin"] == pytest.approx(margin(logits.double()).mean().item())
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 299])
+def test_one_value_for_every_batch_size(batch_size: int) -> None:
+    logits, target = sample()
+    assert measure(logits, target, batch_size) == pytest.approx(measure(logits, target, 300), rel=1e-6)
+
+
+def test_certainty_has_a_bin() -> None:
+    """Confidence of exactly 1 counts in the last bin: sure and wrong half of the time is an ECE of 1/2."""
+    logits = torch.tensor([[1e4, 0.0, 0.0]]).repeat(4, 1)
+    sums = update(logits, torch.tensor([0, 0, 1, 2]), torch.tensor(0.0))
+    assert sums.bin_images.tolist() == [0] * (NUM_BINS - 1) + [4]
+    assert compute(sums)["ece"] == pytest.approx(0.5)
+    assert compute(sums)["confidence"] == 1.0
+
+
+def test_lowest_confidence_has_a_bin() -> None:
+    sums = update(torch.zeros(2, 100), torch.tensor([0, 1]), torch.tensor(0.0))
+    assert sums.bin_images.tolist() == [2] + [0] * (NUM_BINS - 1)
+
+
+def test_nothing_wrong_and_nothing_right() -> None:
+    logits = torch.eye(3) * 5
+    all_right = compute(update(logits, torch.tensor([0, 1, 2]), torch.tensor(0.0)))
+    all_wrong = compute(update(logits, torch.tensor([1, 2, 0]), torch.tensor(0.0)))
+    assert np.isnan(all_right["confidence_incorrect"])
+    assert all_right["accuracy"] == 1
+    assert np.isnan(all_wrong["confidence_correct"])
+    assert all_wrong["confidence_incorrect"] == pytest.approx(all_right["confidence"])
+
+
+def test_fewer_than_five_classes() -> None:
+    logits = torch.eye(3)
+    assert compute(update(logits, torch.tensor([1, 2, 0]), torch.tensor(0.0)))["top5_accuracy"] == 1

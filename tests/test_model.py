@@ -1,0 +1,80 @@
+"""VGG-16 against torchvision's, and what its start must be like."""
+
+import math
+
+import pytest
+import torch
+import torchvision
+
+from vgg_nll.losses import all_logit_nll, argmax_nll
+from vgg_nll.model import VGG16, head_for
+
+
+@pytest.mark.parametrize(("batch_norm", "parameters"), [(False, 138_357_544), (True, 138_365_992)])
+def test_paper_head_is_torchvisions(batch_norm: bool, parameters: int) -> None:
+    """Same number of parameters, same names, and the same logits from the same weights."""
+    reference = (torchvision.models.vgg16_bn if batch_norm else torchvision.models.vgg16)(init_weights=False).eval()
+    model = VGG16(batch_norm=batch_norm).eval()
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    model.load_state_dict(reference.state_dict(), strict=True)
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(model(images), reference(images), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_compact_head_is_small(batch_norm: bool) -> None:
+    torch.manual_seed(0)
+    model = VGG16(10, batch_norm=batch_norm, head="compact").eval()
+    assert sum(p.numel() for p in model.classifier.parameters()) == 512 * 10 + 10
+    assert model(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+    assert model(torch.randn(2, 3, 64, 48)).shape == (2, 10)
+
+
+def test_probabilities_are_a_softmax() -> None:
+    torch.manual_seed(0)
+    model = VGG16(7, head="compact").eval()
+    images = torch.randn(4, 3, 32, 32)
+    with torch.inference_mode():
+        p, logits = model.probabilities(images), model(images)
+    assert p.min() >= 0
+    assert p.max() <= 1
+    torch.testing.assert_close(p.sum(1), torch.ones(4), atol=1e-6, rtol=0)
+    assert torch.equal(p.argsort(1), logits.argsort(1))  # the order of the logits is kept
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("num_classes", [2, 10, 1000])
+def test_untrained_network_is_undecided_but_alive(batch_norm: bool, num_classes: int) -> None:
+    """Losses within 2% of a constant prediction, though images are told apart (PyTorch's default init fails here)."""
+    torch.manual_seed(1)
+    model = VGG16(num_classes, batch_norm=batch_norm, head="compact")
+    images, target = torch.randn(64, 3, 32, 32), torch.arange(64) % num_classes
+    with torch.inference_mode():
+        logits = model(images)  # in training mode: untrained running statistics say nothing
+    assert logits.std(0).mean() > 1e-2
+    constant = math.log(num_classes)
+    assert argmax_nll(logits, target).item() == pytest.approx(constant, rel=0.02)
+    both = constant + (num_classes - 1) * math.log(num_classes / (num_classes - 1))
+    assert all_logit_nll(logits, target).item() == pytest.approx(both, rel=0.02)
+
+
+def test_initialisation() -> None:
+    torch.manual_seed(0)
+    model = VGG16(10, head="compact")
+    first, convolution, linear = model.features[0], model.features[-3], model.classifier[0]
+    assert first.weight.std().item() == pytest.approx(math.sqrt(2 / (3 * 9)), rel=0.05)
+    assert convolution.weight.std().item() == pytest.approx(math.sqrt(2 / (512 * 9)), rel=0.01)
+    assert linear.weight.std().item() == pytest.approx(0.01, rel=0.05)
+    assert all((p == 0).all() for name, p in model.named_parameters() if name.endswith("bias"))
+
+
+@pytest.mark.parametrize(("image_size", "head"), [(32, "compact"), (223, "compact"), (224, "paper"), (320, "paper")])
+def test_auto_head(image_size: int, head: str) -> None:
+    assert head_for(image_size) == head
+
+
+@pytest.mark.parametrize("options", [{"num_classes": 1}, {"head": "large"}, {"dropout": 1.0}])
+def test_misuse_is_named(options: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        VGG16(**options)
