@@ -1,19 +1,23 @@
 """Trains VGG-16: `python train.py loss=all_logit`. `python train.py --help` lists what can be set."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from vgg_nll import command, run
 
 
-@hydra.main(version_base="1.3", config_path="configs", config_name="train")
+@hydra.main(version_base="1.3", config_path=str(command.CONFIGS), config_name="train")
 def main(cfg: DictConfig) -> float:
     """One run, or one job of a sweep; the validation accuracy is what a sweeper maximises."""
-    runtime = HydraConfig.get().runtime
-    return run.train(cfg, Path(runtime.output_dir), runtime.choices)
+    job = HydraConfig.get()
+    # In a sweep a bad job must not end the others: Hydra collects the errors, and they become lines at the end.
+    with nullcontext() if job.mode is RunMode.MULTIRUN else command.errors_as_lines():
+        return run.train(cfg, Path(job.runtime.output_dir), job.runtime.choices)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")  # for child processes
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-# A run of seconds: 60 synthetic images, 3 classes.
+# A run of seconds: 40 synthetic images, 2 classes.
 TINY = (
     "data=synthetic",
     "data.num_images=40",

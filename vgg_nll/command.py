@@ -4,7 +4,8 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +22,33 @@ from vgg_nll.trainer import TrainingError
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 FULL_ERROR = "HYDRA_FULL_ERROR"
+WANTS_TRACEBACK = os.environ.get(FULL_ERROR) == "1"  # read before `call` sets it
+EXPECTED = (ConfigError, DataError, CheckpointError, TrainingError, HydraException, OmegaConfBaseException, OSError)
 # What a resumed run must share with its first part: anything else would be another run under its name.
 FIXED_ON_RESUME = ("seed", "model", "data", "loss", "trainer.batch_size")
 
 
 def call(main: Callable[[], None]) -> None:
-    """Runs a Hydra main on `sys.argv`; what a user can mend ends as one line on stderr and exit code 1.
+    """Runs a Hydra main on `sys.argv`, with a run's own overrides where it is resumed, and errors as lines."""
+    os.environ[FULL_ERROR] = "1"  # Hydra hands its errors on instead of printing them in its own way
+    with errors_as_lines():
+        sys.argv[1:] = with_resumed_overrides(sys.argv[1:])
+        main()
+
+
+@contextmanager
+def errors_as_lines() -> Iterator[None]:
+    """What a user can mend ends as one line per fault on stderr and exit code 1.
 
     `HYDRA_FULL_ERROR=1` shows the traceback instead.
     """
-    show_all = os.environ.get(FULL_ERROR) == "1"
-    os.environ[FULL_ERROR] = "1"  # Hydra hands its errors on instead of printing them in its own way
     try:
-        sys.argv[1:] = with_resumed_overrides(sys.argv[1:])
-        main()
-    except (ConfigError, DataError, CheckpointError, TrainingError) as error:
-        _end(error, [f"error: {line}" for line in str(error).splitlines()], show_all)
-    except (HydraException, OmegaConfBaseException) as error:
-        _end(error, [f"error: {explain(error, sys.argv[1:])}"], show_all)
-    except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        _end(error, [f"error: {what}; hydra.run.dir=<folder> takes another run folder"], show_all)
+        yield
+    except EXPECTED as error:
+        if WANTS_TRACEBACK:
+            raise
+        print("\n".join(f"error: {line}" for line in explain(error, sys.argv[1:]).splitlines()), file=sys.stderr)
+        sys.exit(1)
 
 
 def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
@@ -67,11 +74,16 @@ def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> str:
-    """One line for an error of Hydra's: what was misspelt, what there is, what was probably meant."""
+    """A line per fault: what was misspelt, what there is, what was probably meant."""
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         there = ", ".join(sorted(error.options))
         return f"{group}={name}: there is no such {group}; there are {there}{_nearest(name, error.options)}"
+    if isinstance(error, OSError):
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return f"{what}; hydra.run.dir=<folder> takes another run folder"
+    if not isinstance(error, (HydraException, OmegaConfBaseException)):
+        return str(error)
     message = " ".join(str(error).split())
     unknown = re.search(r"Could not override '([^']+)'", message)
     if isinstance(error, ConfigCompositionException) and unknown:
@@ -107,10 +119,3 @@ def _nearest(word: str, words: Sequence[str]) -> str:
 
 def _key(argument: str) -> str:
     return argument.partition("=")[0].lstrip("+~")
-
-
-def _end(error: BaseException, lines: list[str], show_all: bool) -> None:
-    if show_all:
-        raise error
-    print("\n".join(lines), file=sys.stderr)
-    sys.exit(1)

@@ -106,8 +106,7 @@ def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
         # torchvision counts the outputs in every layer, and so makes the first one 4.6 times too small for its 3 input
         # channels. Counting its inputs instead lets training leave the plateau of ln C sooner.
-        mode = "fan_in" if module.in_channels == 3 else "fan_out"
-        nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
+        nn.init.kaiming_normal_(module.weight, mode="fan_in" if module.in_channels == 3 else "fan_out", nonlinearity="relu")
     elif isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, 0.0, 0.01)
     if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:

@@ -4,6 +4,7 @@ import logging
 import platform
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,11 +46,11 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str]) -> float:
         trainer.fit()
         seconds = time.perf_counter() - start
         test = trainer.test()
-    except Exception as error:
-        (folder / "FAILED").write_text(f"{error}\n")
-        raise
     finally:
         trainer.tracker.close()
+        error = sys.exception()
+        if error is not None:
+            (folder / "FAILED").write_text(f"{type(error).__name__}: {error}\n")
     state = trainer.state
     report.write_metrics(
         folder / "metrics.json",

@@ -89,7 +89,10 @@ class TensorBoardTracker:
 
 
 class NullTracker:
-    """Takes everything, keeps nothing."""
+    """Takes everything, keeps nothing; made like its twin."""
+
+    def __init__(self, folder: Path, purge_step: int | None = None) -> None:
+        pass
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         pass

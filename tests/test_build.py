@@ -1,0 +1,167 @@
+"""Every file of every config group composes, builds, and has no leaf that nothing reads."""
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from vgg_nll import build
+from vgg_nll.settings import RULES, ConfigError
+from vgg_nll.state import TrainState
+from vgg_nll.tracking.tracker import NullTracker, TensorBoardTracker
+
+ROOT = Path(__file__).resolve().parent.parent
+CPU = torch.device("cpu")
+Config = Callable[..., DictConfig]
+FILES = sorted(path.relative_to(ROOT / "configs") for path in (ROOT / "configs").glob("*/*.yaml"))
+BUILT = [path for path in FILES if path.parts[0] != "hydra"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_every_config_opens_with_its_command(path: Path) -> None:
+    lines = (ROOT / "configs" / path).read_text().splitlines()
+    comments = [line for line in lines[:4] if line.startswith("#")]
+    assert any("python train.py" in line for line in comments)
+
+
+@pytest.mark.parametrize("path", BUILT, ids=str)
+def test_every_config_builds(path: Path, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    group, name = path.parts[0], path.stem
+    cfg = config(f"{'+' if group == 'hydra' else ''}{group}={name}")
+    if group == "data" and name in ("cifar10", "cifar100", "image_folder"):
+        from test_data import write_cifar, write_folder
+        from torchvision import datasets
+
+        cfg = config(f"data={name}", f"data.root={tmp_path}", "trainer.batch_size=4")
+        if name == "image_folder":
+            write_folder(tmp_path)
+        else:
+            write_cifar(tmp_path, getattr(datasets, name.upper()), monkeypatch)
+    build.check(cfg)
+    data = build.make_data(cfg, CPU)
+    model = build.make_model(cfg, data, CPU)
+    logits = torch.randn(4, len(data.class_names), requires_grad=True)
+    build.make_loss(cfg)(logits, torch.arange(4) % len(data.class_names)).backward()
+    TrainState(model, build.make_optimizer(cfg, model), CPU)
+    settings = build.make_settings(cfg)
+    total = settings.total_steps(data.steps_per_epoch)
+    rates = [build.make_learning_rate(cfg, data, total)(step) for step in range(total)]
+    assert 0 < max(rates) <= cfg.optimizer.lr
+    build.make_tracker(cfg, tmp_path, None).close()
+
+
+# Leaves that the constructor of their group takes, the rest of the leaves are read by name.
+CONSTRUCTED = ("model", "loss", "data", "optimizer", "schedule.decay", "tracking", "trainer")
+
+
+@pytest.mark.parametrize("path", BUILT, ids=str)
+def test_every_leaf_is_read(path: Path, config: Config) -> None:
+    """Constructors take every key of their group (`test_every_config_builds` has shown it); code names the others."""
+    source = "".join(p.read_text() for p in (ROOT / "vgg_nll").rglob("*.py")) + (ROOT / "configs/hydra/runs.yaml").read_text()
+    attributes = {
+        node.attr
+        for p in (ROOT / "vgg_nll").rglob("*.py")
+        for node in ast.walk(ast.parse(p.read_text()))
+        if isinstance(node, ast.Attribute)
+    }
+    for key, _ in build.flatten(config(f"{path.parts[0]}={path.stem}")):
+        if not key.startswith(CONSTRUCTED):
+            leaf = key.split(".")[-1]
+            assert leaf in attributes or f"${{{leaf}}}" in source, key
+        if key.startswith("trainer."):
+            assert key.split(".")[-1] in attributes, key
+
+
+def test_numbers_have_rules(config: Config) -> None:
+    """A key with a number, a flag or a choice is checked before anything is built."""
+    without = set()
+    for path in BUILT:
+        for key, value in build.flatten(config(f"{path.parts[0]}={path.stem}")):
+            checked = key in RULES or key.startswith("data.source.") or key.split(".")[-1].startswith("_")
+            if not checked and not isinstance(value, list):
+                without.add(key)
+    assert without == set()
+
+
+def test_model_fits_the_data(config: Config) -> None:
+    cfg = config("data=synthetic", "data.num_classes=7", "data.num_images=70")
+    model = build.make_model(cfg, build.make_data(cfg, CPU), CPU)
+    assert model.classifier[-1].out_features == 7
+    assert len(model.classifier) == 1
+    assert model.features[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_seeds_decide_the_weights(config: Config) -> None:
+    def first(seed: int) -> torch.Tensor:
+        cfg = config("data=synthetic", f"seed={seed}")
+        torch.manual_seed(99)  # whatever was drawn before
+        return build.make_model(cfg, build.make_data(cfg, CPU), CPU).features[0].weight
+
+    assert torch.equal(first(0), first(0))
+    assert not torch.equal(first(0), first(1))
+
+
+def test_weight_decay_is_for_weights(config: Config) -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    decayed, others = build.make_optimizer(config(), model).param_groups
+    assert [p.dim() for p in decayed["params"]] == [2]
+    assert [p.dim() for p in others["params"]] == [1, 1, 1]
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.01, 0.0)
+    assert decayed["fused"]
+    assert list(decayed["betas"]) == [0.9, 0.98]
+
+
+def test_learning_rate(config: Config) -> None:
+    cfg = config("optimizer.lr=0.1", "schedule=linear", "schedule.warmup_epochs=0.5", "data=synthetic", "trainer.batch_size=30")
+    rate = build.make_learning_rate(cfg, build.make_data(cfg, CPU), 100)  # 20 steps an epoch, 10 of warm-up
+    assert [rate(step) for step in (0, 9, 10, 55)] == pytest.approx([0.01, 0.1, 0.1, 0.05])
+
+
+def test_flops_of_vgg16() -> None:
+    """15.47 billion multiply-adds at 224x224, in each of three passes."""
+    from vgg_nll.model import VGG16
+
+    assert build.flops_per_image(VGG16(), 224) == pytest.approx(3 * 2 * 15.47e9, rel=1e-3)
+
+
+def test_trackers(config: Config, tmp_path: Path) -> None:
+    assert isinstance(build.make_tracker(config(), tmp_path, None), TensorBoardTracker)
+    assert isinstance(build.make_tracker(config("tracking=none"), tmp_path, None), NullTracker)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("data=image_folder",), r"data.root=\?\?\?: is required"),
+        (("+trainer.foo=1",), "trainer.foo: there is no such setting"),
+        (("trainer.batch_size=0", "optimizer.lr=-1"), r"(?s)optimizer.lr=-1.*\ntrainer.batch_size=0"),
+    ],
+)
+def test_check_names_faults(config: Config, overrides: tuple[str, ...], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        build.check(config(*overrides))
+
+
+def test_what_a_constructor_refuses_is_a_config_error(config: Config) -> None:
+    with pytest.raises(ConfigError, match=r"loss: .*gamma"):
+        build.make_loss(config("+loss.gamma=2"))
+    with pytest.raises(ConfigError, match=r"optimizer: .*beta"):
+        build.make_optimizer(config("optimizer.betas=[0.9,1.5]"), nn.Linear(2, 2))
+    with pytest.raises(ConfigError, match=r"data: .*wobble"):
+        build.make_data(config("+data.wobble=2"), CPU)
+    with pytest.raises(ConfigError, match=r"device=tpu: no such device"):
+        build.make_device(config("device=tpu"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_cuda_without_cuda(config: Config) -> None:
+    with pytest.raises(ConfigError, match="device=cuda: PyTorch sees 0 CUDA devices here; use device=cpu or device=auto"):
+        build.make_device(config("device=cuda"))
+
+
+def test_config_is_resolvable(config: Config) -> None:
+    assert "lr: 0" in OmegaConf.to_yaml(config(), resolve=True)

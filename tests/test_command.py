@@ -1,0 +1,128 @@
+"""What a person types, and what comes back: one line per fault, exit code 1, nothing left behind."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TINY
+
+from vgg_nll import checkpoint
+
+Command = Callable[..., int]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["loss=argmx"], ["error: loss=argmx: there is no such loss; there are all_logit, argmax, argmax_prediction, "]),
+        (["loss=argmx"], ["(did you mean argmax?)"]),
+        (["model=resnet"], ["error: model=resnet: there is no such model; there are vgg16, vgg16_bn"]),
+        (["data=mnist"], ["error: data=mnist: there is no such data; there are cifar10, cifar100, digits, "]),
+        (["trainer.epoch=3"], ["error: trainer.epoch: there is no such key (did you mean trainer.epochs?)"]),
+        (["optimiser.lr=1"], ["error: optimiser.lr: there is no such key (did you mean optimizer.lr?)"]),
+        (["los=argmax"], ["error: los: there is no such key (did you mean loss?)"]),
+        (["data=synthetic", "data.num_class=3"], ["(did you mean data.num_classes?)"]),
+        (["trainer.batch_size=0"], ["error: trainer.batch_size=0: must be a whole number, at least 1"]),
+        (
+            ["trainer.batch_size=0", "optimizer.lr=-1", "trainer.epochs=abc"],
+            [
+                "error: trainer.batch_size=0: ",
+                "error: optimizer.lr=-1: ",
+                "error: trainer.epochs=abc: must be a number, more than 0",
+            ],
+        ),
+        (["resume=nowhere"], ["error: resume=nowhere: there is no such folder"]),
+        (["resume=."], ["error: resume=.: holds no run to go on with (no checkpoints/last.pt, or no .hydra/)"]),
+        (["-m", "resume=x", "seed=0,1"], ["error: resume=x: goes with one run; leave out -m"]),
+        (["data=image_folder"], ["error: data.root=???: is required"]),
+        (
+            ["data=image_folder", "data.root=nowhere"],
+            ["error: data.root=nowhere: there is no such folder; expected nowhere/train/"],
+        ),
+        (["trainer.batch_size=5000"], ["error: trainer.batch_size=5000 is more than the 1258 training images: lower it"]),
+        (["+loss.gamma=2"], ["error: loss: ", "gamma"]),
+        (["loss"], ["error: ", "loss"]),
+        (["hydra.run.dir=/proc/x/y"], ["error: /proc/x", "hydra.run.dir=<folder> takes another run folder"]),
+    ],
+)
+def test_bad_input(command: Command, capfd: pytest.CaptureFixture, tmp_path: Path, arguments: list, expected: list) -> None:
+    assert command(*arguments) == 1
+    error = capfd.readouterr().err
+    assert all(words in error for words in expected), error
+    assert all(line.startswith("error: ") for line in error.splitlines()), error
+    assert len(error.splitlines()) == sum(words.startswith("error: ") for words in expected) or len(error.splitlines()) == 1
+    assert not list(tmp_path.rglob("*.yaml")), "a run folder was left behind"
+
+
+def test_cuda_where_there_is_none(command: Command, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert command("device=cuda") == 1
+    assert "error: device=cuda: PyTorch sees 0 CUDA devices here; use device=cpu or device=auto" in capfd.readouterr().err
+
+
+def test_full_error_shows_the_traceback(tmp_path: Path) -> None:
+    """As a process of its own, from another working directory; and without the variable there is none."""
+
+    def run(**environment: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, str(ROOT / "train.py"), "trainer.batch_size=0"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PATH": "", **environment})
+
+    full, short = run(HYDRA_FULL_ERROR="1"), run()
+    assert "Traceback" in full.stderr
+    assert full.returncode == short.returncode == 1
+    assert short.stderr.strip() == "error: trainer.batch_size=0: must be a whole number, at least 1"
+
+
+def test_run_then_resume(command: Command, capfd: pytest.CaptureFixture, tmp_path: Path) -> None:
+    assert command(*TINY, "loss=all_logit", "trainer.steps=2", "hydra.run.dir=first") == 0
+    assert (tmp_path / "first/DONE").exists()
+    assert "untrained loss" in (tmp_path / "first/train.log").read_text()
+    assert checkpoint.load(tmp_path / "first/checkpoints/last.pt")["step"] == 2
+    before = (tmp_path / "first/.hydra/config.yaml").read_text()
+    capfd.readouterr()
+    for override in ("model=vgg16_bn", "data.num_classes=3", "loss=argmax", "trainer.batch_size=2"):
+        assert command("resume=first", override) == 1
+        error = capfd.readouterr().err
+        assert re.fullmatch(r"error: resume=first: was made with .*; drop the override, or start a new run\n", error), error
+    assert (tmp_path / "first/.hydra/config.yaml").read_text() == before
+    assert command("resume=first", "trainer.steps=4") == 0
+    assert checkpoint.load(tmp_path / "first/checkpoints/last.pt")["step"] == 4
+    assert "resumed first at step 2" in capfd.readouterr().out
+    (tmp_path / "first/checkpoints/last.pt").write_bytes(b"damaged")
+    assert command("resume=first", "trainer.steps=6") == 1
+    assert "error: resume=first: first/checkpoints/last.pt: damaged" in capfd.readouterr().err
+    assert (tmp_path / "first/checkpoints/best.pt").exists()
+
+
+def test_sweep(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two losses, two seeds: four folders named by their overrides, each with a finished run, and four objectives."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    returned, launch = [], BasicSweeper.sweep
+
+    def sweep(self: BasicSweeper, arguments: list[str]) -> object:
+        results = launch(self, arguments)
+        returned.extend(job.return_value for batch in results for job in batch)
+        return results
+
+    monkeypatch.setattr(BasicSweeper, "sweep", sweep)
+    assert command("-m", *TINY, "trainer.steps=1", "loss=argmax,all_logit", "seed=0,1", "hydra.sweep.dir=sweep") == 0
+    names = sorted(path.parent.name for path in tmp_path.glob("sweep/*/DONE"))
+    assert len(names) == 4
+    assert all(
+        f"loss={loss}" in name and f"seed={seed}" in name
+        for name, (loss, seed) in zip(names, [("all_logit", 0), ("all_logit", 1), ("argmax", 0), ("argmax", 1)], strict=True)
+    )
+    assert len(returned) == 4
+    assert all(0 <= objective <= 1 for objective in returned)
+
+
+def test_two_runs_at_once_have_two_folders(config: Callable) -> None:
+    from omegaconf import OmegaConf
+
+    pattern = (ROOT / "configs/hydra/runs.yaml").read_text()
+    assert pattern.count("%S-%f") == 2  # microseconds, for runs and for sweeps
+    assert OmegaConf.select(config(), "name") == "train"

@@ -1,0 +1,163 @@
+"""Whole runs through `run.train`: what lands in the folder, repeatability, resume, and runs that fail."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY
+from omegaconf import DictConfig
+from test_tracking import read
+
+from vgg_nll import run
+from vgg_nll.losses import AllLogitNLL, ArgmaxNLL
+from vgg_nll.report import comparison_table, find_runs
+from vgg_nll.trainer import TrainingError
+
+Config = Callable[..., DictConfig]
+CHOICES = {"data": "synthetic", "model": "vgg16", "loss": "argmax"}
+SCALARS = {
+    "loss/train loss/val nll/argmax nll/argmax_prediction nll/all_logit accuracy/train accuracy/val accuracy/val_top5 "
+    "confidence/mean confidence/true_class confidence/margin calibration/ece calibration/brier "
+    "optimizer/learning_rate optimizer/gradient_norm speed/images_per_second speed/mfu speed/data_wait speed/epoch"
+}
+METRICS = [
+    *("accuracy", "top5_accuracy", "loss", "nll_argmax", "nll_argmax_prediction", "nll_all_logit", "brier", "ece"),
+    *("confidence", "confidence_correct", "confidence_incorrect", "true_class_probability", "margin"),
+]
+
+
+def train(config: Config, folder: Path, *overrides: str) -> dict:
+    folder.mkdir(parents=True, exist_ok=True)  # as Hydra does
+    objective = run.train(config(*TINY, *overrides), folder, CHOICES)
+    content = json.loads((folder / "metrics.json").read_text())
+    assert content["val"]["accuracy"] == objective
+    return content
+
+
+def curves(folder: Path, but: str = "speed/") -> dict[str, list[tuple[int, float]]]:
+    events = read(folder)
+    tags = [tag for tag in events.Tags()["scalars"] if not tag.startswith(but)]
+    return {tag: [(point.step, point.value) for point in events.Scalars(tag)] for tag in tags}
+
+
+def test_a_run_leaves_everything(config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    content = train(config, tmp_path, "loss=all_logit", "trainer.epochs=1", "trainer.log_every_steps=2")
+    assert {path.name for path in tmp_path.iterdir() if "tfevents" not in path.name} == {"checkpoints", "metrics.json", "DONE"}
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"last.pt", "best.pt"}
+    assert list(content["test"]) == list(content["val"]) == METRICS
+    assert {"best_step", "seconds", "device", "precision", "versions", "git", "data", "model", "loss"} <= set(content)
+    events = read(tmp_path)
+    scalars = set(events.Tags()["scalars"])
+    assert set(" ".join(SCALARS).split()) <= scalars
+    assert {f"confidence/{which}" for which in ("correct", "incorrect")} & scalars
+    assert {f"test/{name}" for name in METRICS if content["test"][name] is not None} <= scalars
+    assert [point.step for point in events.Scalars("loss/train")] == [2, 4, 6]
+    assert [point.step for point in events.Scalars("loss/val")] == [6]
+    assert [point.step for point in events.Scalars("speed/epoch")] == [2, 4, 6]
+    assert len(events.Histograms("confidence/histogram")) == len(events.Images("calibration/reliability_diagram")) == 1
+    assert "config/text_summary" in events.Tags()["tensors"]
+    for value in ("untrained loss: 1.3", "gives 1.3863", "tensorboard --logdir", "nll_all_logit", "trained in"):
+        assert value in caplog.text
+    assert "sees no labels" not in caplog.text
+    row = comparison_table(find_runs([tmp_path])).splitlines()[-1]
+    assert row.startswith("| synthetic | vgg16 | argmax | 1 | ")
+
+
+def test_same_seed_same_bits_other_seed_other_bits(config: Config, tmp_path: Path) -> None:
+    options = ("model=vgg16_bn", "trainer.steps=3", "data.shift_pixels=2")
+    results = [train(config, tmp_path / str(i), *options, f"seed={seed}") for i, seed in enumerate((0, 0, 1))]
+    assert results[0]["test"] == results[1]["test"]
+    assert results[0]["val"] == results[1]["val"]
+    assert curves(tmp_path / "0") == curves(tmp_path / "1")
+    assert curves(tmp_path / "0") != curves(tmp_path / "2")
+
+
+def test_resume_goes_on_where_it_was(config: Config, tmp_path: Path) -> None:
+    """5 steps, then resumed to 8, mid-epoch: the same as 8 at once, in the weights, the metrics and every curve."""
+    options = ("data.shift_pixels=2", "checkpoint.every_steps=2", "schedule=constant")
+    whole = train(config, tmp_path / "whole", *options, "trainer.steps=8")
+    train(config, tmp_path / "parts", *options, "trainer.steps=5", "trainer.validate_every_epochs=2")
+    (tmp_path / "parts" / "checkpoints" / "best.pt").unlink()
+    parts = tmp_path / "parts"
+    resumed = train(config, parts, *options, "trainer.steps=8", f"resume={parts}")
+    weights = [torch.load(tmp_path / name / "checkpoints/last.pt", weights_only=True)["model"] for name in ("whole", "parts")]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    assert resumed["test"] == whole["test"]
+    train_curves = [curves(tmp_path / name)["loss/train"] for name in ("whole", "parts")]
+    assert train_curves[0] == train_curves[1]
+    assert [step for step, _ in train_curves[1]] == list(range(1, 9))
+
+
+def test_best_is_chosen_on_validation_and_test_is_read_once(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vgg_nll.data.resident import ResidentData
+
+    reads, original = [], ResidentData.eval_batches
+    monkeypatch.setattr(ResidentData, "eval_batches", lambda self, split: reads.append(split) or original(self, split))
+    content = train(config, tmp_path, "trainer.epochs=3", "optimizer.lr=1e-3")
+    assert reads == ["val"] * 4 + ["test"]  # once untrained, once an epoch
+    accuracies = dict(curves(tmp_path)["accuracy/val"])
+    best = max(accuracies.values())
+    assert content["val"]["accuracy"] == pytest.approx(best)
+    assert content["best_step"] == max(step for step, value in accuracies.items() if value == best)
+    assert torch.load(tmp_path / "checkpoints/best.pt", weights_only=True)["step"] == content["best_step"]
+
+
+def test_early_stop(config: Config, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    train(config, tmp_path, "trainer.epochs=20", "trainer.early_stop_validations=2", "optimizer.lr=1e-9")
+    assert [step for step, _ in curves(tmp_path)["loss/val"]] == [6, 12, 18]
+    assert "stopped early, after 2 validations" in capsys.readouterr().out
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(
+        TrainingError, match=r"step \d+: loss (nan|inf), gradient norm .* at learning rate \S+e\+\d+; .*optimizer.lr"
+    ):
+        train(
+            config,
+            tmp_path,
+            "optimizer=sgd",
+            "optimizer.lr=1e30",
+            "trainer.clip_norm=null",
+            "schedule.warmup_epochs=0",
+            "checkpoint.every_steps=1",
+        )
+    assert "TrainingError: step" in (tmp_path / "FAILED").read_text()
+    assert not (tmp_path / "DONE").exists()
+    weights = torch.load(tmp_path / "checkpoints/last.pt", weights_only=True)["model"]
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+
+
+def test_the_loss_without_labels_warns(config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    train(config, tmp_path, "loss=argmax_prediction", "trainer.steps=1")
+    assert "this loss sees no labels" in caplog.text
+    assert run.ignores_labels(ArgmaxNLL(select="prediction"), 10)
+    for loss in (ArgmaxNLL(), AllLogitNLL(), torch.nn.CrossEntropyLoss()):
+        assert not run.ignores_labels(loss, 2)
+
+
+def test_evaluation_by_any_batch_size(config: Config, tmp_path: Path) -> None:
+    results = []
+    for size in (1, 7, 8):
+        results.append(train(config, tmp_path / str(size), "trainer.steps=2", f"trainer.eval_batch_size={size}")["val"])
+    for name in METRICS:
+        values = [result[name] for result in results]
+        assert values[0] is values[1] is values[2] is None or values == pytest.approx([values[0]] * 3, abs=1e-5)
+
+
+def test_no_test_split(config: Config, tmp_path: Path) -> None:
+    from test_data import FOLDER, write_folder
+
+    write_folder(tmp_path / "pictures", ("train", "val"))
+    (tmp_path / "run").mkdir()
+    cfg = config(*FOLDER, f"data.root={tmp_path}/pictures", "data.num_workers=0", "trainer.steps=1")
+    run.train(cfg, tmp_path / "run", CHOICES)
+    content = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert "test" not in content
+    assert math.isfinite(content["val"]["loss"])

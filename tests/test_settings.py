@@ -1,0 +1,62 @@
+"""Every fault of a config, at once, with its key and what is allowed."""
+
+import pytest
+
+from vgg_nll.settings import RULES, TrainerSettings, faults
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("trainer.batch_size", 0, "must be a whole number, at least 1"),
+        ("trainer.batch_size", 2.5, "must be a whole number"),
+        ("trainer.batch_size", True, "must be a whole number"),
+        ("trainer.batch_size", None, "trainer.batch_size=null: must be a whole number, at least 1"),
+        ("trainer.epochs", "abc", "trainer.epochs=abc: must be a number, more than 0"),
+        ("trainer.epochs", float("nan"), "must be a number"),
+        ("trainer.epochs", float("inf"), "must be a number"),
+        ("trainer.steps", 0, "at least 1, or null"),
+        ("optimizer.lr", -1, "must be a number, more than 0"),
+        ("optimizer.momentum", 1.0, "at least 0 and less than 1"),
+        ("model.head", "big", "must be one of auto, paper, compact"),
+        ("model.batch_norm", 1, "must be true or false"),
+        ("data.image_size", 31, "at least 32"),
+        ("seed", -1, "at least 0"),
+        ("name", 3, "must be a text"),
+    ],
+)
+def test_faults_are_named(key: str, value: object, words: str) -> None:
+    (line,) = faults({key: value})
+    assert line.startswith(f"{key}=")
+    assert words in line
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("trainer.steps", None), ("trainer.epochs", 3), ("trainer.epochs", 0.5), ("seed", 0), ("loss.eps", 0)]
+)
+def test_sound_values_pass(key: str, value: object) -> None:
+    assert faults({key: value}) == []
+
+
+def test_all_faults_at_once() -> None:
+    found = faults({"trainer.batch_size": 0, "optimizer.lr": -1, "trainer.epochs": "abc", "seed": 0})
+    assert [line.split("=")[0] for line in found] == ["trainer.batch_size", "optimizer.lr", "trainer.epochs"]
+
+
+def test_faults_of_two_keys_together() -> None:
+    assert "trainer.accumulation_steps=8" in faults({"trainer.batch_size": 4, "trainer.accumulation_steps": 8})[0]
+    assert "something to train on" in faults({"data.val_share": 0.5, "data.test_share": 0.5})[0]
+
+
+def test_every_trainer_setting_has_a_rule() -> None:
+    assert {key.removeprefix("trainer.") for key in RULES if key.startswith("trainer.")} == set(
+        TrainerSettings.__dataclass_fields__
+    )
+
+
+def test_durations() -> None:
+    settings = TrainerSettings(2.5, None, 8, 8, 1, None, "auto", 10, 0.5, None)
+    assert settings.total_steps(10) == 25
+    assert settings.validate_every_steps(10) == 5
+    assert settings.validate_every_steps(1) == 1
+    assert TrainerSettings(2.5, 7, 8, 8, 1, None, "auto", 10, 0.5, None).total_steps(10) == 7

@@ -1,0 +1,67 @@
+"""What lands in the event file, and what the figures show."""
+
+import math
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from vgg_nll.tracking.figures import reliability_diagram
+from vgg_nll.tracking.tracker import NullTracker, TensorBoardTracker, Tracker
+
+
+def read(folder: Path) -> EventAccumulator:
+    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0, "histograms": 0, "images": 0, "tensors": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+def use(tracker: Tracker) -> None:
+    tracker.scalars({"loss/train": 2.5, "confidence/incorrect": math.nan}, 3)
+    tracker.histogram("confidence/histogram", [0.0, 1.0, 3.0], 2.5, 2.1, 3)
+    tracker.figure("calibration/reliability_diagram", reliability_diagram([1, 3], [0, 3], [0.4, 2.7]), 3)
+    tracker.text("config", "seed: 0")
+    tracker.close()
+
+
+def test_event_file(tmp_path: Path) -> None:
+    use(TensorBoardTracker(tmp_path))
+    events = read(tmp_path)
+    assert events.Tags()["scalars"] == ["loss/train"]  # NaN is left out
+    (point,) = events.Scalars("loss/train")
+    assert (point.step, point.value) == (3, 2.5)
+    (histogram,) = events.Histograms("confidence/histogram")
+    value = histogram.histogram_value
+    assert (value.num, value.sum, value.sum_squares) == (4, 2.5, 2.1)
+    assert list(value.bucket) == [0, 1, 3]
+    assert list(value.bucket_limit) == pytest.approx([1 / 3, 2 / 3, 1])
+    assert len(events.Images("calibration/reliability_diagram")) == 1
+    assert "config/text_summary" in events.Tags()["tensors"]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_resumed_points_replace_old_ones(tmp_path: Path) -> None:
+    first = TensorBoardTracker(tmp_path)
+    for step in (1, 2, 3):
+        first.scalars({"loss/train": float(step)}, step)
+    first.close()
+    again = TensorBoardTracker(tmp_path, purge_step=3)
+    again.scalars({"loss/train": 30.0}, 3)
+    again.close()
+    assert [(point.step, point.value) for point in read(tmp_path).Scalars("loss/train")] == [(1, 1), (2, 2), (3, 30)]
+
+
+def test_null_tracker_keeps_nothing(tmp_path: Path) -> None:
+    use(NullTracker(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reliability_diagram_has_a_bar_per_filled_bin() -> None:
+    """Bins of (0, 0.5] and (0.5, 1]: one image, wrong at 0.4; three, right at 0.9 each."""
+    above, below = reliability_diagram([1, 3], [0, 3], [0.4, 2.7]).axes
+    accuracy, gap = [p for p in above.patches if p.get_alpha() is None], [p for p in above.patches if p.get_alpha() is not None]
+    assert [bar.get_height() for bar in accuracy] == [0, 1]
+    assert [bar.get_height() for bar in gap] == pytest.approx([0.4, -0.1])
+    assert [bar.get_height() for bar in below.patches] == [1, 3]
+    empty, _ = reliability_diagram([0, 3], [0, 3], [0, 2.7]).axes
+    assert len(empty.patches) == 2
