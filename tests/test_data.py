@@ -65,10 +65,10 @@ def test_batches_are_functions_of_seed_epoch_and_position(config: Config) -> Non
     other_seed = make(config, "data.shift_pixels=2", "seed=1")
     list(two.train_batches(5))  # what ran before does not matter
     whole = list(one.train_batches(3))
-    resumed = list(two.train_batches(3, start=70))
-    assert len(whole) == one.steps_per_epoch == 1258 // 16
-    assert len(resumed) == len(whole) - 70
-    for (images, target), (images_again, target_again) in zip(whole[70:], resumed, strict=True):
+    resumed = list(two.train_batches(3, start=30))
+    assert len(whole) == one.steps_per_epoch == 1258 // 32
+    assert len(resumed) == len(whole) - 30
+    for (images, target), (images_again, target_again) in zip(whole[30:], resumed, strict=True):
         assert torch.equal(images, images_again)
         assert torch.equal(target, target_again)
     assert not torch.equal(whole[0][0], next(one.train_batches(4))[0])
@@ -112,7 +112,7 @@ def test_each_image_flips_by_its_own_draw() -> None:
 def test_synthetic_has_any_size(config: Config, classes: int, size: int) -> None:
     data = make(config, "data=synthetic", f"data.num_classes={classes}", f"data.image_size={size}", "data.num_images=600")
     images, target = next(data.train_batches(0))
-    assert images.shape == (16, 3, size, size)
+    assert images.shape == (32, 3, size, size)
     assert (len(data.class_names), data.image_size) == (classes, size)
     assert sum(data.sizes.values()) == 600
     assert target.max() < classes

@@ -67,6 +67,7 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str]) -> float:
 def _prepare(cfg: DictConfig, folder: Path) -> Trainer:
     build.check(cfg)
     device = build.make_device(cfg)
+    hardware.keep_freed_memory()
     dtype = build.make_dtype(cfg, device)
     data = build.make_data(cfg, device)
     model = build.make_model(cfg, data, device)

@@ -1,0 +1,46 @@
+"""Devices and number formats."""
+
+import pytest
+import torch
+
+from vgg_nll import hardware
+
+CPU = torch.device("cpu")
+
+
+def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert hardware.choose_device("auto") == CPU
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert hardware.choose_device("auto") == torch.device("cuda")
+
+
+@pytest.mark.parametrize(("amx", "avx512_bf16", "dtype"), [(0, 0, torch.float32), (1, 0, torch.bfloat16), (0, 1, torch.bfloat16)])
+def test_auto_precision_on_cpu(monkeypatch: pytest.MonkeyPatch, amx: int, avx512_bf16: int, dtype: torch.dtype) -> None:
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: bool(amx))
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: bool(avx512_bf16))
+    assert hardware.choose_dtype("auto", CPU) == dtype
+    assert hardware.choose_dtype("bfloat16", CPU) == torch.bfloat16
+    assert hardware.choose_dtype("float32", CPU) == torch.float32
+
+
+def test_a_missing_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert hardware.choose_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(ValueError, match="device=cuda:2: PyTorch sees 2 CUDA devices here"):
+        hardware.choose_device("cuda:2")
+
+
+def test_peak_is_a_plausible_rate() -> None:
+    """A CPU core does between a hundred million and ten trillion operations a second."""
+    assert 1e8 < hardware.peak_flops(CPU, torch.float32) < 1e13 * torch.get_num_threads()
+    assert "CPU" in hardware.describe(CPU)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_device() -> None:
+    device = hardware.choose_device("cuda")
+    assert hardware.choose_dtype("auto", device) in (torch.float32, torch.bfloat16)
+    assert hardware.peak_flops(device, torch.float32) > 1e12

@@ -1,0 +1,81 @@
+"""Every command of the README runs as written (cut short), and its figures and examples are the code's own."""
+
+import doctest
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from test_data import write_cifar, write_folder
+from torchvision import datasets
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+LINES = [line.partition(" #")[0].strip() for language, text in BLOCKS if language == "sh" for line in text.splitlines()]
+TRAIN = [line for line in LINES if line.startswith("python train.py")]
+OTHER = [line for line in LINES if not line.startswith("python train.py")]
+# The same run, but one step of it on few images.
+SHORT = ["trainer.epochs=4", "trainer.steps=1", "trainer.batch_size=4", "trainer.eval_batch_size=60", "device=cpu"]
+
+
+@pytest.mark.parametrize("line", TRAIN)
+def test_train_commands(
+    line: str, command: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    arguments = shlex.split(line)[2:]
+    resumed = next((a for a in arguments if a.startswith("resume=")), None)
+    if "data=cifar10" in arguments:
+        write_cifar(tmp_path / "data", datasets.CIFAR10, monkeypatch)
+    if "data.root=pictures" in arguments:
+        write_folder(tmp_path / "pictures")
+        arguments += ["data.num_workers=0", "data.image_size=32"]
+    if resumed:  # what it resumes is a run that was made before
+        folder = resumed.removeprefix("resume=")
+        assert command("data=synthetic", "data.num_images=40", "data.num_classes=2", *SHORT, f"hydra.run.dir={folder}") == 0
+        arguments += ["trainer.steps=2"]
+    else:
+        given = {argument.partition("=")[0] for argument in arguments}
+        arguments += [argument for argument in SHORT if argument.partition("=")[0] not in given]
+    assert command(*arguments) == 0, capfd.readouterr().err
+    jobs = 4 if "-m" in arguments else 1
+    assert len(list(tmp_path.rglob("DONE"))) == jobs
+
+
+def test_other_commands_are_targets_and_tools() -> None:
+    """The rest of the commands are make's (run by CI and by hand), TensorBoard, and a script that has a test below."""
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for line in OTHER:
+        words = shlex.split(line)
+        if words[0] == "make":
+            assert words[1] in targets
+        else:
+            assert words[:2] in (["python", "scripts/compare.py"], [".venv/bin/tensorboard", "--logdir"]), line
+
+
+def test_tensorboard_starts() -> None:
+    done = subprocess.run([sys.executable, "-m", "tensorboard.main", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("2.")
+
+
+def test_compare(tmp_path: Path) -> None:
+    script = [sys.executable, str(ROOT / "scripts" / "compare.py"), str(tmp_path)]
+    nothing = subprocess.run(script, capture_output=True, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
+    assert (nothing.returncode, nothing.stdout) == (1, "")
+    assert nothing.stderr.startswith("error: no finished runs there")
+
+
+def test_python_examples() -> None:
+    for language, text in BLOCKS:
+        if language == "python":
+            test = doctest.DocTestParser().get_doctest(text, {}, "README", "README.md", 0)
+            assert doctest.DocTestRunner().run(test) == (0, len(test.examples))
+            assert test.examples
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
