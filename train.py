@@ -1,6 +1,5 @@
 """Trains VGG-16: `python train.py loss=all_logit`. `python train.py --help` lists what can be set."""
 
-from contextlib import nullcontext
 from pathlib import Path
 
 import hydra
@@ -15,9 +14,8 @@ from vgg_nll import command, run
 def main(cfg: DictConfig) -> float:
     """One run, or one job of a sweep; the validation accuracy is what a sweeper maximises."""
     job = HydraConfig.get()
-    # In a sweep a bad job must not end the others: Hydra collects the errors, and they become lines at the end.
-    with nullcontext() if job.mode is RunMode.MULTIRUN else command.errors_as_lines():
-        return run.train(cfg, Path(job.runtime.output_dir), job.runtime.choices)
+    with command.errors_of_a_job() if job.mode is RunMode.MULTIRUN else command.errors_as_lines():
+        return run.train(cfg, Path(job.runtime.output_dir), job.runtime.choices, job.overrides.task)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""Finished runs as a table: `python scripts/compare.py runs` (Markdown, one row per data set, model and loss)."""
+"""Finished runs as a table: `python scripts/compare.py runs` (Markdown, one row per data set, model, loss and settings)."""
 
 import argparse
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # also where the project is not installed
 
 from vgg_nll.report import comparison_table, find_runs
 

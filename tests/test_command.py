@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def test_bad_input(command: Command, capfd: pytest.CaptureFixture, tmp_path: Pat
     assert all(words in error for words in expected), error
     assert all(line.startswith("error: ") for line in error.splitlines()), error
     assert len(error.splitlines()) == sum(words.startswith("error: ") for words in expected) or len(error.splitlines()) == 1
-    assert not list(tmp_path.rglob("*.yaml")), "a run folder was left behind"
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()], "something was left behind"
 
 
 def test_cuda_where_there_is_none(command: Command, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,10 +84,12 @@ def test_run_then_resume(command: Command, capfd: pytest.CaptureFixture, tmp_pat
     assert checkpoint.load(tmp_path / "first/checkpoints/last.pt")["step"] == 2
     before = (tmp_path / "first/.hydra/config.yaml").read_text()
     capfd.readouterr()
-    for override in ("model=vgg16_bn", "data.num_classes=3", "loss=argmax", "trainer.batch_size=2"):
+    for override in ("model=vgg16_bn", "data.num_classes=3", "loss=argmax", "trainer.batch_size=2", "optimizer=sgd"):
         assert command("resume=first", override) == 1
         error = capfd.readouterr().err
         assert re.fullmatch(r"error: resume=first: was made with .*; drop the override, or start a new run\n", error), error
+    assert command("resume=first", "trainer.steps=abc") == 1
+    assert "error: trainer.steps=abc: must be" in capfd.readouterr().err
     assert (tmp_path / "first/.hydra/config.yaml").read_text() == before
     assert command("resume=first", "trainer.steps=4") == 0
     assert checkpoint.load(tmp_path / "first/checkpoints/last.pt")["step"] == 4
@@ -118,11 +121,40 @@ def test_sweep(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     )
     assert len(returned) == 4
     assert all(0 <= objective <= 1 for objective in returned)
+    # a job of the sweep can be resumed by its folder, whose name has '=' and ',' in it
+    assert command(f"resume=sweep/{names[0]}", "trainer.steps=2") == 0
+    assert checkpoint.load(tmp_path / "sweep" / names[0] / "checkpoints/last.pt")["step"] == 2
+    # and the same sweep again does not write over its runs
+    assert command("-m", *TINY, "trainer.steps=1", "loss=argmax", "seed=0", "hydra.sweep.dir=sweep") == 1
+    assert checkpoint.load(tmp_path / "sweep" / names[2] / "checkpoints/last.pt")["step"] == 1
 
 
-def test_two_runs_at_once_have_two_folders(config: Callable) -> None:
-    from omegaconf import OmegaConf
+def test_a_bad_job_does_not_end_a_sweep(command: Command, capfd: pytest.CaptureFixture, tmp_path: Path) -> None:
+    tiny = [argument for argument in TINY if not argument.startswith("trainer.batch_size")]
+    assert command("-m", *tiny, "trainer.steps=1", "trainer.batch_size=0,-1,4") == 1
+    error = capfd.readouterr().err
+    for size in (0, -1):
+        assert error.count(f"error: trainer.batch_size={size}: must be a whole number, at least 1") == 1
+    assert "Traceback" not in error
+    assert len(list(tmp_path.rglob("DONE"))) == 1
 
-    pattern = (ROOT / "configs/hydra/runs.yaml").read_text()
-    assert pattern.count("%S-%f") == 2  # microseconds, for runs and for sweeps
-    assert OmegaConf.select(config(), "name") == "train"
+
+def test_what_was_there_stays_there(command: Command, capfd: pytest.CaptureFixture, tmp_path: Path) -> None:
+    """A bad setting takes back only what the run put into the folder; a folder with a run in it is left alone."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    assert command("hydra.run.dir=mine", "trainer.batch_size=0") == 1
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+    (tmp_path / "mine" / "checkpoints").mkdir()
+    assert command("hydra.run.dir=mine", *TINY) == 1
+    assert "error: hydra.run.dir=mine: holds a run already; resume=mine goes on with it" in capfd.readouterr().err
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == {"thesis.txt", "checkpoints"}
+
+
+@pytest.mark.parametrize("key", ["run.dir", "sweep.dir"])
+def test_two_runs_in_one_second_have_two_folders(key: str) -> None:
+    """The default folder is a time, down to the microsecond."""
+    text = (ROOT / "configs/hydra/runs.yaml").read_text()
+    (form,) = re.findall(rf"^{key.split('.')[0]}:\n  dir: .*\$\{{now:([^}}]+)\}}", text, re.MULTILINE)
+    one = datetime(2026, 1, 1, 12, 0, 0, 1)
+    assert one.strftime(form) != one.replace(microsecond=2).strftime(form)

@@ -224,3 +224,17 @@ def test_bad_folders_are_refused(config: Config, tmp_path: Path) -> None:
 def test_a_batch_larger_than_the_set_is_refused(config: Config) -> None:
     with pytest.raises(DataError, match=r"trainer.batch_size=2000 is more than the 1258 training images"):
         make(config, "trainer.batch_size=2000")
+
+
+def test_an_empty_split_is_refused(config: Config) -> None:
+    with pytest.raises(DataError, match=r"the val split is empty; raise data.val_share"):
+        make(config, "data.val_share=0.0002")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_picture_is_named(config: Config, tmp_path: Path, workers: int) -> None:
+    write_folder(tmp_path)
+    (tmp_path / "val" / "one" / "3.png").write_bytes(b"not a picture")
+    data = make(config, *FOLDER, f"data.root={tmp_path}", f"data.num_workers={workers}")
+    with pytest.raises(DataError, match=rf"^{tmp_path}/val/one/3.png: cannot be read as a picture; mend or remove it$"):
+        list(data.eval_batches("val"))

@@ -15,7 +15,9 @@ def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hardware.choose_device("auto") == torch.device("cuda")
 
 
-@pytest.mark.parametrize(("amx", "avx512_bf16", "dtype"), [(0, 0, torch.float32), (1, 0, torch.bfloat16), (0, 1, torch.bfloat16)])
+@pytest.mark.parametrize(
+    ("amx", "avx512_bf16", "dtype"), [(0, 0, torch.float32), (1, 0, torch.bfloat16), (0, 1, torch.bfloat16)]
+)
 def test_auto_precision_on_cpu(monkeypatch: pytest.MonkeyPatch, amx: int, avx512_bf16: int, dtype: torch.dtype) -> None:
     monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: bool(amx))
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: bool(avx512_bf16))
@@ -30,6 +32,9 @@ def test_a_missing_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hardware.choose_device("cuda:1") == torch.device("cuda:1")
     with pytest.raises(ValueError, match="device=cuda:2: PyTorch sees 2 CUDA devices here"):
         hardware.choose_device("cuda:2")
+    for name in ("mps", "meta", "gpu"):
+        with pytest.raises(ValueError, match=f"device={name}: must be auto, cpu, cuda"):
+            hardware.choose_device(name)
 
 
 def test_peak_is_a_plausible_rate() -> None:
@@ -42,5 +47,6 @@ def test_peak_is_a_plausible_rate() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_device() -> None:
     device = hardware.choose_device("cuda")
-    assert hardware.choose_dtype("auto", device) in (torch.float32, torch.bfloat16)
+    matrix_units = torch.cuda.get_device_capability(device) >= (8, 0)
+    assert (hardware.choose_dtype("auto", device) == torch.bfloat16) == matrix_units
     assert hardware.peak_flops(device, torch.float32) > 1e12

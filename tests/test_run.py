@@ -64,7 +64,7 @@ def test_a_run_leaves_everything(config: Config, tmp_path: Path, caplog: pytest.
         assert value in caplog.text
     assert "sees no labels" not in caplog.text
     row = comparison_table(find_runs([tmp_path])).splitlines()[-1]
-    assert row.startswith("| synthetic | vgg16 | argmax | 1 | ")
+    assert row.startswith("| synthetic | vgg16 | argmax | default | 1 | ")
 
 
 def test_same_seed_same_bits_other_seed_other_bits(config: Config, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_best_is_chosen_on_validation_and_test_is_read_once(
     reads, original = [], ResidentData.eval_batches
     monkeypatch.setattr(ResidentData, "eval_batches", lambda self, split: reads.append(split) or original(self, split))
     content = train(config, tmp_path, "trainer.epochs=3", "optimizer.lr=1e-3")
-    assert reads == ["val"] * 4 + ["test"]  # once untrained, once an epoch
+    assert reads == ["val"] * 3 + ["test"]
     accuracies = dict(curves(tmp_path)["accuracy/val"])
     best = max(accuracies.values())
     assert content["val"]["accuracy"] == pytest.approx(best)
@@ -108,10 +108,14 @@ def test_best_is_chosen_on_validation_and_test_is_read_once(
     assert torch.load(tmp_path / "checkpoints/best.pt", weights_only=True)["step"] == content["best_step"]
 
 
-def test_early_stop(config: Config, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_early_stop(config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     train(config, tmp_path, "trainer.epochs=20", "trainer.early_stop_validations=2", "optimizer.lr=1e-9")
     assert [step for step, _ in curves(tmp_path)["loss/val"]] == [6, 12, 18]
-    assert "stopped early, after 2 validations" in capsys.readouterr().out
+    assert "stopped early, after 2 validations" in caplog.text
+    # resumed, it has nothing left to do
+    train(config, tmp_path, "trainer.epochs=20", "trainer.early_stop_validations=2", "optimizer.lr=1e-9", f"resume={tmp_path}")
+    assert torch.load(tmp_path / "checkpoints/last.pt", weights_only=True)["step"] == 18
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_update(config: Config, tmp_path: Path) -> None:
@@ -137,9 +141,9 @@ def test_the_loss_without_labels_warns(config: Config, tmp_path: Path, caplog: p
     caplog.set_level("INFO")
     train(config, tmp_path, "loss=argmax_prediction", "trainer.steps=1")
     assert "this loss sees no labels" in caplog.text
-    assert run.ignores_labels(ArgmaxNLL(select="prediction"), 10)
+    assert run.ignores_labels(ArgmaxNLL(select="prediction"), 10, torch.device("cpu"))
     for loss in (ArgmaxNLL(), AllLogitNLL(), torch.nn.CrossEntropyLoss()):
-        assert not run.ignores_labels(loss, 2)
+        assert not run.ignores_labels(loss, 2, torch.device("cpu"))
 
 
 def test_evaluation_by_any_batch_size(config: Config, tmp_path: Path) -> None:

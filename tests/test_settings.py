@@ -23,6 +23,11 @@ from vgg_nll.settings import RULES, TrainerSettings, faults
         ("data.image_size", 31, "at least 32"),
         ("seed", -1, "at least 0"),
         ("name", 3, "must be a text"),
+        ("data.std", [1.0, 0.0, 1.0], "must be a list of 3, each a number, more than 0"),
+        ("data.mean", [0.5, 0.5], "must be a list of 3"),
+        ("optimizer.betas", 0.9, "must be a list of 2, each a number, at least 0 and less than 1"),
+        ("schedule.decay.milestones", [0.5, "x"], "must be a list of any number, each a number, more than 0 and less than 1"),
+        ("loss.reduction", "sum", "must be one of mean"),
     ],
 )
 def test_faults_are_named(key: str, value: object, words: str) -> None:
@@ -32,7 +37,15 @@ def test_faults_are_named(key: str, value: object, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("trainer.steps", None), ("trainer.epochs", 3), ("trainer.epochs", 0.5), ("seed", 0), ("loss.eps", 0)]
+    ("key", "value"),
+    [
+        ("trainer.steps", None),
+        ("trainer.epochs", 3),
+        ("trainer.epochs", 0.5),
+        ("seed", 0),
+        ("loss.eps", 0),
+        ("data.mean", [0, 0.5, 1]),
+    ],
 )
 def test_sound_values_pass(key: str, value: object) -> None:
     assert faults({key: value}) == []

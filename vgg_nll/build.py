@@ -50,8 +50,8 @@ def make_device(cfg: DictConfig) -> torch.device:
     """The device of `device=`."""
     try:
         return choose_device(cfg.device)
-    except (ValueError, RuntimeError) as error:  # RuntimeError: PyTorch knows no such device
-        raise ConfigError(str(error) if "device=" in str(error) else f"device={cfg.device}: no such device") from error
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def make_dtype(cfg: DictConfig, device: torch.device) -> torch.dtype:
@@ -83,9 +83,9 @@ def make_model(cfg: DictConfig, data: ImageData, device: torch.device) -> VGG16:
     return model.to(device, memory_format=torch.channels_last)
 
 
-def make_loss(cfg: DictConfig) -> Loss:
-    """The loss of `loss=`: a module that takes logits [B, C] and class indices [B]."""
-    return _instantiate("loss", cfg.loss)
+def make_loss(cfg: DictConfig, device: torch.device) -> Loss:
+    """The loss of `loss=`: a module that takes logits [B, C] and class indices [B] and gives the mean over the batch."""
+    return _instantiate("loss", cfg.loss).to(device)
 
 
 def make_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -145,5 +145,5 @@ def _call(group: str, constructor: Callable[..., Any], *args: Any, **kwargs: Any
         return constructor(*args, **kwargs)
     except DataError:
         raise
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, IndexError) as error:
         raise ConfigError(f"{group}: {error}") from error

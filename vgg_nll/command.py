@@ -14,7 +14,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vgg_nll.build import flatten
+from vgg_nll.build import check, flatten, make_device
 from vgg_nll.checkpoint import CheckpointError
 from vgg_nll.data.splits import DataError
 from vgg_nll.settings import ConfigError
@@ -25,7 +25,9 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 WANTS_TRACEBACK = os.environ.get(FULL_ERROR) == "1"  # read before `call` sets it
 EXPECTED = (ConfigError, DataError, CheckpointError, TrainingError, HydraException, OmegaConfBaseException, OSError)
 # What a resumed run must share with its first part: anything else would be another run under its name.
-FIXED_ON_RESUME = ("seed", "model", "data", "loss", "trainer.batch_size")
+FIXED_ON_RESUME = ("seed.", "model.", "data.", "loss.", "optimizer.", "trainer.batch_size.")
+FREE_ON_RESUME = ("optimizer.lr",)
+SHOWN = "shown as a line"
 
 
 def call(main: Callable[[], None]) -> None:
@@ -47,8 +49,18 @@ def errors_as_lines() -> Iterator[None]:
     except EXPECTED as error:
         if WANTS_TRACEBACK:
             raise
-        print("\n".join(f"error: {line}" for line in explain(error, sys.argv[1:]).splitlines()), file=sys.stderr)
+        _show(error)
         sys.exit(1)
+
+
+@contextmanager
+def errors_of_a_job() -> Iterator[None]:
+    """In a sweep: the lines at once, and the error on to Hydra, so that the other jobs go on and the exit code is 1."""
+    try:
+        yield
+    except EXPECTED as error:
+        _show(error)
+        raise
 
 
 def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
@@ -56,8 +68,11 @@ def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
 
     Raises CheckpointError where the folder holds no run, ConfigError where the run would no longer be the same.
     """
-    folder = next((Path(a.removeprefix("resume=")) for a in arguments if a.startswith("resume=")), None)
-    if folder is None or str(folder) in ("", "null"):
+    folder = _path_of("resume", arguments)
+    if folder is None or str(folder) == "null":
+        target = _path_of("hydra.run.dir", arguments)
+        if target is not None and (target / "checkpoints").exists():
+            raise ConfigError(f"hydra.run.dir={target}: holds a run already; resume={target} goes on with it")
         return list(arguments)
     if "-m" in arguments or "--multirun" in arguments:
         raise ConfigError(f"resume={folder}: goes with one run; leave out -m")
@@ -68,9 +83,12 @@ def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
         raise CheckpointError(f"resume={folder}: holds no run to go on with (no checkpoints/last.pt, or no .hydra/)")
     before = [str(item) for item in OmegaConf.load(saved / "overrides.yaml")]
     given = {_key(argument) for argument in arguments}
-    merged = [item for item in before if _key(item) not in given] + list(arguments)
+    merged = [item for item in before if _key(item) not in given | {"resume"}]
+    merged += [argument for argument in arguments if _key(argument) != "resume"]
+    merged.append(f"resume={_quoted(folder)}")
+    # Before Hydra writes the new overrides into the folder: a faulty one would stay there.
     _check_same_run(folder, dict(flatten(OmegaConf.load(saved / "config.yaml"))), merged)
-    return [*merged, f"hydra.run.dir={folder}"]
+    return [*merged, f"hydra.run.dir={_quoted(folder)}"]
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> str:
@@ -81,7 +99,8 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
         return f"{group}={name}: there is no such {group}; there are {there}{_nearest(name, error.options)}"
     if isinstance(error, OSError):
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        return f"{what}; hydra.run.dir=<folder> takes another run folder"
+        cannot_write = isinstance(error, (PermissionError, NotADirectoryError, FileExistsError, FileNotFoundError))
+        return what + ("; hydra.run.dir=<folder> takes another run folder" if cannot_write else "")
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return str(error)
     message = " ".join(str(error).split())
@@ -94,11 +113,16 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
 
 def _check_same_run(folder: Path, before: dict[str, Any], overrides: list[str]) -> None:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        now = dict(flatten(compose("train", overrides=[item for item in overrides if not item.startswith("hydra")])))
+        cfg = compose("train", overrides=[item for item in overrides if not item.startswith(("hydra", "-"))])
+    check(cfg)
+    make_device(cfg)
+    now = dict(flatten(cfg))
     changed = [
         f"{key}={before.get(key)} (now {now.get(key)})"
         for key in sorted(before.keys() | now.keys())
-        if any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED_ON_RESUME) and before.get(key) != now.get(key)
+        if any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED_ON_RESUME)
+        and key not in FREE_ON_RESUME
+        and before.get(key) != now.get(key)
     ]
     if changed:
         raise ConfigError(f"resume={folder}: was made with {', '.join(changed)}; drop the override, or start a new run")
@@ -115,6 +139,25 @@ def _known_keys(arguments: Sequence[str]) -> list[str]:
 def _nearest(word: str, words: Sequence[str]) -> str:
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
     return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _path_of(key: str, arguments: Sequence[str]) -> Path | None:
+    """The path that `key=path` among the arguments gives, with or without quotes."""
+    values = [argument.partition("=")[2] for argument in arguments if _key(argument) == key and "=" in argument]
+    return Path(values[-1].strip("'\"").replace("\\'", "'")) if values and values[-1] else None
+
+
+def _quoted(path: Path) -> str:
+    """As Hydra's grammar wants a value with '=' or ',' in it, which the folders of sweeps have."""
+    text = str(path).replace("'", "\\'")
+    return f"'{text}'"
+
+
+def _show(error: Exception) -> None:
+    if SHOWN in getattr(error, "__notes__", []):
+        return
+    error.add_note(SHOWN)
+    print("\n".join(f"error: {line}" for line in explain(error, sys.argv[1:]).splitlines()), file=sys.stderr)
 
 
 def _key(argument: str) -> str:

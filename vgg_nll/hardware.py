@@ -2,6 +2,7 @@
 
 import ctypes
 import platform
+import re
 import time
 
 import torch
@@ -10,9 +11,11 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def choose_device(name: str) -> torch.device:
-    """ "auto" (CUDA where there is one, else CPU), or a device by name. Raises ValueError where it is not there."""
+    """ "auto" (CUDA where there is one, else CPU), "cpu", "cuda", "cuda:1". Raises ValueError where it is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ValueError(f"device={name}: must be auto, cpu, cuda, or cuda:<number>")
     device = torch.device(name)
     if device.type == "cuda":
         found = torch.cuda.device_count() if torch.cuda.is_available() else 0

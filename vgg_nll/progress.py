@@ -1,13 +1,16 @@
 """What a person sees while a run works: bars on a terminal, plain lines on a pipe."""
 
+import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 LINE_SECONDS = 10.0  # on a pipe, at most one line of news per so many seconds
 
 
@@ -33,9 +36,9 @@ class Progress:
             self.line(f"step {step}/{self._total_steps}  {text}")
 
     def line(self, text: str) -> None:
-        """A line that stays."""
-        tqdm.write(text, file=sys.stderr if self._on_terminal else sys.stdout)
-        sys.stdout.flush()
+        """A line that stays, also in the log file."""
+        with logging_redirect_tqdm():  # the bar steps aside for it
+            log.info(text)
 
     def close(self) -> None:
         """Leaves the bar where it is."""

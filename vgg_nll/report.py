@@ -48,27 +48,29 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
 
 
 def comparison_table(runs: Iterable[Path]) -> str:
-    """Markdown: one row per model and loss; test accuracy as mean, sample standard deviation, least and n, and more means.
+    """Markdown: one row per data set, model, loss and further overrides; its runs differ in their seeds.
 
-    Accuracy, ECE and confidence in percent.
+    Test accuracy as mean, sample standard deviation and least; means of the rest. Accuracy, ECE and confidence in
+    percent. Of several runs with one seed the last counts; runs without a test split are left out.
     """
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str, str, str], dict[int, dict[str, Any]]] = {}
     for run in runs:
         content = json.loads((run / "metrics.json").read_text())
-        groups.setdefault((content["data"], content["model"], content["loss"]), []).append(content)
-    lines = [
-        "| data | model | loss | n | test accuracy % | least | NLL (argmax) | ECE % | confidence % | when wrong % | seconds |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for (data, model, loss), contents in sorted(groups.items()):
+        if "test" in content:
+            others = [item for item in content["overrides"] if not item.startswith(("data=", "model=", "loss=", "seed="))]
+            key = (content["data"], content["model"], content["loss"], " ".join(sorted(others)) or "default")
+            groups.setdefault(key, {})[content["seed"]] = content
+    head = ("data", "model", "loss", "settings", "n", "test accuracy %", "least", "NLL (argmax)", "ECE %", "confidence %")
+    head += ("when wrong %", "seconds")
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for key, by_seed in sorted(groups.items()):
+        contents = list(by_seed.values())
         tests = [content["test"] for content in contents]
         accuracy = [100 * test["accuracy"] for test in tests]
         spread = f" ± {statistics.stdev(accuracy):.2f}" if len(accuracy) > 1 else ""
         seconds = [content["seconds"] for content in contents]
         cells = (
-            data,
-            model,
-            loss,
+            *key,
             str(len(accuracy)),
             f"{statistics.mean(accuracy):.2f}{spread}",
             f"{min(accuracy):.2f}",

@@ -1,12 +1,13 @@
 """What happens in a run, top to bottom."""
 
+import contextlib
 import logging
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vgg_nll import build, checkpoint, engine, hardware, report
 from vgg_nll.checkpoint import CheckpointError
-from vgg_nll.data.splits import DataError, ImageData
+from vgg_nll.data.splits import ImageData
 from vgg_nll.settings import ConfigError
 from vgg_nll.state import TrainState
 from vgg_nll.trainer import Trainer
@@ -23,28 +24,30 @@ from vgg_nll.trainer import Trainer
 log = logging.getLogger(__name__)
 
 
-def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str]) -> float:
+def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: Sequence[str] = ()) -> float:
     """Trains one network as `cfg` says, into `folder`; returns the objective, the best validation accuracy.
 
     Args:
         choices: what was chosen in each config group ({"loss": "all_logit", ...}), for the report.
+        overrides: what was asked for on the command line, for the report.
 
     Raises:
-        ConfigError, DataError, CheckpointError: before anything is trained; a new folder is then removed again.
+        ConfigError, DataError, CheckpointError: before anything is trained; what was put into a new folder is removed.
         TrainingError: the loss is no longer finite. The folder keeps the last good checkpoint and says FAILED.
     """
+    if cfg.resume is None and (folder / "checkpoints").exists():
+        raise ConfigError(
+            f"{folder}: holds a run already; resume={folder} goes on with it, hydra.run.dir=<folder> starts another"
+        )
     try:
         trainer = _prepare(cfg, folder)
-    except (ConfigError, DataError, CheckpointError):
-        if cfg.resume is None:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
+    finally:
+        if sys.exception() is not None and cfg.resume is None:
+            _discard(folder)
     for marker in ("DONE", "FAILED"):
         (folder / marker).unlink(missing_ok=True)
-    start = time.perf_counter()
     try:
         trainer.fit()
-        seconds = time.perf_counter() - start
         test = trainer.test()
     finally:
         trainer.tracker.close()
@@ -55,12 +58,13 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str]) -> float:
     report.write_metrics(
         folder / "metrics.json",
         {name: choices.get(name, "") for name in ("data", "model", "loss")}
+        | {"overrides": list(overrides), "seed": cfg.seed}
         | ({"test": test} if test else {})
-        | {"val": state.best_metrics, "best_step": state.best_step, "seconds": round(seconds, 1)}
+        | {"val": state.best_metrics, "best_step": state.best_step, "seconds": round(state.seconds, 1)}
         | _circumstances(trainer),
     )
     (folder / "DONE").write_text("")
-    _conclude(trainer, test, seconds, folder)
+    _conclude(trainer, test, folder)
     return state.best_metrics["accuracy"]
 
 
@@ -71,12 +75,11 @@ def _prepare(cfg: DictConfig, folder: Path) -> Trainer:
     dtype = build.make_dtype(cfg, device)
     data = build.make_data(cfg, device)
     model = build.make_model(cfg, data, device)
-    loss = build.make_loss(cfg)
+    loss = build.make_loss(cfg, device)
     state = TrainState(model, build.make_optimizer(cfg, model), device)
     resumed_at = None if cfg.resume is None else _resume(state, Path(cfg.resume))
     settings = build.make_settings(cfg)
-    tracker = build.make_tracker(cfg, folder, resumed_at)
-    tracker.text("config", f"```yaml\n{OmegaConf.to_yaml(cfg, resolve=True)}```")
+    flops, peak = build.flops_per_image(model, data.image_size), hardware.peak_flops(device, dtype)
     trainer = Trainer(
         state=state,
         data=data,
@@ -84,15 +87,25 @@ def _prepare(cfg: DictConfig, folder: Path) -> Trainer:
         learning_rate=build.make_learning_rate(cfg, data, settings.total_steps(data.steps_per_epoch)),
         settings=settings,
         dtype=dtype,
-        tracker=tracker,
+        tracker=build.make_tracker(cfg, folder, resumed_at),
         checkpoints=folder / "checkpoints",
         checkpoint_every_steps=cfg.checkpoint.every_steps,
         seed=cfg.seed,
-        flops_per_image=build.flops_per_image(model, data.image_size),
-        peak_flops=hardware.peak_flops(device, dtype),
+        flops_per_image=flops,
+        peak_flops=peak,
     )
+    trainer.tracker.text("config", f"```yaml\n{OmegaConf.to_yaml(cfg, resolve=True)}```")
     _introduce(trainer, cfg)
     return trainer
+
+
+def _discard(folder: Path) -> None:
+    """Takes back what this process has put into a folder in which no run began: nothing else, and no folder of the user's."""
+    shutil.rmtree(folder / ".hydra", ignore_errors=True)
+    for path in (folder / "train.log", *folder.glob("events.out.tfevents.*")):
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty: it was there before
+        folder.rmdir()
 
 
 def _resume(state: TrainState, folder: Path) -> int:
@@ -118,7 +131,7 @@ def _introduce(trainer: Trainer, cfg: DictConfig) -> None:
         f"training: {trainer.total_steps} steps of {settings.batch_size} images ({data.steps_per_epoch} an epoch), "
         f"learning rate {cfg.optimizer.lr:g} at its peak, seed {cfg.seed}"
     )
-    if ignores_labels(trainer.loss, len(data.class_names)):
+    if ignores_labels(trainer.loss, len(data.class_names), state.device):
         log.warning("warning: this loss sees no labels: confidence will grow, accuracy will not")
     if state.step == 0:
         expected, measured = untrained_loss(trainer.loss, data, state, trainer.dtype)
@@ -126,20 +139,21 @@ def _introduce(trainer: Trainer, cfg: DictConfig) -> None:
 
 
 def untrained_loss(loss: engine.Loss, data: ImageData, state: TrainState, dtype: torch.dtype) -> tuple[float, float]:
-    """The loss of a constant prediction, and the network's own, on one batch of validation images.
+    """The loss of a constant prediction, and the network's own, on the first batch of training images.
 
     For method 1 the first is `ln C`, for method 2 `ln C + (C-1) ln(C/(C-1))`: what a stuck run goes on showing.
     """
-    images, target = next(iter(data.eval_batches("val")))
+    images, target = next(data.train_batches(0))
     expected = loss(torch.zeros(len(target), len(data.class_names), device=target.device), target)
     sums = engine.evaluate(state.model, loss, [(images, target)], dtype)
     return float(expected), float(sums.loss / sums.images)
 
 
-def ignores_labels(loss: engine.Loss, num_classes: int) -> bool:
+def ignores_labels(loss: engine.Loss, num_classes: int, device: torch.device) -> bool:
     """Whether the loss of one and the same prediction is equal for every label."""
-    logits = torch.linspace(-1, 1, num_classes)[None]
-    return len({float(loss(logits, torch.tensor([label]))) for label in range(min(num_classes, 10))}) == 1
+    logits = torch.linspace(-1, 1, num_classes, device=device)[None]
+    labels = torch.arange(min(num_classes, 10), device=device)
+    return len({float(loss(logits, label[None])) for label in labels}) == 1
 
 
 def _circumstances(trainer: Trainer) -> dict[str, Any]:
@@ -161,8 +175,9 @@ def _git(*args: str) -> str:
     return done.stdout.strip()
 
 
-def _conclude(trainer: Trainer, test: dict[str, float], seconds: float, folder: Path) -> None:
+def _conclude(trainer: Trainer, test: dict[str, float], folder: Path) -> None:
     columns = {"validation": trainer.state.best_metrics} | ({"test": test} if test else {})
     log.info(f"\nbest of validation: step {trainer.state.best_step}\n{report.final_table(columns)}\n")
-    log.info(f"trained in {seconds:.1f} s; run folder {folder}")
-    log.info(f"curves: tensorboard --logdir {folder.parent}")
+    log.info(f"trained in {trainer.state.seconds:.1f} s; run folder {folder}")
+    program = Path(sys.executable).with_name("tensorboard")
+    log.info(f"curves: {program if program.exists() else 'tensorboard'} --logdir {shlex.quote(str(folder.parent))}")

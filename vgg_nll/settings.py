@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -45,11 +45,16 @@ class Rule:
     most: float = math.inf
     choices: tuple[str, ...] = ()
     optional: bool = False
+    items: int | None = None  # a list of so many of these; 0: of any number
 
     def fault(self, value: Any) -> str | None:
         """What is wrong with `value`, and what is allowed; None where nothing is."""
         if value is None and self.optional:
             return None
+        if self.items is not None:
+            fits = isinstance(value, list) and self.items in (0, len(value))
+            one = replace(self, items=None)
+            return None if fits and not any(one.fault(item) for item in value) else f"must be {self._expected()}"
         allowed = (int, float) if self.type is float else (self.type,)
         right_type = isinstance(value, allowed) and (self.type is bool or not isinstance(value, bool))
         if not right_type or (self.choices and value not in self.choices):
@@ -73,7 +78,8 @@ class Rule:
             )
             if math.isfinite(bound)
         ]
-        return names[self.type] + (", " + " and ".join(bounds) if bounds else "") + (", or null" * self.optional)
+        what = f"a list of {self.items or 'any number'}, each " if self.items is not None else ""
+        return what + names[self.type] + (", " + " and ".join(bounds) if bounds else "") + (", or null" * self.optional)
 
 
 COUNT = Rule(int, least=1)
@@ -95,6 +101,7 @@ RULES: dict[str, Rule] = {
     "loss.select": Rule(str, choices=("label", "prediction")),
     "loss.class_reduction": Rule(str, choices=("sum", "mean")),
     "loss.eps": NOT_NEGATIVE,
+    "loss.reduction": Rule(str, choices=("mean",)),  # the steps, the sums and the learning rates count on it
     "loss.label_smoothing": Rule(float, least=0, most=1),
     "data.root": TEXT,
     "data.download": FLAG,
@@ -105,16 +112,20 @@ RULES: dict[str, Rule] = {
     "data.val_share": SHARE,
     "data.test_share": SHARE,
     "data.split_seed": Rule(int, least=0),
+    "data.mean": Rule(float, items=3),
+    "data.std": Rule(float, above=0, items=3),
     "data.shift_pixels": Rule(int, least=0),
     "data.horizontal_flip": FLAG,
     "data.min_crop": Rule(float, above=0, most=1),
     "data.num_workers": Rule(int, least=0),
     "optimizer.lr": Rule(float, above=0),
+    "optimizer.betas": Rule(float, least=0, below=1, items=2),
     "optimizer.weight_decay": NOT_NEGATIVE,
     "optimizer.momentum": Rule(float, least=0, below=1),
     "optimizer.nesterov": FLAG,
     "schedule.warmup_epochs": NOT_NEGATIVE,
     "schedule.decay.final_factor": Rule(float, least=0, most=1),
+    "schedule.decay.milestones": Rule(float, above=0, below=1, items=0),
     "schedule.decay.factor": Rule(float, above=0, most=1),
     "trainer.epochs": Rule(float, above=0),
     "trainer.steps": Rule(int, least=1, optional=True),

@@ -26,6 +26,7 @@ class TrainState:
     best_step: int = -1
     best_metrics: dict[str, float] = field(default_factory=dict)
     validations_since_best: int = 0
+    seconds: float = 0.0  # of training, over all processes
     window_loss: Tensor = field(init=False)  # sum over images
     window_correct: Tensor = field(init=False)
     window_images: int = 0
@@ -54,20 +55,22 @@ class TrainState:
             "best_step": self.best_step,
             "best_metrics": self.best_metrics,
             "validations_since_best": self.validations_since_best,
+            "seconds": self.seconds,
             "window_loss": self.window_loss,
             "window_correct": self.window_correct,
             "window_images": self.window_images,
         }
 
     def load_state_dict(self, content: dict[str, Any]) -> None:
-        """Takes over what `state_dict` gave. Raises ValueError, before anything is changed, where it does not fit."""
+        """Takes over what `state_dict` gave. Raises ValueError where it does not fit: for the model, before anything
+        is changed."""
         expected = set(self.state_dict())
         if not expected <= set(content):
             raise ValueError(f"the checkpoint lacks {', '.join(sorted(expected - set(content)))}")
         check_weights(self.model, content["model"])
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
-        for name in ("step", "best_step", "best_metrics", "validations_since_best", "window_images"):
+        for name in ("step", "best_step", "best_metrics", "validations_since_best", "seconds", "window_images"):
             setattr(self, name, content[name])
         self.window_loss = content["window_loss"].to(self.device)
         self.window_correct = content["window_correct"].to(self.device)

@@ -49,6 +49,8 @@ class Trainer:
     peak_flops: float
     _window_start: float = field(init=False, default=0.0)
     _window_wait: float = field(init=False, default=0.0)  # seconds spent waiting for data
+    _window_before: int = field(init=False, default=0)  # images of the window that an earlier process has done
+    _last_save: float = field(init=False, default=0.0)
 
     @property
     def total_steps(self) -> int:
@@ -59,8 +61,11 @@ class Trainer:
         """Steps until the end, or until validation has stopped getting better; the best step is in `state`."""
         state, settings, total = self.state, self.settings, self.total_steps
         validate_every = settings.validate_every_steps(self.data.steps_per_epoch)
+        if self._patience_is_out():
+            return
         progress = Progress(total, state.step)
-        self._window_start = time.perf_counter()
+        self._window_start = self._last_save = time.perf_counter()
+        self._window_before = state.window_images
         try:
             for images, target in self._batches():
                 rng.seed_step(self.seed, state.step)
@@ -86,12 +91,16 @@ class Trainer:
                 if validate:
                     self._validate(progress)
                 if save:
-                    checkpoint.save(self.checkpoints / checkpoint.LAST, state.state_dict())
-                if settings.early_stop_validations == state.validations_since_best:
+                    self._save()
+                if validate and self._patience_is_out():
                     progress.line(f"stopped early, after {state.validations_since_best} validations that were no better")
                     return
         finally:
             progress.close()
+
+    def _patience_is_out(self) -> bool:
+        patience = self.settings.early_stop_validations
+        return patience is not None and self.state.validations_since_best >= patience
 
     def test(self) -> dict[str, float]:
         """Metrics on the test split of the best checkpoint's weights, which stay in the model; {} without such a split."""
@@ -136,7 +145,7 @@ class Trainer:
         loss, accuracy = (float(s) / state.window_images for s in (state.window_loss, state.window_correct))
         now = time.perf_counter()  # after the sums have arrived, so the device has done the work
         seconds = now - self._window_start
-        speed = state.window_images / seconds
+        speed = (state.window_images - self._window_before) / seconds
         values = {
             tags.LOSS_TRAIN: loss,
             tags.ACCURACY_TRAIN: accuracy,
@@ -150,7 +159,14 @@ class Trainer:
         self.tracker.scalars(values, state.step)
         progress.news(state.step, f"loss {loss:.4f}  accuracy {accuracy:.3f}  {speed:.0f} images/s")
         state.reset_window()
-        self._window_start, self._window_wait = now, 0.0
+        self._window_start, self._window_wait, self._window_before = now, 0.0, 0
+
+    def _save(self) -> None:
+        start = time.perf_counter()
+        self.state.seconds += start - self._last_save
+        checkpoint.save(self.checkpoints / checkpoint.LAST, self.state.state_dict())
+        self._last_save = start
+        self._window_start += time.perf_counter() - start  # images/s is of training alone
 
     def _validate(self, progress: Progress) -> None:
         state, start = self.state, time.perf_counter()

@@ -13,7 +13,7 @@ def random_shift(images: Tensor, max_pixels: int, generator: torch.Generator) ->
         return images
     batch, _, height, width = images.shape
     padded = torch.nn.functional.pad(images, (max_pixels,) * 4)
-    offsets = torch.randint(0, 2 * max_pixels + 1, (2, batch), generator=generator).to(images.device)
+    offsets = torch.randint(0, 2 * max_pixels + 1, (2, batch), generator=generator).to(images.device, non_blocking=True)
     rows = offsets[0, :, None] + torch.arange(height, device=images.device)  # [B, H]
     columns = offsets[1, :, None] + torch.arange(width, device=images.device)  # [B, W]
     image = torch.arange(batch, device=images.device)
@@ -23,7 +23,7 @@ def random_shift(images: Tensor, max_pixels: int, generator: torch.Generator) ->
 
 def random_horizontal_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """Each image of [B, 3, H, W] mirrored left to right with probability 1/2."""
-    flip = torch.rand(len(images), generator=generator).to(images.device) < 0.5
+    flip = torch.rand(len(images), generator=generator).to(images.device, non_blocking=True) < 0.5
     return torch.where(flip[:, None, None, None], images.flip(3), images)
 
 

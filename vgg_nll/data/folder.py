@@ -1,6 +1,6 @@
 """Pictures in folders, one folder per class, read by worker processes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +76,16 @@ class FolderData:
             # Its own generator: the loader would draw the workers' seeds from the global one otherwise.
             generator=rng.generator(self._seed, "workers"),
         )
-        for images, target in loader:
+        for images, target in _read(loader):
             images = images.to(self._device, non_blocking=True)
             yield augment.normalise(images, self._mean, self._std), target.to(self._device, non_blocking=True)
+
+
+def _read(loader: Iterable[Any]) -> Iterator[Any]:
+    try:
+        yield from loader
+    except DataError as error:  # from a worker, with the worker's traceback in its text
+        raise DataError(str(error).strip().splitlines()[-1].removeprefix(f"{DataError.__module__}.DataError: ")) from error
 
 
 class _Pictures(Dataset[tuple[Tensor, int]]):
@@ -92,7 +99,10 @@ class _Pictures(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
         epoch, index = key
-        picture, label = self.folder[index]
+        try:
+            picture, label = self.folder[index]
+        except OSError as error:  # PIL's UnidentifiedImageError is one
+            raise DataError(f"{self.folder.samples[index][0]}: cannot be read as a picture; mend or remove it") from error
         with rng.seeded(self.seed, "augment", epoch, index):
             return self.transform(picture), label
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vgg_nll import rng
 from vgg_nll.data import augment
-from vgg_nll.data.splits import Batch, Source, Split, check_batch_size, check_labels
+from vgg_nll.data.splits import Batch, DataError, Source, Split, check_batch_size, check_labels
 
 
 class ResidentData:
@@ -39,6 +39,8 @@ class ResidentData:
         splits, class_names = source
         for name, split in splits.items():
             check_labels(split.target, len(class_names), f"data, {name} split")
+            if len(split.target) == 0:
+                raise DataError(f"data: the {name} split is empty; raise data.{name}_share")
         self.class_names = class_names
         self.image_size = splits["train"].images.shape[-1]
         self.sizes = {name: len(split.target) for name, split in splits.items()}
@@ -52,7 +54,7 @@ class ResidentData:
     def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         train = self._splits["train"]
         order = torch.randperm(len(train.target), generator=rng.generator(self._seed, "order", epoch))
-        order = order.to(train.target.device)
+        order = order.to(train.target.device, non_blocking=True)
         for step in range(start, self.steps_per_epoch):
             index = order[step * self._batch_size : (step + 1) * self._batch_size]
             images = self._augment(train.images[index], epoch, step)

@@ -66,7 +66,7 @@ class TensorBoardTracker:
     """Writes one event file into `folder`; `purge_step` hides points from that step on in earlier files of the run."""
 
     def __init__(self, folder: Path, purge_step: int | None = None) -> None:
-        self._writer = SummaryWriter(str(folder), purge_step=purge_step)
+        self._writer = SummaryWriter(str(folder), purge_step=purge_step, flush_secs=5)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         for tag, value in values.items():
