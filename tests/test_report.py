@@ -12,7 +12,9 @@ NAMES = (
 )
 
 
-def make_run(folder: Path, loss: str, accuracy: float, wrong: float = 0.5, done: bool = True, seed: int = 0, overrides: tuple = ()) -> None:
+def make_run(
+    folder: Path, loss: str, accuracy: float, *, wrong: float = 0.5, done: bool = True, seed: int = 0, overrides: tuple = ()
+) -> None:
     folder.mkdir(parents=True)
     test = dict.fromkeys(NAMES.split(), 0.25) | {"accuracy": accuracy, "confidence_incorrect": wrong}
     content = {"data": "digits", "model": "vgg16", "loss": loss, "test": test, "seconds": 60 + accuracy, "seed": seed}
@@ -22,7 +24,7 @@ def make_run(folder: Path, loss: str, accuracy: float, wrong: float = 0.5, done:
 
 
 def test_comparison(tmp_path: Path) -> None:
-        make_run(tmp_path / "a", "argmax", 0.1)  # the same seed again below: the later one counts
+    make_run(tmp_path / "a", "argmax", 0.1)  # the same seed again below: the later one counts
     make_run(tmp_path / "a0", "argmax", 0.97)
     make_run(tmp_path / "b", "argmax", 0.99, wrong=math.nan, seed=1)  # nothing wrong: no confidence when wrong
     make_run(tmp_path / "c", "all_logit", 0.98)

@@ -120,7 +120,9 @@ def _check_same_run(folder: Path, before: dict[str, Any], overrides: list[str]) 
     changed = [
         f"{key}={before.get(key)} (now {now.get(key)})"
         for key in sorted(before.keys() | now.keys())
-        if any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED_ON_RESUME)
+        if before.get(key) != now.get(key)
+        and key not in FREE_ON_RESUME
+        and f"{key}.".startswith(FIXED_ON_RESUME)
         and key not in FREE_ON_RESUME
         and before.get(key) != now.get(key)
     ]

@@ -60,9 +60,9 @@ def comparison_table(runs: Iterable[Path]) -> str:
             others = [item for item in content["overrides"] if not item.startswith(("data=", "model=", "loss=", "seed="))]
             key = (content["data"], content["model"], content["loss"], " ".join(sorted(others)) or "default")
             groups.setdefault(key, {})[content["seed"]] = content
-    head = ("data", "model", "loss", "settings", "n", "test accuracy %", "least", "NLL (argmax)", "ECE %", "confidence %")
-    head += ("when wrong %", "seconds")
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    head = "data | model | loss | settings | n | test accuracy % | least | NLL (argmax) | ECE % | confidence % | "
+    head += "when wrong % | seconds"
+    lines = [f"| {head} |", "|---" * (head.count("|") + 1) + "|"]
     for key, by_seed in sorted(groups.items()):
         contents = list(by_seed.values())
         tests = [content["test"] for content in contents]
