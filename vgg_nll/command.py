@@ -120,11 +120,7 @@ def _check_same_run(folder: Path, before: dict[str, Any], overrides: list[str]) 
     changed = [
         f"{key}={before.get(key)} (now {now.get(key)})"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-        and key not in FREE_ON_RESUME
-        and f"{key}.".startswith(FIXED_ON_RESUME)
-        and key not in FREE_ON_RESUME
-        and before.get(key) != now.get(key)
+        if before.get(key) != now.get(key) and key not in FREE_ON_RESUME and f"{key}.".startswith(FIXED_ON_RESUME)
     ]
     if changed:
         raise ConfigError(f"resume={folder}: was made with {', '.join(changed)}; drop the override, or start a new run")
