@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, TINY
+from test_data import FOLDER, write_folder
 
 from vgg_nll import checkpoint
 
@@ -127,6 +128,14 @@ def test_sweep(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     # and the same sweep again does not write over its runs
     assert command("-m", *TINY, "trainer.steps=1", "loss=argmax", "seed=0", "hydra.sweep.dir=sweep") == 1
     assert checkpoint.load(tmp_path / "sweep" / names[2] / "checkpoints/last.pt")["step"] == 1
+
+
+def test_a_sweep_over_folders_keeps_its_jobs_apart(command: Command, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_folder(tmp_path / "pictures" / name)
+    folders = [f"data.root={','.join(str(tmp_path / 'pictures' / name) for name in ('a', 'b'))}", "data.num_workers=0"]
+    assert command("-m", *FOLDER, *folders, "trainer.steps=1", "hydra.sweep.dir=sweep") == 0
+    assert len(list((tmp_path / "sweep").rglob("DONE"))) == 2
 
 
 def test_a_bad_job_does_not_end_a_sweep(command: Command, capfd: pytest.CaptureFixture, tmp_path: Path) -> None:

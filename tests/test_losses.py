@@ -6,6 +6,8 @@ import mpmath
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vgg_nll.losses import AllLogitNLL, ArgmaxNLL, SigmoidNLL, all_logit_nll, argmax_nll, margin, sigmoid_nll
 
@@ -144,6 +146,19 @@ def test_facts() -> None:
     two = logits[:, :2]
     torch.testing.assert_close(all_logit_nll(two, target % 2), 2 * argmax_nll(two, target % 2))
     torch.testing.assert_close(all_logit_nll(logits, target, class_reduction="mean"), all_logit_nll(logits, target) / 10)
+
+
+@given(st.lists(st.floats(-50, 50, width=32), min_size=2, max_size=12), st.data())
+def test_bounds_hold_for_any_logits(values: list[float], data: st.DataObject) -> None:
+    """0 <= method 1 by prediction <= method 1 by label <= method 2; and the margin form agrees with 60 digits."""
+    logits = torch.tensor([values])
+    label = data.draw(st.integers(0, len(values) - 1))
+    target = torch.tensor([label])
+    by_prediction = argmax_nll(logits, target, select="prediction").item()
+    by_label, everything = argmax_nll(logits, target).item(), all_logit_nll(logits, target).item()
+    assert 0 <= by_prediction <= by_label <= everything * (1 + 1e-6)
+    expected = exact(logits[0].tolist(), label)
+    assert (by_label, by_prediction, everything) == pytest.approx(expected, rel=2e-5, abs=1e-37)
 
 
 def test_one_class_costs_nothing() -> None:

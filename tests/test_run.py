@@ -11,9 +11,10 @@ from conftest import TINY
 from omegaconf import DictConfig
 from test_tracking import read
 
-from vgg_nll import run
+from vgg_nll import build, run
 from vgg_nll.losses import AllLogitNLL, ArgmaxNLL
 from vgg_nll.report import comparison_table, find_runs
+from vgg_nll.state import TrainState
 from vgg_nll.trainer import TrainingError
 
 Config = Callable[..., DictConfig]
@@ -144,6 +145,18 @@ def test_the_loss_without_labels_warns(config: Config, tmp_path: Path, caplog: p
     assert run.ignores_labels(ArgmaxNLL(select="prediction"), 10, torch.device("cpu"))
     for loss in (ArgmaxNLL(), AllLogitNLL(), torch.nn.CrossEntropyLoss()):
         assert not run.ignores_labels(loss, 2, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(("loss", "constant"), [("argmax", 2.3026), ("all_logit", 3.2508)])
+def test_the_untrained_loss_is_the_constant_one(config: Config, seed: int, loss: str, constant: float) -> None:
+    """Within 2% on the default data, as printed at the start of a run."""
+    cfg, device = config(f"loss={loss}", f"seed={seed}"), torch.device("cpu")
+    data = build.make_data(cfg, device)
+    state = TrainState(build.make_model(cfg, data, device), torch.optim.SGD([torch.zeros(1)]), device)
+    expected, measured = run.untrained_loss(build.make_loss(cfg, device), data, state, torch.float32)
+    assert expected == pytest.approx(constant, abs=1e-4)
+    assert measured == pytest.approx(constant, rel=0.02)
 
 
 def test_evaluation_by_any_batch_size(config: Config, tmp_path: Path) -> None:

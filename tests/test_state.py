@@ -57,7 +57,9 @@ def test_a_saved_state_goes_on_to_the_bit(config: Config, tmp_path: Path, overri
     norms = steps(cfg, undisturbed, 7)  # crosses from epoch 0 (4 batches) into epoch 1
     first = steps(cfg, parted, 3)
     checkpoint.save(tmp_path / "last.pt", parted.state_dict())
-    resumed = start(config("seed=5", "trainer.batch_size=6", "data=synthetic", "data.num_images=40", "data.num_classes=2", *overrides))
+    resumed = start(
+        config("seed=5", "trainer.batch_size=6", "data=synthetic", "data.num_images=40", "data.num_classes=2", *overrides)
+    )
     resumed.load_state_dict(checkpoint.load(tmp_path / "last.pt"))
     assert first + steps(cfg, resumed, 7) == norms
     expected, got = undisturbed.state_dict(), resumed.state_dict()
