@@ -1,0 +1,66 @@
+"""Bars on a terminal, plain lines on a pipe."""
+
+import logging
+
+import pytest
+
+from vgg_nll import progress
+from vgg_nll.progress import Progress, track
+
+
+class Screen:
+    """What stderr is in these tests; it keeps what is written."""
+
+    def __init__(self, terminal: bool) -> None:
+        self.terminal, self.text = terminal, ""
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+    def flush(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_news(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, terminal: bool) -> None:
+    caplog.set_level(logging.INFO)
+    screen = Screen(terminal)
+    monkeypatch.setattr("sys.stderr", screen)
+    bar = Progress(total_steps=3, first_step=1)
+    for step in (2, 3):
+        bar.advance()
+        bar.news(step, f"loss {step}.0")
+    bar.line("a line that stays")
+    bar.close()
+    assert "a line that stays" in caplog.text
+    if terminal:
+        assert "3/3" in screen.text
+        assert "loss 3.0" in screen.text
+        assert "step 3/3" not in caplog.text
+    else:
+        assert screen.text == ""
+        assert "step 2/3" not in caplog.text  # less than ten seconds after the start
+        assert "step 3/3  loss 3.0" in caplog.text  # the last one always
+
+
+def test_lines_come_every_ten_seconds(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("sys.stderr", Screen(False))
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    bar = Progress(total_steps=100, first_step=0)
+    for step in range(1, 8):
+        now[0] = 4.0 * step
+        bar.news(step, "news")
+    assert [record.message.split("  ")[0] for record in caplog.records] == ["step 3/100", "step 6/100"]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_track_gives_everything(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    screen = Screen(terminal)
+    monkeypatch.setattr("sys.stderr", screen)
+    assert list(track(iter(range(5)), 5, "val")) == list(range(5))
+    assert ("val" in screen.text) == terminal
