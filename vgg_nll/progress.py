@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -37,7 +38,8 @@ class Progress:
 
     def line(self, text: str) -> None:
         """A line that stays, also in the log file."""
-        with logging_redirect_tqdm():  # the bar steps aside for it
+        # on a terminal the bar steps aside for it
+        with logging_redirect_tqdm() if self._on_terminal else nullcontext():
             log.info(text)
 
     def close(self) -> None:
