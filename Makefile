@@ -1,4 +1,4 @@
-# make run    trains VGG-16 on the digits with the all-logit loss (about two minutes on two CPU cores, once it is set up)
+# make run    trains VGG-16 on the digits with the all-logit loss (two to three minutes on two CPU cores, once it is set up)
 # make test   runs the tests          make lint   ruff and mypy          make clean   removes .venv
 VENV ?= .venv
 PYTHON ?= python3
