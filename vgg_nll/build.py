@@ -145,5 +145,5 @@ def _call(group: str, constructor: Callable[..., Any], *args: Any, **kwargs: Any
         return constructor(*args, **kwargs)
     except DataError:
         raise
-    except (TypeError, ValueError, IndexError) as error:
+    except (TypeError, ValueError, IndexError, RuntimeError) as error:
         raise ConfigError(f"{group}: {error}") from error
