@@ -109,6 +109,22 @@ def test_best_is_chosen_on_validation_and_test_is_read_once(
     assert torch.load(tmp_path / "checkpoints/best.pt", weights_only=True)["step"] == content["best_step"]
 
 
+def test_every_step_is_seeded(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropout draws from the global generator: it is seeded by (seed, step) before each step."""
+    seeded = []
+    monkeypatch.setattr("vgg_nll.trainer.rng.seed_step", lambda seed, step: seeded.append((seed, step)))
+    train(config, tmp_path, "trainer.steps=3", "seed=7")
+    assert seeded == [(7, 0), (7, 1), (7, 2)]
+
+
+def test_training_curves_are_means_since_the_last_point(config: Config, tmp_path: Path) -> None:
+    for every in (1, 2):
+        train(config, tmp_path / str(every), "trainer.steps=4", f"trainer.log_every_steps={every}")
+    for tag in ("loss/train", "accuracy/train"):
+        single, double = ([value for _, value in curves(tmp_path / name)[tag]] for name in ("1", "2"))
+        assert double == pytest.approx([(single[0] + single[1]) / 2, (single[2] + single[3]) / 2], rel=1e-6)
+
+
 def test_early_stop(config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     train(config, tmp_path, "trainer.epochs=20", "trainer.early_stop_validations=2", "optimizer.lr=1e-9")
