@@ -238,3 +238,12 @@ def test_a_broken_picture_is_named(config: Config, tmp_path: Path, workers: int)
     data = make(config, *FOLDER, f"data.root={tmp_path}", f"data.num_workers={workers}")
     with pytest.raises(DataError, match=rf"^{tmp_path}/val/one/3.png: cannot be read as a picture; mend or remove it$"):
         list(data.eval_batches("val"))
+
+
+def test_order_and_augmentation_each_change_with_the_epoch(config: Config, tmp_path: Path) -> None:
+    still = make(config, "data.shift_pixels=0")
+    assert not torch.equal(next(still.train_batches(0))[1], next(still.train_batches(1))[1])
+    write_folder(tmp_path)
+    pictures = make(config, *FOLDER, f"data.root={tmp_path}")._train
+    assert torch.equal(pictures[0, 3][0], pictures[0, 3][0])
+    assert not torch.equal(pictures[0, 3][0], pictures[1, 3][0])
