@@ -105,7 +105,7 @@ def _features(batch_norm: bool) -> nn.Sequential:
 def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
         # torchvision counts the outputs in every layer, and so makes the first one 4.6 times too small for its 3 input
-        # channels. Counting its inputs instead lets training leave the plateau of ln C sooner.
+        # channels. Counting its inputs keeps the scale of the image.
         nn.init.kaiming_normal_(module.weight, mode="fan_in" if module.in_channels == 3 else "fan_out", nonlinearity="relu")
     elif isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, 0.0, 0.01)
