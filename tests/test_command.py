@@ -1,5 +1,6 @@
 """What a person types, and what comes back: one line per fault, exit code 1, nothing left behind."""
 
+import os
 import re
 import subprocess
 import sys
@@ -70,10 +71,12 @@ def test_full_error_shows_the_traceback(tmp_path: Path) -> None:
 
     def run(**environment: str) -> subprocess.CompletedProcess:
         command = [sys.executable, str(ROOT / "train.py"), "trainer.batch_size=0"]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PATH": "", **environment})
+        clean = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=clean | environment)
 
     full, short = run(HYDRA_FULL_ERROR="1"), run()
     assert "Traceback" in full.stderr
+    assert "ConfigError" in full.stderr
     assert full.returncode == short.returncode == 1
     assert short.stderr.strip() == "error: trainer.batch_size=0: must be a whole number, at least 1"
 

@@ -4,6 +4,7 @@ Parameter names are torchvision's, so the state dicts of its `vgg16` and `vgg16_
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 # Output channels of the 13 3x3 convolutions; "pool" halves height and width.
@@ -29,6 +30,7 @@ CONFIGURATION_D = (
 )
 MIN_IMAGE_SIZE = 32  # five poolings leave one pixel of it
 HEADS = ("paper", "compact")
+SMALL_MAP = 16  # pixels
 
 
 class VGG16(nn.Module):
@@ -82,6 +84,27 @@ class VGG16(nn.Module):
         return self.forward(images).float().softmax(dim=1)
 
 
+class Conv3x3(nn.Conv2d):
+    """`nn.Conv2d(inputs, outputs, 3, padding=1)`; on a CPU, one matrix product where the map has few pixels.
+
+    The convolutions of PyTorch's CPU library are slow on maps of 2x2 and 4x4, where the last six layers of a 32x32 image
+    live: gathering the nine neighbours of every pixel first costs little there, and the rest is a plain product.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        batch, channels, height, width = images.shape
+        if height * width > SMALL_MAP or images.device.type != "cpu":
+            return super().forward(images)
+        padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))  # [B, H + 2, W + 2, C]
+        shifted = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+        neighbours = torch.cat(shifted, dim=3).view(-1, 9 * channels)  # [B * H * W, 9 C]
+        outputs = F.linear(neighbours, self.weight.permute(0, 2, 3, 1).flatten(1), self.bias)
+        return outputs.view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
 def head_for(image_size: int) -> str:
     """The head that `auto` stands for: "paper" once the last feature map fills its 7x7 pool, else "compact"."""
     return "paper" if image_size // 32 >= 7 else "compact"
@@ -94,7 +117,7 @@ def _features(batch_norm: bool) -> nn.Sequential:
         if isinstance(width, str):
             layers.append(nn.MaxPool2d(2))
             continue
-        layers.append(nn.Conv2d(channels, width, 3, padding=1))
+        layers.append(Conv3x3(channels, width))
         if batch_norm:
             layers.append(nn.BatchNorm2d(width))
         layers.append(nn.ReLU(inplace=True))
