@@ -6,8 +6,9 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from vgg_nll.losses import all_logit_nll, argmax_nll, margin
+from vgg_nll.losses import all_logit_nll, argmax_nll
 from vgg_nll.metrics import NUM_BINS, compute, update
+from vgg_nll.softmax import margin
 
 
 def sample(images: int = 300, classes: int = 10) -> tuple[torch.Tensor, torch.Tensor]:

@@ -93,6 +93,6 @@ def _clip(model: nn.Module, clip_norm: float | None) -> Tensor:
 
 def _note_if_bad(state: TrainState, loss: Tensor, norm: Tensor) -> None:
     first = (state.bad_step < 0) & ~(torch.isfinite(loss) & torch.isfinite(norm))
-    state.bad_step = torch.where(first, state.step, state.bad_step)
+    state.bad_step = state.bad_step.masked_fill(first, state.step)
     state.bad_loss = torch.where(first, loss, state.bad_loss)
     state.bad_gradient_norm = torch.where(first, norm, state.bad_gradient_norm)

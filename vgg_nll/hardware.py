@@ -55,10 +55,10 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     a = torch.full((size, size), 0.5, device=device, dtype=dtype)
     seconds = []
     for _ in range(4):
-        _wait(device)
+        wait(device)
         start = time.perf_counter()
         torch.mm(a, a)
-        _wait(device)
+        wait(device)
         seconds.append(time.perf_counter() - start)
     return 2 * size**3 / min(seconds[1:])
 
@@ -78,6 +78,7 @@ def keep_freed_memory() -> None:
     mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Until the device has done all that it was asked for."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,96 +1,84 @@
-"""Negative log-likelihoods of a softmax, exact for every logit that a float can hold.
+"""Negative log-likelihoods of a softmax, in place of `torch.nn.CrossEntropyLoss`, and exact.
 
-Notation: `z` are the logits of one image over C classes, `p = softmax(z)`, `t` is the label; logarithms are natural.
+Notation: `z` are the logits of one image over C classes, `p = softmax(z)`, `t` is the label, `q` a target of class
+probabilities (one-hot for a label); logarithms are natural.
 
-* method 1, `argmax_nll`: `-log p_t`, one softmax output, picked at the argmax of the one-hot label;
-* method 2, `all_logit_nll`: `-log p_t - sum over k != t of log(1 - p_k)`, every softmax output.
+* method 1, `argmax_nll`: `-log p_t`, one softmax output, picked at the argmax of the one-hot label; `-sum q_k log p_k`;
+* method 2, `all_logit_nll`: `-log p_t - sum over k != t of log(1 - p_k)`, every softmax output;
+  `-sum [q_k log p_k + (1 - q_k) log(1 - p_k)]`.
 
-Neither takes the logarithm of a probability: with a float32 softmax, `log(1 - p)` is `-inf` once the top logit leads by
-17, and `log p` is 0 where the true value is 1e-10. With `m` the index of the largest logit, both follow from the log-odds
-of the top class, `d = z_m - logsumexp(z_k, k != m)`, as sums of non-negative numbers, in which nothing cancels:
-
-    -log p_m = softplus(-d)                        -log(1 - p_m) = softplus(d)
-    -log p_k = (z_m - z_k) + softplus(-d)          -log(1 - p_k) = -log1p(-p_k)          (k != m, so p_k <= 1/2)
+Shapes, targets, weights, ignored labels and reductions are those of `torch.nn.CrossEntropyLoss`. Neither loss takes the
+logarithm of a probability: `vgg_nll/softmax.py` says how, docs/losses.md what that changes. Computed in float32 from
+anything shorter, in float64 from float64.
 """
 
-from typing import NamedTuple
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vgg_nll.softmax import label_nll, log_probabilities
+from vgg_nll.targets import check_options, read_rows, require
+
 SELECTIONS = ("label", "prediction")
-REDUCTIONS = ("none", "mean", "sum")
 CLASS_REDUCTIONS = ("sum", "mean")
 
 
-class LogProbabilities(NamedTuple):
-    """Exact logarithms of a softmax: per class `-log p` and `-log(1 - p)` [B, C], per image the margin [B]."""
-
-    nll: Tensor
-    complement_nll: Tensor
-    margin: Tensor
-
-
-def log_probabilities(logits: Tensor) -> LogProbabilities:
-    """`-log p_k` and `-log(1 - p_k)` of `p = softmax(logits)`, and the margin `d = log(p_m / (1 - p_m))` of the top class.
-
-    Args:
-        logits: [B, C], any floating type; computed in float32, or in float64 if that is what comes.
-    """
-    logits = _as_float(logits)
-    top, index = logits.max(dim=1, keepdim=True)  # [B, 1]
-    is_top = _one_hot(index.squeeze(1), logits)
-    gap = top - logits  # [B, C], >= 0
-    # Log-odds of the top class from the gaps: no digits are lost to the size of the logits themselves.
-    d = -torch.logsumexp((-gap).masked_fill(is_top, -torch.inf), dim=1, keepdim=True)
-    nll_top = -F.logsigmoid(d)
-    nll = gap + nll_top
-    # The top class may have p > 1/2, where log1p(-p) is inexact or -inf: it takes the other formula, and a harmless
-    # stand-in here, so that its unused branch has a finite gradient.
-    minority_nll = torch.where(is_top, 1.0, nll)
-    complement_nll = torch.where(is_top, -F.logsigmoid(-d), -torch.log1p(-torch.exp(-minority_nll)))
-    return LogProbabilities(nll, complement_nll, d.squeeze(1))
-
-
-def margin(logits: Tensor) -> Tensor:
-    """Log-odds of the predicted class, `log(p_m / (1 - p_m))` [B]: confidence on a scale that does not saturate.
-
-    A float32 softmax output is exactly 1.0 from a margin of about 17 on; the margin goes on growing.
-    """
-    return log_probabilities(logits).margin
-
-
-def argmax_nll(logits: Tensor, target: Tensor, *, select: str = "label", reduction: str = "mean", eps: float = 0.0) -> Tensor:
+def argmax_nll(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    select: str = "label",
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    eps: float = 0.0,
+) -> Tensor:
     """Method 1: `-log` of one softmax output.
 
     `select="label"`: `-log p_t`, the output at the argmax of the one-hot label; equal to `torch.nn.CrossEntropyLoss`.
-    `select="prediction"`: `-log max_k p_k`, the largest output whatever the label says. It never sees the label, so a
-    network trained with it grows sure of anything; it is here to be looked at, not to be used.
+    `select="prediction"`: `-log max_k p_k`, the largest output whatever the target says, which only decides what is
+    ignored. A network trained with it grows sure of anything; it is here to be looked at, not to be used.
 
     Args:
-        logits: [B, C], floating; computed in float32 (float64 stays float64).
-        target: [B], class indices in [0, C).
-        reduction: over the batch: "mean", "sum", or "none" for one value per image [B].
-        eps: 0 is exact; `eps > 0` gives the textbook form `-log(p + eps)` on probabilities, bounded by `-log(eps)`.
+        logits: [C], [N, C] or [N, C, d1, ..., dk], floating.
+        target: class indices ([], [N], [N, d1, ..., dk]) or class probabilities (the shape of the logits).
+        weight: [C]; the term of class k counts `weight[k]` times.
+        ignore_index: a label whose elements count nothing.
+        reduction: "mean" (over the weights of the labels that count; over all elements for class probabilities), "sum", or
+            "none" for one value per element.
+        label_smoothing: this much of the target is spread evenly over all classes.
+        eps: 0 is exact; `eps > 0` gives the textbook form `-log(p + eps)` on probabilities, at most `-log(eps)`.
 
     Raises:
-        ValueError: wrong shapes, unknown `select` or `reduction`, negative `eps`.
-        TypeError: logits that are not floating, labels that are not int64.
-        IndexError: a label outside [0, C) (checked on the CPU; on CUDA the device asserts).
+        ValueError, TypeError, IndexError: as `torch.nn.CrossEntropyLoss`, with the argument's name and what is allowed.
     """
-    _require("select", select, SELECTIONS)
-    _check(logits, target, reduction, eps)
-    if eps > 0:
-        probabilities = _as_float(logits).softmax(dim=1)
-        chosen = probabilities.amax(dim=1) if select == "prediction" else _pick(probabilities, target)
-        return _reduce(-torch.log(chosen + eps), reduction)
-    nll = log_probabilities(logits).nll
-    return _reduce(nll.amin(dim=1) if select == "prediction" else _pick(nll, target), reduction)
+    require("select", select, SELECTIONS)
+    check_options(reduction, label_smoothing, eps)
+    rows = read_rows(logits, target, weight, ignore_index)
+    if select == "prediction":
+        rows = replace(rows, labels=rows.logits.argmax(dim=1), probabilities=None)
+    if rows.labels is not None and label_smoothing == 0 and eps == 0:
+        values = _weigh(label_nll(rows.logits, rows.labels, complements=False), rows.label_weight())
+    else:
+        nll, _ = _terms(rows.logits, eps)
+        values = _sum(rows.smoothed(label_smoothing), nll, rows.class_weight)
+        values = _weigh(values, None if rows.counted is None else rows.counted.to(values.dtype))
+    return rows.reduce(values, reduction)
 
 
 def all_logit_nll(
-    logits: Tensor, target: Tensor, *, class_reduction: str = "sum", reduction: str = "mean", eps: float = 0.0
+    logits: Tensor,
+    target: Tensor,
+    *,
+    class_reduction: str = "sum",
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    eps: float = 0.0,
 ) -> Tensor:
     """Method 2: `-log p_t - sum over k != t of log(1 - p_k)`: every softmax output is judged.
 
@@ -98,26 +86,31 @@ def all_logit_nll(
     gradient of a confident mistake tends to at most 2 per logit (method 1: 1); it is never inf or NaN.
 
     Args:
-        logits: [B, C], floating; computed in float32 (float64 stays float64).
-        target: [B], class indices in [0, C).
-        class_reduction: over the C terms of an image: "sum" (one learning rate then serves both methods), or "mean",
+        logits, target, ignore_index: as `argmax_nll`.
+        class_reduction: over the C terms of an element: "sum" (one learning rate then serves both methods), or "mean",
             whose gradients are C times smaller.
-        reduction: over the batch: "mean", "sum", or "none" for one value per image [B].
+        weight: [C]; an element's whole loss counts `weight[t]` times. With class probabilities, which have no `t`, both terms
+            of class k count `weight[k]` times.
+        reduction: as `argmax_nll`.
+        label_smoothing: this much of the target is spread evenly over all classes before the terms are formed.
         eps: 0 is exact; `eps > 0` gives the textbook form `-log(p + eps)`, `-log(1 - p + eps)` on probabilities.
 
     Raises:
         ValueError, TypeError, IndexError: as `argmax_nll`.
     """
-    _require("class_reduction", class_reduction, CLASS_REDUCTIONS)
-    _check(logits, target, reduction, eps)
-    is_target = _one_hot(target, logits)  # [B, C]
-    if eps > 0:
-        probabilities = _as_float(logits).softmax(dim=1)
-        terms = -torch.log(torch.where(is_target, probabilities, 1 - probabilities) + eps)
+    require("class_reduction", class_reduction, CLASS_REDUCTIONS)
+    check_options(reduction, label_smoothing, eps)
+    rows = read_rows(logits, target, weight, ignore_index)
+    if rows.labels is not None and label_smoothing == 0 and eps == 0:
+        values = label_nll(rows.logits, rows.labels, complements=True)
     else:
-        nll, complement_nll, _ = log_probabilities(logits)
-        terms = torch.where(is_target, nll, complement_nll)
-    return _reduce(_reduce(terms, class_reduction, dim=1), reduction)
+        nll, complement_nll = _terms(rows.logits, eps)
+        q = rows.smoothed(label_smoothing)
+        class_weight = rows.class_weight if rows.labels is None else None
+        values = _sum(q, nll, class_weight) + _sum(1 - q, complement_nll, class_weight)
+    if class_reduction == "mean":
+        values = values / rows.logits.shape[1]
+    return rows.reduce(_weigh(values, rows.label_weight()), reduction)
 
 
 def sigmoid_nll(logits: Tensor, target: Tensor, *, class_reduction: str = "sum", reduction: str = "mean") -> Tensor:
@@ -126,38 +119,82 @@ def sigmoid_nll(logits: Tensor, target: Tensor, *, class_reduction: str = "sum",
     The contrast to method 2: a sigmoid judges each output by itself against 0.5, so the C outputs need not sum to 1.
     Arguments and errors as `all_logit_nll`.
     """
-    _require("class_reduction", class_reduction, CLASS_REDUCTIONS)
-    _check(logits, target, reduction, 0.0)
-    logits = _as_float(logits)
-    one_hot = _one_hot(target, logits).to(logits.dtype)
-    terms = F.binary_cross_entropy_with_logits(logits, one_hot, reduction="none")  # [B, C]
-    return _reduce(_reduce(terms, class_reduction, dim=1), reduction)
+    require("class_reduction", class_reduction, CLASS_REDUCTIONS)
+    check_options(reduction, 0.0, 0.0)
+    rows = read_rows(logits, target, None, -100)
+    terms = F.binary_cross_entropy_with_logits(rows.logits, rows.smoothed(0.0), reduction="none")  # [M, C]
+    values = terms.sum(dim=1) if class_reduction == "sum" else terms.mean(dim=1)
+    return rows.reduce(_weigh(values, rows.label_weight()), reduction)
 
 
 class ArgmaxNLL(nn.Module):
-    """`argmax_nll` as a module: method 1, with the same keywords."""
+    """`argmax_nll` as a module: method 1, with the same keywords. Takes the place of `torch.nn.CrossEntropyLoss`."""
 
-    def __init__(self, *, select: str = "label", reduction: str = "mean", eps: float = 0.0) -> None:
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        *,
+        select: str = "label",
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+        eps: float = 0.0,
+    ) -> None:
         super().__init__()
-        _require("select", select, SELECTIONS)
-        _check_options(reduction, eps)
-        self.select, self.reduction, self.eps = select, reduction, eps
+        require("select", select, SELECTIONS)
+        check_options(reduction, label_smoothing, eps)
+        self.register_buffer("weight", weight)
+        self.select, self.ignore_index, self.reduction = select, ignore_index, reduction
+        self.label_smoothing, self.eps = label_smoothing, eps
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        return argmax_nll(logits, target, select=self.select, reduction=self.reduction, eps=self.eps)
+        return argmax_nll(
+            logits,
+            target,
+            select=self.select,
+            weight=self.weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
+            eps=self.eps,
+        )
 
 
 class AllLogitNLL(nn.Module):
     """`all_logit_nll` as a module: method 2, with the same keywords."""
 
-    def __init__(self, *, class_reduction: str = "sum", reduction: str = "mean", eps: float = 0.0) -> None:
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        *,
+        class_reduction: str = "sum",
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+        eps: float = 0.0,
+    ) -> None:
         super().__init__()
-        _require("class_reduction", class_reduction, CLASS_REDUCTIONS)
-        _check_options(reduction, eps)
-        self.class_reduction, self.reduction, self.eps = class_reduction, reduction, eps
+        require("class_reduction", class_reduction, CLASS_REDUCTIONS)
+        check_options(reduction, label_smoothing, eps)
+        self.register_buffer("weight", weight)
+        self.class_reduction, self.ignore_index, self.reduction = class_reduction, ignore_index, reduction
+        self.label_smoothing, self.eps = label_smoothing, eps
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        return all_logit_nll(logits, target, class_reduction=self.class_reduction, reduction=self.reduction, eps=self.eps)
+        return all_logit_nll(
+            logits,
+            target,
+            class_reduction=self.class_reduction,
+            weight=self.weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
+            eps=self.eps,
+        )
 
 
 class SigmoidNLL(nn.Module):
@@ -165,54 +202,30 @@ class SigmoidNLL(nn.Module):
 
     def __init__(self, *, class_reduction: str = "sum", reduction: str = "mean") -> None:
         super().__init__()
-        _require("class_reduction", class_reduction, CLASS_REDUCTIONS)
-        _check_options(reduction, 0.0)
+        require("class_reduction", class_reduction, CLASS_REDUCTIONS)
+        check_options(reduction, 0.0, 0.0)
         self.class_reduction, self.reduction = class_reduction, reduction
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         return sigmoid_nll(logits, target, class_reduction=self.class_reduction, reduction=self.reduction)
 
 
-def _as_float(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()
+def _terms(logits: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """`-log p` and `-log(1 - p)` of every class, [M, C] each: exact, or the textbook's."""
+    if eps == 0:
+        nll, complement_nll, _ = log_probabilities(logits)
+        return nll, complement_nll
+    p = logits.softmax(dim=1)
+    return -torch.log(p + eps), -torch.log(1 - p + eps)
 
 
-def _one_hot(index: Tensor, logits: Tensor) -> Tensor:
-    """[B], [B, C] -> bool [B, C]; unlike `F.one_hot` it never waits for the device."""
-    return torch.zeros_like(logits, dtype=torch.bool).scatter_(1, index[:, None], True)
+def _sum(coefficients: Tensor, terms: Tensor, class_weight: Tensor | None) -> Tensor:
+    """Sum over classes [M]; an infinite term that counts 0 times is 0."""
+    if class_weight is not None:
+        coefficients = coefficients * class_weight
+    return (coefficients * terms.masked_fill((coefficients == 0) & terms.isinf(), 0.0)).sum(dim=1)
 
 
-def _pick(values: Tensor, target: Tensor) -> Tensor:
-    return values.gather(1, target[:, None]).squeeze(1)  # [B, C], [B] -> [B]
-
-
-def _reduce(values: Tensor, reduction: str, dim: int = 0) -> Tensor:
-    if reduction == "mean":
-        return values.mean(dim)
-    return values.sum(dim) if reduction == "sum" else values
-
-
-def _require(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-
-
-def _check_options(reduction: str, eps: float) -> None:
-    _require("reduction", reduction, REDUCTIONS)
-    if not eps >= 0:
-        raise ValueError(f"eps must be 0 (exact) or positive, got {eps}")
-
-
-def _check(logits: Tensor, target: Tensor, reduction: str, eps: float) -> None:
-    _check_options(reduction, eps)
-    if logits.dim() != 2 or target.shape != logits.shape[:1]:
-        raise ValueError(f"logits must be [B, C] and target [B], got {list(logits.shape)} and {list(target.shape)}")
-    if not logits.is_floating_point():
-        raise TypeError(f"logits must be floating, got {logits.dtype}")
-    if target.dtype != torch.int64:
-        raise TypeError(f"target must hold class indices as int64, got {target.dtype}")
-    if target.device.type == "cpu" and target.numel() > 0:
-        low, high = target.aminmax()
-        if low < 0 or high >= logits.shape[1]:
-            worst = int(low if low < 0 else high)
-            raise IndexError(f"target {worst} is out of bounds: labels must lie in [0, {logits.shape[1]})")
+def _weigh(values: Tensor, weight: Tensor | None) -> Tensor:
+    """[M]; a value that counts 0 times is 0 even where it is not finite."""
+    return values if weight is None else (values * weight).masked_fill(weight == 0, 0.0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from vgg_nll.losses import log_probabilities
+from vgg_nll.softmax import log_probabilities
 
 NUM_BINS = 15
 
