@@ -14,6 +14,7 @@ from test_data import write_cifar, write_folder
 from torchvision import datasets
 
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 LINES = [line.partition(" #")[0].strip() for language, text in BLOCKS if language == "sh" for line in text.splitlines()]
 TRAIN = [line for line in LINES if line.startswith("python train.py")]
@@ -68,18 +69,25 @@ def test_compare(tmp_path: Path) -> None:
     assert nothing.stderr.startswith("error: no finished runs there")
 
 
-def test_python_examples() -> None:
-    for language, text in BLOCKS:
-        if language == "python":
-            test = doctest.DocTestParser().get_doctest(text, {}, "README", "README.md", 0)
-            assert doctest.DocTestRunner().run(test) == (0, len(test.examples))
-            assert test.examples
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_examples(page: Path) -> None:
+    examples = "".join(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL))
+    test = doctest.DocTestParser().get_doctest(examples, {}, page.name, page.name, 0)
+    assert doctest.DocTestRunner().run(test) == (0, len(test.examples))
+    assert test.examples
 
 
-def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text())
+    assert targets
+    for target in targets:
+        assert (page.parent / target).exists(), target
 
 
-def test_nothing_is_left_to_fill_in() -> None:
-    assert "@@" not in README
+def test_pictures_of_the_losses_are_made(tmp_path: Path) -> None:
+    """Every picture that docs/losses.md shows, by the script that it names."""
+    subprocess.run([sys.executable, str(ROOT / "scripts" / "plot_losses.py"), str(tmp_path)], cwd=tmp_path, check=True)
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made == set(re.findall(r"\]\((\w+\.png)\)", (ROOT / "docs" / "losses.md").read_text()))
+    assert all((tmp_path / name).stat().st_size > 5_000 for name in made)
