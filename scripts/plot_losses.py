@@ -14,6 +14,7 @@ from torch import Tensor
 from vgg_nll.losses import all_logit_nll, argmax_nll
 
 BLUE, RED, GREEN, GREY = "#1f77b4", "#d62728", "#2ca02c", "#7f7f7f"
+LOSSES: dict[str, Callable[..., Tensor]] = {"argmax": argmax_nll, "all_logit": all_logit_nll}
 
 
 def losses_against_probability() -> Figure:
@@ -64,7 +65,7 @@ def gradient_against_gap() -> Figure:
     gaps = torch.linspace(-10, 25, 400)
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for loss, name, color in ((argmax_nll, "argmax", BLUE), (all_logit_nll, "all_logit", RED)):
+    for (name, loss), color in zip(LOSSES.items(), (BLUE, RED), strict=True):
         logits = torch.zeros(len(gaps), 10)
         logits[:, 1] = gaps
         logits.requires_grad_()
@@ -101,7 +102,7 @@ def simplex() -> Figure:
     p = torch.stack([1 - second - third, second, third], dim=-1).reshape(-1, 3).double()
     inside = (p > 0).all(dim=1)
     figure = Figure(figsize=(9, 4), layout="constrained")
-    for axes, loss, name in zip(figure.subplots(1, 2), (argmax_nll, all_logit_nll), ("argmax", "all_logit"), strict=True):
+    for axes, (name, loss) in zip(figure.subplots(1, 2), LOSSES.items(), strict=True):
         values = torch.full((len(p),), torch.nan, dtype=torch.float64)
         values[inside] = loss(p[inside].log(), torch.zeros(int(inside.sum()), dtype=torch.int64), reduction="none")
         grid = values.reshape(steps, steps)

@@ -146,3 +146,16 @@ def test_bfloat16_computes_the_loss_in_float32() -> None:
     engine.train_step(state, loss, *batch(), learning_rate=0.1, clip_norm=1.0, accumulation_steps=1, dtype=torch.bfloat16)
     assert seen == [torch.float32]
     assert state.model[1].weight.dtype == torch.float32
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_step_never_waits_for_the_device() -> None:
+    state = TrainState(model := network().cuda(), torch.optim.AdamW(model.parameters(), fused=True), torch.device("cuda"))
+    images, target = (part.cuda() for part in batch())
+    step(state, images, target, clip_norm=1.0)  # the first one sets libraries up
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step(state, images, target, clip_norm=1.0, dtype=torch.bfloat16, accumulation_steps=2)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

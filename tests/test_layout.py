@@ -102,3 +102,11 @@ import {modules}
 assert look() == before
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_number_waits_for_the_device(path: Path) -> None:
+    """`torch.where(condition, 0.0, x)` copies the 0.0 to a CUDA device, and the host waits for it; `masked_fill` does not."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.where":
+            assert not any(isinstance(argument, (ast.Constant, ast.UnaryOp)) for argument in node.args), ast.unparse(node)

@@ -111,6 +111,18 @@ def test_masked_classes_cost_nothing_in_a_distribution() -> None:
         assert grad.isfinite().all()
 
 
+def test_one_class_that_can_be() -> None:
+    """All others masked, or no others: right for sure, nothing to pay and nothing to change; as label and as probabilities."""
+    for logits in (torch.tensor([[-torch.inf, 2.0, -torch.inf]]), torch.tensor([[2.0]])):
+        label = logits.argmax(1)
+        for target in (label, F.one_hot(label, logits.shape[1]).float()):
+            for loss in (argmax_nll, all_logit_nll):
+                leaf = logits.clone().requires_grad_()
+                value = loss(leaf, target)
+                assert value.item() == 0.0
+                assert torch.autograd.grad(value, leaf)[0].tolist() == [[0.0] * logits.shape[1]]
+
+
 def test_prediction_is_its_own_label() -> None:
     """`select="prediction"`: any target gives the same, but for what is ignored; weights and smoothing go by the prediction."""
     logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(8))

@@ -164,6 +164,41 @@ def test_one_class() -> None:
         assert gradient(torch.tensor([[3.0]]), torch.tensor([0]), complements).item() == 0.0
 
 
+def test_every_other_class_masked_has_a_gradient() -> None:
+    """Also by terms, where `log T` of nothing has to be differentiated, and with one class alone."""
+    for logits in (torch.tensor([[-torch.inf, 2.0, -torch.inf]]), torch.tensor([[2.0]])):
+        leaf = logits.requires_grad_()
+        nll, _, _ = log_probabilities(leaf)
+        at = int(logits.argmax())
+        assert nll[0, at].item() == 0.0
+        assert torch.autograd.grad(nll[0, at], leaf)[0].tolist() == [[0.0] * logits.shape[1]]
+        value, complement_nll, _ = log_probabilities(leaf)
+        (grad,) = torch.autograd.grad(value[0, at] + complement_nll[0, :at].sum(), leaf)
+        assert grad.isfinite().all()
+
+
+@pytest.mark.parametrize("classes", [4096, 5000, 4097])
+def test_wide_rows_are_searched_in_blocks(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the largest two are: in one block, in two, in the rest behind the last whole block, at the very ends."""
+    places = [(0, 1), (0, 255), (255, 256), (300, 4000), (classes - 1, 0), (5, classes - 1), (classes - 2, classes - 1)]
+    logits = torch.randn(len(places) + 1, classes, generator=torch.Generator().manual_seed(0))
+    for row, (first, second) in enumerate(places):
+        logits[row, first], logits[row, second] = 9.0, 8.0
+    logits[-1, 17] = torch.nan
+    target = torch.tensor([first for first, _ in places] + [3])
+    target[1] = 255
+    wide = [(label_nll(logits, target, complements=c), gradient(logits, target, c)) for c in (False, True)]
+    index, runner = softmax._two_largest(logits)
+    assert index[:-1, 0].tolist() == [first for first, _ in places]
+    assert (runner[:-1] == 8.0).all()
+    monkeypatch.setattr(softmax, "WIDE", 10_000)
+    narrow = [(label_nll(logits, target, complements=c), gradient(logits, target, c)) for c in (False, True)]
+    for ours, expected in zip(wide, narrow, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=0, atol=0, equal_nan=True)
+        assert ours[0][:-1].isfinite().all()
+        assert ours[0][-1].isnan()
+
+
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 def test_what_is_not_finite_stays_in_its_row(bad: float) -> None:
     """NaN, +inf, or nothing but -inf: NaN for that row, whatever its label, and the others as they were."""
