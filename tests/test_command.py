@@ -104,6 +104,39 @@ def test_run_then_resume(command: Command, capfd: pytest.CaptureFixture, tmp_pat
     assert (tmp_path / "first/checkpoints/best.pt").exists()
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("loss._target_=EVIL", "asks to run EVIL, which no file in configs/ names"),
+        ("+loss.helper={_target_: EVIL}", "asks to run EVIL"),
+        ("+loss.helpers=[{inner: [{_target_: EVIL}]}]", "asks to run EVIL"),
+        ("+hydra.callbacks.evil._target_=EVIL", "which no run writes there"),
+        ("hydra/launcher=evil", "which no run writes there"),
+        ("--config-dir=evil", "which no run writes there"),
+        ("~hydra.sweeper", "which no run writes there"),
+    ],
+)
+def test_a_run_folder_of_somebody_else_runs_nothing(
+    line: str, words: str, command: Command, capfd: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `_target_` of the folder's own is refused before it is imported; the same, typed by the person, is theirs to allow."""
+    (tmp_path / "evil.py").write_text(f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\ndef run(**_): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    saved = tmp_path / "theirs/.hydra"
+    saved.mkdir(parents=True)
+    checkpoint.save(tmp_path / "theirs/checkpoints/last.pt", {"step": 1})
+    (saved / "overrides.yaml").write_text(f"- seed=0\n- '{line.replace('EVIL', 'evil.run')}'\n")
+    (saved / "config.yaml").write_text("seed: 0\n")
+    assert command("resume=theirs") == 1
+    error = capfd.readouterr().err
+    assert words.replace("EVIL", "evil.run") in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "ran").exists()
+    if line.startswith("loss"):
+        assert command("resume=theirs", "loss._target_=evil.run") == 1  # for another reason: it is another run
+        assert "was made with" in capfd.readouterr().err
+
+
 def test_sweep(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two losses, two seeds: four folders named by their overrides, each with a finished run, and four objectives."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper

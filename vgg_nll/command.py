@@ -11,7 +11,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vgg_nll.build import check, flatten, make_device
@@ -82,12 +82,17 @@ def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
     if not (folder / "checkpoints" / "last.pt").is_file() or not (saved / "overrides.yaml").is_file():
         raise CheckpointError(f"resume={folder}: holds no run to go on with (no checkpoints/last.pt, or no .hydra/)")
     before = [str(item) for item in OmegaConf.load(saved / "overrides.yaml")]
+    foreign = [item for item in before if item.startswith("-") or _key(item).startswith("hydra")]
+    if foreign:  # a run's own list never holds these, and they could bring in configs and code from anywhere
+        raise ConfigError(f"resume={folder}: its .hydra/overrides.yaml holds {foreign[0]!r}, which no run writes there")
     given = {_key(argument) for argument in arguments}
     merged = [item for item in before if _key(item) not in given | {"resume"}]
     merged += [argument for argument in arguments if _key(argument) != "resume"]
     merged.append(f"resume={_quoted(folder)}")
     # Before Hydra writes the new overrides into the folder: a faulty one would stay there.
-    _check_same_run(folder, dict(flatten(OmegaConf.load(saved / "config.yaml"))), merged)
+    cfg = _compose(merged)
+    _check_targets(folder, cfg, arguments)
+    _check_same_run(folder, dict(flatten(OmegaConf.load(saved / "config.yaml"))), cfg)
     return [*merged, f"hydra.run.dir={_quoted(folder)}"]
 
 
@@ -111,9 +116,32 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
     return message
 
 
-def _check_same_run(folder: Path, before: dict[str, Any], overrides: list[str]) -> None:
+def _compose(overrides: list[str]) -> DictConfig:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = compose("train", overrides=[item for item in overrides if not item.startswith(("hydra", "-"))])
+        return compose("train", overrides=[item for item in overrides if not item.startswith(("hydra", "-"))])
+
+
+def _check_targets(folder: Path, cfg: DictConfig, arguments: Sequence[str]) -> None:
+    """A run folder may come from somebody else: it chooses among the code that the files in configs/ name, and no other."""
+    known = {target for path in CONFIGS.rglob("*.yaml") for target in _targets(OmegaConf.load(path))}
+    typed = {value for argument in arguments for value in re.findall(r"[\w.]+", argument)}
+    for target in sorted(_targets(cfg) - known - typed):
+        raise ConfigError(
+            f"resume={folder}: asks to run {target}, which no file in configs/ names; give it yourself to allow it"
+        )
+
+
+def _targets(node: Any) -> set[str]:
+    """Every `_target_` in a config, or in lists and dicts."""
+    if OmegaConf.is_config(node):
+        node = OmegaConf.to_container(node)
+    if isinstance(node, dict):
+        own = {str(node["_target_"])} if "_target_" in node else set()
+        return own.union(*(_targets(value) for value in node.values()))
+    return set().union(*(_targets(value) for value in node)) if isinstance(node, list) else set()
+
+
+def _check_same_run(folder: Path, before: dict[str, Any], cfg: DictConfig) -> None:
     check(cfg)
     make_device(cfg)
     now = dict(flatten(cfg))
