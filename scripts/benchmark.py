@@ -78,15 +78,15 @@ def _peak_of_process(name: str, rows: int, classes: int) -> int:
     cpu = torch.device("cpu")
     _forward_and_backward(LOSSES[name], *_batch(8, classes, cpu))()  # libraries and threads that the first call brings
     call = _forward_and_backward(LOSSES[name], *_batch(rows, classes, cpu))
-    before = _high_water()
+    before = _memory("VmRSS")  # not the most it has held: it has given some of that back since
     call()
-    return _high_water() - before
+    return _memory("VmHWM") - before
 
 
-def _high_water() -> int:
-    """The most bytes that this process has held; `getrusage` would count its parent's too."""
+def _memory(kind: str) -> int:
+    """Bytes that this process holds (VmRSS), or the most that it has held (VmHWM); `getrusage` would count its parent's too."""
     status = Path("/proc/self/status").read_text()  # of Linux
-    return 1024 * int(status.split("VmHWM:")[1].split()[0])
+    return 1024 * int(status.split(f"{kind}:")[1].split()[0])
 
 
 def _batch(rows: int, classes: int, device: torch.device) -> tuple[Tensor, Tensor]:
