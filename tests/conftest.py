@@ -1,5 +1,7 @@
 """Shared by all tests: where the configs are, and the command run in this process."""
 
+import hashlib
+import json
 import logging
 import os
 import sys
@@ -11,10 +13,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # for child processes
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from vgg_nll import checkpoint
 
 # A run of seconds: 40 synthetic images, 2 classes.
 TINY = (
@@ -31,13 +36,13 @@ TINY = (
 
 @pytest.fixture
 def config() -> Callable[..., DictConfig]:
+    return compose_config
+
+
+def compose_config(*overrides: str) -> DictConfig:
     """Overrides -> the composed config."""
-
-    def make(*overrides: str) -> DictConfig:
-        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-            return compose("train", overrides=list(overrides))
-
-    return make
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        return compose("train", overrides=list(overrides))
 
 
 @pytest.fixture
@@ -65,6 +70,35 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
         return 0
 
     yield run
+
+
+def points(folder: Path) -> list[tuple[str, int, bytes]]:
+    """(tag, step, value) of everything in all event files of a run, as it lies there; times and circumstances are left out."""
+    found = []
+    for path in folder.glob("events.out.tfevents.*"):
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                if not value.tag.startswith(("speed/", "config/", "circumstances/")):
+                    found.append((value.tag, event.step, value.tensor.SerializeToString()))
+    return sorted(found)
+
+
+def outcome(folder: Path) -> tuple:
+    """What a run comes to: its metrics and curves, and the bits of its last state and of its best weights."""
+    metrics = json.loads((folder / "metrics.json").read_text())
+    states = [checkpoint.load(folder / "checkpoints" / name) for name in (checkpoint.LAST, checkpoint.BEST)]
+    numbers = [{key: value for key, value in _flat(state) if key != "seconds"} for state in states]
+    return metrics["val"], metrics["test"], metrics["best_step"], points(folder), numbers
+
+
+def _flat(value: object, name: str = "") -> Iterator[tuple[str, object]]:
+    if isinstance(value, torch.Tensor):
+        yield name, hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()
+    elif isinstance(value, (dict, list)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _flat(item, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, repr(value)  # NaN is equal to itself here
 
 
 @pytest.fixture(autouse=True)

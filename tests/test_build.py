@@ -12,7 +12,6 @@ from torch import nn
 from vgg_nll import build
 from vgg_nll.settings import RULES, ConfigError
 from vgg_nll.state import TrainState
-from vgg_nll.tracking.tracker import NullTracker, TensorBoardTracker
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
@@ -51,7 +50,7 @@ def test_every_config_builds(path: Path, config: Config, tmp_path: Path, monkeyp
     total = settings.total_steps(data.steps_per_epoch)
     rates = [build.make_learning_rate(cfg, data, total)(step) for step in range(total)]
     assert 0 < max(rates) <= cfg.optimizer.lr
-    build.make_tracker(cfg, tmp_path, None).close()
+    build.make_tracker(cfg, tmp_path, 1).close()
 
 
 def reads() -> set[str]:
@@ -131,8 +130,10 @@ def test_flops_of_vgg16() -> None:
 
 
 def test_trackers(config: Config, tmp_path: Path) -> None:
-    assert isinstance(build.make_tracker(config(), tmp_path, None), TensorBoardTracker)
-    assert isinstance(build.make_tracker(config("tracking=none"), tmp_path, None), NullTracker)
+    build.make_tracker(config("tracking=none"), tmp_path, 1).close()
+    assert not list(tmp_path.iterdir())
+    build.make_tracker(config(), tmp_path, 1).close()
+    assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 1
 
 
 @pytest.mark.parametrize(

@@ -91,17 +91,44 @@ def test_run_then_resume(command: Command, capfd: pytest.CaptureFixture, tmp_pat
     for override in ("model=vgg16_bn", "data.num_classes=3", "loss=argmax", "trainer.batch_size=2", "optimizer=sgd"):
         assert command("resume=first", override) == 1
         error = capfd.readouterr().err
-        assert re.fullmatch(r"error: resume=first: was made with .*; drop the override, or start a new run\n", error), error
+        assert re.fullmatch(r"error: resume=first: was made with .*; drop the override, start a new run, or .*\n", error), error
     assert command("resume=first", "trainer.steps=abc") == 1
     assert "error: trainer.steps=abc: must be" in capfd.readouterr().err
     assert (tmp_path / "first/.hydra/config.yaml").read_text() == before
     assert command("resume=first", "trainer.steps=4") == 0
     assert checkpoint.load(tmp_path / "first/checkpoints/last.pt")["step"] == 4
     assert "resumed first at step 2" in capfd.readouterr().out
-    (tmp_path / "first/checkpoints/last.pt").write_bytes(b"damaged")
-    assert command("resume=first", "trainer.steps=6") == 1
-    assert "error: resume=first: first/checkpoints/last.pt: damaged" in capfd.readouterr().err
-    assert (tmp_path / "first/checkpoints/best.pt").exists()
+    assert re.search("steps: 4|steps=4", (tmp_path / "first/.hydra/config.yaml").read_text())
+    assert "- trainer.steps=4\n" in (tmp_path / "first/.hydra/overrides.yaml").read_text()
+
+
+def test_a_finished_run_says_so_and_stays_as_it_is(command: Command, capfd: pytest.CaptureFixture, tmp_path: Path) -> None:
+    assert command(*TINY, "trainer.steps=2", "hydra.run.dir=run") == 0
+
+    def look() -> dict[str, tuple[bytes, int]]:
+        files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+        return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+    before = look()
+    for arguments in ([], ["trainer.steps=2"], ["trainer.steps=1"]):
+        assert command("resume=run", *arguments) == 0
+        assert "run is finished (trainer.steps=" in capfd.readouterr().out
+        assert look() == before
+
+
+def test_resume_strict(command: Command, capfd: pytest.CaptureFixture, tmp_path: Path) -> None:
+    """Another loss and batch size go on with a warning; another model never does; and the folder then says what it was."""
+    assert command(*TINY, "loss=argmax", "trainer.steps=1", "hydra.run.dir=run") == 0
+    assert command("resume=run", "resume_strict=false", "model=vgg16_bn", "trainer.steps=2") == 1
+    assert "error: resume=run: the weights are of another model" in capfd.readouterr().err
+    assert command("resume=run", "resume_strict=false", "loss=all_logit", "trainer.batch_size=2", "trainer.steps=3") == 0
+    error = capfd.readouterr().err
+    assert "warning: goes on with another run than it was" in error
+    assert "trainer.batch_size=4 (now 2)" in error
+    assert checkpoint.load(tmp_path / "run/checkpoints/last.pt")["step"] == 3
+    assert command("resume=run", "trainer.steps=4") == 0  # of its own accord, it is the new run now
+    assert command("resume=run", "trainer.steps=5", "loss=argmax") == 1
+    assert "loss._target_=vgg_nll.losses.AllLogitNLL" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

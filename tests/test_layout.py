@@ -10,9 +10,21 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "vgg_nll"
 LEVELS = {
-    0: ("softmax", "model", "schedule", "rng", "checkpoint", "settings", "tracking", "hardware", "progress"),
-    1: ("targets", "metrics", "data", "state"),
-    2: ("losses", "engine", "report"),
+    0: (
+        "softmax",
+        "model",
+        "schedule",
+        "rng",
+        "checkpoint",
+        "settings",
+        "signals",
+        "watch",
+        "tracking",
+        "hardware",
+        "progress",
+    ),
+    1: ("targets", "metrics", "data", "state", "saver", "report"),
+    2: ("losses", "engine", "logbook"),
     3: ("trainer",),
     4: ("build",),
     5: ("run", "command"),

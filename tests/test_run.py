@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from test_tracking import read
 
 from vgg_nll import build, run
@@ -47,11 +47,16 @@ def curves(folder: Path, but: str = "speed/") -> dict[str, list[tuple[int, float
 
 def test_a_run_leaves_everything(config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    content = train(config, tmp_path, "loss=all_logit", "trainer.epochs=1", "trainer.log_every_steps=2")
+    overrides = ("loss=all_logit", "trainer.epochs=1", "trainer.log_every_steps=2")
+    content = train(config, tmp_path, *overrides)
     assert {path.name for path in tmp_path.iterdir() if "tfevents" not in path.name} == {"checkpoints", "metrics.json", "DONE"}
-    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"last.pt", "best.pt"}
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"last.pt", "best.pt"}  # one validation, one save
     assert list(content["test"]) == list(content["val"]) == METRICS
     assert {"best_step", "seconds", "device", "precision", "versions", "git", "data", "model", "loss"} <= set(content)
+    assert content["config"] == OmegaConf.to_container(config(*TINY, *overrides), resolve=True)
+    assert content["threads"] == torch.get_num_threads()
+    assert {"python", "torch", "torchvision", "hydra-core"} <= set(content["versions"])
+    assert re.fullmatch("[0-9a-f]{40}(-dirty)?|", content["git"])
     events = read(tmp_path)
     scalars = set(events.Tags()["scalars"])
     assert set(" ".join(SCALARS).split()) <= scalars
@@ -61,7 +66,7 @@ def test_a_run_leaves_everything(config: Config, tmp_path: Path, caplog: pytest.
     assert [point.step for point in events.Scalars("loss/val")] == [6]
     assert [point.step for point in events.Scalars("speed/epoch")] == [2, 4, 6]
     assert len(events.Histograms("confidence/histogram")) == len(events.Images("calibration/reliability_diagram")) == 1
-    assert "config/text_summary" in events.Tags()["tensors"]
+    assert {"config/text_summary", "circumstances/text_summary"} <= set(events.Tags()["tensors"])
     measured = re.search(r"untrained loss: ([\d.]+) ", caplog.text)
     assert measured
     assert float(measured[1]) == pytest.approx(1.3863, rel=0.1)  # of one small batch; on the digits it is 2%, below
@@ -79,22 +84,6 @@ def test_same_seed_same_bits_other_seed_other_bits(config: Config, tmp_path: Pat
     assert results[0]["val"] == results[1]["val"]
     assert curves(tmp_path / "0") == curves(tmp_path / "1")
     assert curves(tmp_path / "0") != curves(tmp_path / "2")
-
-
-def test_resume_goes_on_where_it_was(config: Config, tmp_path: Path) -> None:
-    """5 steps, then resumed to 8, mid-epoch: the same as 8 at once, in the weights, the metrics and every curve."""
-    options = ("data.shift_pixels=2", "checkpoint.every_steps=2", "schedule=constant")
-    whole = train(config, tmp_path / "whole", *options, "trainer.steps=8")
-    train(config, tmp_path / "parts", *options, "trainer.steps=5", "trainer.validate_every_epochs=2")
-    (tmp_path / "parts" / "checkpoints" / "best.pt").unlink()
-    parts = tmp_path / "parts"
-    resumed = train(config, parts, *options, "trainer.steps=8", f"resume={parts}")
-    weights = [torch.load(tmp_path / name / "checkpoints/last.pt", weights_only=True)["model"] for name in ("whole", "parts")]
-    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
-    assert resumed["test"] == whole["test"]
-    train_curves = [curves(tmp_path / name)["loss/train"] for name in ("whole", "parts")]
-    assert train_curves[0] == train_curves[1]
-    assert [step for step, _ in train_curves[1]] == list(range(1, 9))
 
 
 def test_best_is_chosen_on_validation_and_test_is_read_once(
@@ -174,9 +163,9 @@ def test_the_untrained_loss_is_the_constant_one(config: Config, seed: int, loss:
     cfg, device = config(f"loss={loss}", f"seed={seed}"), torch.device("cpu")
     data = build.make_data(cfg, device)
     state = TrainState(build.make_model(cfg, data, device), torch.optim.SGD([torch.zeros(1)]), device)
-    expected, measured = run.untrained_loss(build.make_loss(cfg, device), data, state, torch.float32)
-    assert expected == pytest.approx(constant, abs=1e-4)
-    assert measured == pytest.approx(constant, rel=0.02)
+    function = build.make_loss(cfg, device)
+    assert run.constant_loss(function, 10, device) == pytest.approx(constant, abs=1e-4)
+    assert run.untrained_loss(function, data, state, torch.float32) == pytest.approx(constant, rel=0.02)
 
 
 def test_evaluation_by_any_batch_size(config: Config, tmp_path: Path) -> None:

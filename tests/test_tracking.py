@@ -20,12 +20,12 @@ def use(tracker: Tracker) -> None:
     tracker.scalars({"loss/train": 2.5, "confidence/incorrect": math.nan}, 3)
     tracker.histogram("confidence/histogram", [0.0, 1.0, 3.0], 2.5, 2.1, 3)
     tracker.figure("calibration/reliability_diagram", reliability_diagram([1, 3], [0, 3], [0.4, 2.7]), 3)
-    tracker.text("config", "seed: 0")
+    tracker.text("config", "seed: 0", 1)
     tracker.close()
 
 
 def test_event_file(tmp_path: Path) -> None:
-    use(TensorBoardTracker(tmp_path))
+    use(TensorBoardTracker(tmp_path, 1))
     events = read(tmp_path)
     assert events.Tags()["scalars"] == ["loss/train"]  # NaN is left out
     (point,) = events.Scalars("loss/train")
@@ -41,18 +41,18 @@ def test_event_file(tmp_path: Path) -> None:
 
 
 def test_resumed_points_replace_old_ones(tmp_path: Path) -> None:
-    first = TensorBoardTracker(tmp_path)
+    first = TensorBoardTracker(tmp_path, 1)
     for step in (1, 2, 3):
         first.scalars({"loss/train": float(step)}, step)
     first.close()
-    again = TensorBoardTracker(tmp_path, purge_step=3)
+    again = TensorBoardTracker(tmp_path, 3)
     again.scalars({"loss/train": 30.0}, 3)
     again.close()
     assert [(point.step, point.value) for point in read(tmp_path).Scalars("loss/train")] == [(1, 1), (2, 2), (3, 30)]
 
 
 def test_null_tracker_keeps_nothing(tmp_path: Path) -> None:
-    use(NullTracker(tmp_path))
+    use(NullTracker(tmp_path, 1))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -19,7 +19,7 @@ from vgg_nll.hardware import choose_device, choose_dtype
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.schedule import Schedule
 from vgg_nll.settings import ConfigError, TrainerSettings
-from vgg_nll.tracking.tracker import Tracker
+from vgg_nll.tracking.tracker import GuardedTracker, Tracker
 
 
 def check(cfg: DictConfig) -> None:
@@ -109,9 +109,10 @@ def make_settings(cfg: DictConfig) -> TrainerSettings:
     return TrainerSettings(**{str(key): value for key, value in cfg.trainer.items()})
 
 
-def make_tracker(cfg: DictConfig, folder: Path, resumed_at: int | None) -> Tracker:
-    """The tracker of `tracking=`, writing into the run folder."""
-    return _instantiate("tracking", cfg.tracking)(folder, purge_step=resumed_at)
+def make_tracker(cfg: DictConfig, folder: Path, first_step: int) -> Tracker:
+    """The tracker of `tracking=`, writing into the run folder, from `first_step` on."""
+    constructor = _instantiate("tracking", cfg.tracking)
+    return GuardedTracker(lambda: _call("tracking", constructor, folder, first_step=first_step))
 
 
 def flops_per_image(model: nn.Module, image_size: int) -> float:

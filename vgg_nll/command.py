@@ -14,19 +14,23 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from vgg_nll import checkpoint
 from vgg_nll.build import check, flatten, make_device
 from vgg_nll.checkpoint import CheckpointError
 from vgg_nll.data.splits import DataError
 from vgg_nll.settings import ConfigError
+from vgg_nll.signals import Interrupted
 from vgg_nll.trainer import TrainingError
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 FULL_ERROR = "HYDRA_FULL_ERROR"
 WANTS_TRACEBACK = os.environ.get(FULL_ERROR) == "1"  # read before `call` sets it
 EXPECTED = (ConfigError, DataError, CheckpointError, TrainingError, HydraException, OmegaConfBaseException, OSError)
-# What a resumed run must share with its first part: anything else would be another run under its name.
+# What a resumed run must share with its first part, unless `resume_strict=false`: it would be another run under its name.
 FIXED_ON_RESUME = ("seed.", "model.", "data.", "loss.", "optimizer.", "trainer.batch_size.")
 FREE_ON_RESUME = ("optimizer.lr",)
+# What gives a finished run something to do.
+LENGTH = ("trainer.epochs", "trainer.steps", "trainer.early_stop_validations")
 SHOWN = "shown as a line"
 
 
@@ -40,12 +44,15 @@ def call(main: Callable[[], None]) -> None:
 
 @contextmanager
 def errors_as_lines() -> Iterator[None]:
-    """What a user can mend ends as one line per fault on stderr and exit code 1.
+    """What a user can mend ends as one line per fault on stderr and exit code 1; a signal, as a line and 128 + signal.
 
     `HYDRA_FULL_ERROR=1` shows the traceback instead.
     """
     try:
         yield
+    except Interrupted as end:
+        print(end, file=sys.stderr)
+        sys.exit(end.exit_code)
     except EXPECTED as error:
         if WANTS_TRACEBACK:
             raise
@@ -55,7 +62,10 @@ def errors_as_lines() -> Iterator[None]:
 
 @contextmanager
 def errors_of_a_job() -> Iterator[None]:
-    """In a sweep: the lines at once, and the error on to Hydra, so that the other jobs go on and the exit code is 1."""
+    """In a sweep: the lines at once, and the error on to Hydra, so that the other jobs go on and the exit code is 1.
+
+    A signal ends the whole sweep.
+    """
     try:
         yield
     except EXPECTED as error:
@@ -71,7 +81,7 @@ def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
     folder = _path_of("resume", arguments)
     if folder is None or str(folder) == "null":
         target = _path_of("hydra.run.dir", arguments)
-        if target is not None and (target / "checkpoints").exists():
+        if target is not None and checkpoint.exists(target / "checkpoints"):
             raise ConfigError(f"hydra.run.dir={target}: holds a run already; resume={target} goes on with it")
         return list(arguments)
     if "-m" in arguments or "--multirun" in arguments:
@@ -79,21 +89,25 @@ def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
     if not folder.is_dir():
         raise CheckpointError(f"resume={folder}: there is no such folder")
     saved = folder / ".hydra"
-    if not (folder / "checkpoints" / "last.pt").is_file() or not (saved / "overrides.yaml").is_file():
+    if not checkpoint.exists(folder / "checkpoints") or not (saved / "overrides.yaml").is_file():
         raise CheckpointError(f"resume={folder}: holds no run to go on with (no checkpoints/last.pt, or no .hydra/)")
     before = [str(item) for item in OmegaConf.load(saved / "overrides.yaml")]
     foreign = [item for item in before if item.startswith("-") or _key(item).startswith("hydra")]
     if foreign:  # a run's own list never holds these, and they could bring in configs and code from anywhere
         raise ConfigError(f"resume={folder}: its .hydra/overrides.yaml holds {foreign[0]!r}, which no run writes there")
     given = {_key(argument) for argument in arguments}
-    merged = [item for item in before if _key(item) not in given | {"resume"}]
+    merged = [item for item in before if _key(item) not in given | {"resume", "resume_strict"}]
     merged += [argument for argument in arguments if _key(argument) != "resume"]
     merged.append(f"resume={_quoted(folder)}")
-    # Before Hydra writes the new overrides into the folder: a faulty one would stay there.
     cfg = _compose(merged)
     _check_targets(folder, cfg, arguments)
-    _check_same_run(folder, dict(flatten(OmegaConf.load(saved / "config.yaml"))), cfg)
-    return [*merged, f"hydra.run.dir={_quoted(folder)}"]
+    check(cfg)
+    make_device(cfg)
+    saved_cfg = dict(flatten(OmegaConf.load(saved / "config.yaml")))
+    _check_same_run(folder, saved_cfg, cfg)
+    _end_if_finished(folder, saved_cfg, dict(flatten(cfg)))
+    # The run itself writes what Hydra would, once it has begun, each file whole.
+    return [*merged, f"hydra.run.dir={_quoted(folder)}", "hydra.output_subdir=null"]
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> str:
@@ -142,16 +156,28 @@ def _targets(node: Any) -> set[str]:
 
 
 def _check_same_run(folder: Path, before: dict[str, Any], cfg: DictConfig) -> None:
-    check(cfg)
-    make_device(cfg)
     now = dict(flatten(cfg))
     changed = [
         f"{key}={before.get(key)} (now {now.get(key)})"
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key) and key not in FREE_ON_RESUME and f"{key}.".startswith(FIXED_ON_RESUME)
     ]
+    if changed and cfg.resume_strict:
+        raise ConfigError(
+            f"resume={folder}: was made with {', '.join(changed)}; drop the override, start a new run, or take the difference "
+            "with resume_strict=false"
+        )
     if changed:
-        raise ConfigError(f"resume={folder}: was made with {', '.join(changed)}; drop the override, or start a new run")
+        print(f"warning: goes on with another run than it was: it was made with {', '.join(changed)}", file=sys.stderr)
+
+
+def _end_if_finished(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Says that a finished run has nothing left to do, and ends, unless it was given more to do."""
+    more = any(now[key] != before[key] and (now[key] is None or now[key] > (before[key] or 0)) for key in LENGTH)
+    if (folder / "DONE").exists() and not more:
+        longer = next(f"{key}={now[key]}" for key in ("trainer.steps", "trainer.epochs") if now[key] is not None)
+        print(f"{folder} is finished ({longer}): nothing was changed. A larger number goes on with it.")
+        sys.exit(0)
 
 
 def _known_keys(arguments: Sequence[str]) -> list[str]:

@@ -1,9 +1,12 @@
 """Which device and number format to use, and how fast the device is at its best."""
 
 import ctypes
+import os
 import platform
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -61,6 +64,29 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
         wait(device)
         seconds.append(time.perf_counter() - start)
     return 2 * size**3 / min(seconds[1:])
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """With `wanted`, the same bits every time also on a GPU, for the block: slower kernels, or an error where there is none."""
+    if not wanted:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is how PyTorch, or Python, says that the device's or the machine's memory does not suffice."""
+    words = ("can't allocate memory", "STATUS_ALLOC_FAILED")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(word in str(error) for word in words)
 
 
 def keep_freed_memory() -> None:

@@ -52,7 +52,7 @@ def update(logits: Tensor, target: Tensor, loss: Tensor) -> Sums:
     is_target = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, target[:, None], True)
     top5 = logits.topk(min(5, logits.shape[1]), dim=1).indices
     # Equal bins over [0, 1]; the last one is closed, so that a confidence of exactly 1 has a bin.
-    bins = (confidence * NUM_BINS).long().clamp(max=NUM_BINS - 1)
+    bins = (confidence * NUM_BINS).long().clamp(0, NUM_BINS - 1)  # NaN becomes a large negative number
     nothing = logits.new_zeros(NUM_BINS)
     return Sums(
         images=torch.ones_like(confidence).sum(),

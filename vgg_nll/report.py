@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vgg_nll import checkpoint
+
 FINAL_ROWS = (
     "accuracy",
     "top5_accuracy",
@@ -35,9 +37,7 @@ def final_table(splits: Mapping[str, Mapping[str, float]]) -> str:
 
 def write_metrics(path: Path, content: Mapping[str, Any]) -> None:
     """JSON in one step; NaN, which JSON does not have, becomes null."""
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text(json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n")
-    unfinished.replace(path)
+    checkpoint.write_text(path, json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n")
 
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:

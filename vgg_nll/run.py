@@ -1,6 +1,7 @@
 """What happens in a run, top to bottom."""
 
 import contextlib
+import json
 import logging
 import platform
 import shlex
@@ -8,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 from vgg_nll import build, checkpoint, engine, hardware, report
 from vgg_nll.checkpoint import CheckpointError
 from vgg_nll.data.splits import ImageData
+from vgg_nll.logbook import Logbook
+from vgg_nll.saver import Saver
 from vgg_nll.settings import ConfigError
-from vgg_nll.state import TrainState
+from vgg_nll.signals import Interrupted, Signals
+from vgg_nll.state import TrainState, check_weights
 from vgg_nll.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -33,42 +38,42 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
 
     Raises:
         ConfigError, DataError, CheckpointError: before anything is trained; what was put into a new folder is removed.
-        TrainingError: the loss is no longer finite. The folder keeps the last good checkpoint and says FAILED.
+        TrainingError: the run cannot go on. The folder keeps the last good checkpoint and says FAILED.
+        Interrupted: by a signal; the state is saved, and `resume=` goes on.
     """
-    if cfg.resume is None and (folder / "checkpoints").exists():
+    if cfg.resume is None and checkpoint.exists(folder / "checkpoints"):
         raise ConfigError(
             f"{folder}: holds a run already; resume={folder} goes on with it, hydra.run.dir=<folder> starts another"
         )
-    try:
-        trainer = _prepare(cfg, folder)
-    finally:
-        if sys.exception() is not None and cfg.resume is None:
-            _discard(folder)
-    for marker in ("DONE", "FAILED"):
-        (folder / marker).unlink(missing_ok=True)
-    try:
-        trainer.fit()
-        test = trainer.test()
-    finally:
-        trainer.tracker.close()
-        error = sys.exception()
-        if error is not None:
-            (folder / "FAILED").write_text(f"{type(error).__name__}: {error}\n")
-    state = trainer.state
-    report.write_metrics(
-        folder / "metrics.json",
-        {name: choices.get(name, "") for name in ("data", "model", "loss")}
-        | {"overrides": list(overrides), "seed": cfg.seed}
-        | ({"test": test} if test else {})
-        | {"val": state.best_metrics, "best_step": state.best_step, "seconds": round(state.seconds, 1)}
-        | _circumstances(trainer),
-    )
-    (folder / "DONE").write_text("")
-    _conclude(trainer, test, folder)
-    return state.best_metrics["accuracy"]
+    with hardware.deterministic(cfg.trainer.deterministic is True), Signals() as signals:
+        try:
+            trainer = _prepare(cfg, folder, signals)
+        finally:
+            if sys.exception() is not None and cfg.resume is None:
+                _discard(folder)
+        if cfg.resume is not None:
+            _write_config(cfg, folder, overrides)
+        signals.defer()
+        for marker in ("DONE", "FAILED"):
+            (folder / marker).unlink(missing_ok=True)
+        try:
+            trainer.fit()
+            _finish(trainer, cfg, choices, overrides)
+            trainer.saver.close()
+        except Exception as error:
+            with contextlib.suppress(OSError):
+                (folder / "FAILED").write_text(f"{type(error).__name__}: {error}\n")
+            raise
+        finally:
+            trainer.logbook.close()
+            trainer.saver.wait()
+        (folder / "DONE").write_text("")
+        if signals.stop is not None:  # in a sweep, there would be other jobs
+            raise Interrupted(signals.stop, f"the run in {folder} is finished")
+    return trainer.state.best_metrics["accuracy"]
 
 
-def _prepare(cfg: DictConfig, folder: Path) -> Trainer:
+def _prepare(cfg: DictConfig, folder: Path, signals: Signals) -> Trainer:
     build.check(cfg)
     device = build.make_device(cfg)
     hardware.keep_freed_memory()
@@ -77,24 +82,34 @@ def _prepare(cfg: DictConfig, folder: Path) -> Trainer:
     model = build.make_model(cfg, data, device)
     loss = build.make_loss(cfg, device)
     state = TrainState(model, build.make_optimizer(cfg, model), device)
-    resumed_at = None if cfg.resume is None else _resume(state, Path(cfg.resume))
+    saver = Saver(folder / "checkpoints", device)
+    if cfg.resume is not None:
+        _resume(state, Path(cfg.resume), saver)
     settings = build.make_settings(cfg)
-    flops, peak = build.flops_per_image(model, data.image_size), hardware.peak_flops(device, dtype)
+    total_steps = settings.total_steps(data.steps_per_epoch)
+    tracker = build.make_tracker(cfg, folder, state.step + 1)
     trainer = Trainer(
         state=state,
         data=data,
         loss=loss,
-        learning_rate=build.make_learning_rate(cfg, data, settings.total_steps(data.steps_per_epoch)),
+        learning_rate=build.make_learning_rate(cfg, data, total_steps),
         settings=settings,
         dtype=dtype,
-        tracker=build.make_tracker(cfg, folder, resumed_at),
-        checkpoints=folder / "checkpoints",
-        checkpoint_every_steps=cfg.checkpoint.every_steps,
+        logbook=Logbook(
+            tracker,
+            total_steps=total_steps,
+            steps_per_epoch=data.steps_per_epoch,
+            constant_loss=constant_loss(loss, len(data.class_names), device),
+            flops_per_image=build.flops_per_image(model, data.image_size),
+            peak_flops=hardware.peak_flops(device, dtype),
+        ),
+        saver=saver,
+        save_every_steps=cfg.checkpoint.every_steps,
+        signals=signals,
         seed=cfg.seed,
-        flops_per_image=flops,
-        peak_flops=peak,
     )
-    trainer.tracker.text("config", f"```yaml\n{OmegaConf.to_yaml(cfg, resolve=True)}```")
+    tracker.text("config", f"```yaml\n{OmegaConf.to_yaml(cfg, resolve=True)}```", state.step + 1)
+    tracker.text("circumstances", f"```json\n{json.dumps(_circumstances(trainer), indent=2)}\n```", state.step + 1)
     _introduce(trainer, cfg)
     return trainer
 
@@ -108,15 +123,36 @@ def _discard(folder: Path) -> None:
         folder.rmdir()
 
 
-def _resume(state: TrainState, folder: Path) -> int:
-    """Takes over the last state of a run; returns the first step that is to be done again in its curves."""
-    path = folder / "checkpoints" / checkpoint.LAST
+def _resume(state: TrainState, folder: Path, saver: Saver) -> None:
+    """Takes over the last sound state of a run, and sees to it that `best.pt` belongs to it."""
     try:
-        state.load_state_dict(checkpoint.load(path))
-    except ValueError as error:
+        checkpoint.remove_unfinished(saver.folder)
+        content, damage = checkpoint.load_newest(saver.folder)
+        state.load_state_dict(content)
+    except CheckpointError as error:
         raise CheckpointError(f"resume={folder}: {error}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:  # sound, but of something else
+        raise CheckpointError(f"resume={folder}: {' '.join(str(error).split())}") from error
+    if damage:
+        log.warning(f"warning: {damage}; the state saved before it takes its place")
     log.info(f"resumed {folder} at step {state.step}")
-    return state.step + 1
+    if state.best_step < 0:
+        return
+    try:
+        check_weights(state.model, saver.best(state.best_step))
+    except ValueError as error:  # CheckpointError is one
+        if state.step == state.best_step:  # the process ended between the two files
+            saver.save(state.state_dict(), best=True)
+            return
+        log.warning(f"warning: {error}; the best step is looked for anew, among the steps to come")
+        state.best_step, state.best_metrics = -1, {}
+
+
+def _write_config(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
+    """What Hydra writes for a new run; each file whole, since the run could not be resumed again without them."""
+    (folder / ".hydra").mkdir(exist_ok=True)
+    checkpoint.write_text(folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(cfg))
+    checkpoint.write_text(folder / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(list(overrides)))
 
 
 def _introduce(trainer: Trainer, cfg: DictConfig) -> None:
@@ -134,19 +170,24 @@ def _introduce(trainer: Trainer, cfg: DictConfig) -> None:
     if ignores_labels(trainer.loss, len(data.class_names), state.device):
         log.warning("warning: this loss sees no labels: confidence will grow, accuracy will not")
     if state.step == 0:
-        expected, measured = untrained_loss(trainer.loss, data, state, trainer.dtype)
-        log.info(f"untrained loss: {measured:.4f} (the same probability for every class gives {expected:.4f})")
+        constant = constant_loss(trainer.loss, len(data.class_names), state.device)
+        measured = untrained_loss(trainer.loss, data, state, trainer.dtype)
+        log.info(f"untrained loss: {measured:.4f} (the same probability for every class gives {constant:.4f})")
 
 
-def untrained_loss(loss: engine.Loss, data: ImageData, state: TrainState, dtype: torch.dtype) -> tuple[float, float]:
-    """The loss of a constant prediction, and the network's own, on the first batch of training images.
+def constant_loss(loss: engine.Loss, num_classes: int, device: torch.device) -> float:
+    """The loss of the same probability for every class: what a stuck run goes on showing.
 
-    For method 1 the first is `ln C`, for method 2 `ln C + (C-1) ln(C/(C-1))`: what a stuck run goes on showing.
+    For method 1 it is `ln C`, for method 2 `ln C + (C-1) ln(C/(C-1))`.
     """
-    images, target = next(data.train_batches(0))
-    expected = loss(torch.zeros(len(target), len(data.class_names), device=target.device), target)
-    sums = engine.evaluate(state.model, loss, [(images, target)], dtype)
-    return float(expected), float(sums.loss / sums.images)
+    labels = torch.arange(min(num_classes, 10), device=device)
+    return float(loss(torch.zeros(len(labels), num_classes, device=device), labels))
+
+
+def untrained_loss(loss: engine.Loss, data: ImageData, state: TrainState, dtype: torch.dtype) -> float:
+    """The network's loss on the first batch of training images."""
+    sums = engine.evaluate(state.model, loss, [next(data.train_batches(0))], dtype)
+    return float(sums.loss / sums.images)
 
 
 def ignores_labels(loss: engine.Loss, num_classes: int, device: torch.device) -> bool:
@@ -157,11 +198,16 @@ def ignores_labels(loss: engine.Loss, num_classes: int, device: torch.device) ->
 
 
 def _circumstances(trainer: Trainer) -> dict[str, Any]:
-    """What a number depends on besides the config."""
+    """What a number depends on besides the config: with both, a run can be repeated."""
+    packages = ("torch", "torchvision", "hydra-core", "tensorboard", "numpy")
+    versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
+    cuda = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()} if torch.cuda.is_available() else {}
     return {
         "device": hardware.describe(trainer.state.device),
         "precision": str(trainer.dtype).removeprefix("torch."),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "threads": torch.get_num_threads(),
+        "deterministic": trainer.settings.deterministic,
+        "versions": versions | cuda,
         "git": _git("rev-parse", "HEAD") + ("-dirty" if _git("status", "--porcelain") else ""),
     }
 
@@ -175,9 +221,22 @@ def _git(*args: str) -> str:
     return done.stdout.strip()
 
 
-def _conclude(trainer: Trainer, test: dict[str, float], folder: Path) -> None:
-    columns = {"validation": trainer.state.best_metrics} | ({"test": test} if test else {})
-    log.info(f"\nbest of validation: step {trainer.state.best_step}\n{report.final_table(columns)}\n")
-    log.info(f"trained in {trainer.state.seconds:.1f} s; run folder {folder}")
+def _finish(trainer: Trainer, cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]) -> None:
+    """The test split, the numbers on the screen, and metrics.json."""
+    test, state, folder = trainer.test(), trainer.state, trainer.folder
+    tested = {"test": test} if test else {}
+    log.info(
+        f"\nbest of validation: step {state.best_step}\n{report.final_table({'validation': state.best_metrics} | tested)}\n"
+    )
+    report.write_metrics(
+        folder / "metrics.json",
+        {name: choices.get(name, "") for name in ("data", "model", "loss")}
+        | {"overrides": list(overrides), "seed": cfg.seed}
+        | tested
+        | {"val": state.best_metrics, "best_step": state.best_step, "seconds": round(state.seconds, 1)}
+        | _circumstances(trainer)
+        | {"config": OmegaConf.to_container(cfg, resolve=True)},
+    )
+    log.info(f"trained in {state.seconds:.1f} s; run folder {folder}")
     program = Path(sys.executable).with_name("tensorboard")
     log.info(f"curves: {program if program.exists() else 'tensorboard'} --logdir {shlex.quote(str(folder.parent))}")

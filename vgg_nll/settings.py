@@ -21,6 +21,7 @@ class TrainerSettings:
     accumulation_steps: int  # parts that a batch goes through in
     clip_norm: float | None
     precision: str
+    deterministic: bool
     log_every_steps: int
     validate_every_epochs: float
     early_stop_validations: int | None
@@ -94,6 +95,7 @@ RULES: dict[str, Rule] = {
     "name": TEXT,
     "device": TEXT,
     "resume": Rule(str, optional=True),
+    "resume_strict": FLAG,
     "checkpoint.every_steps": COUNT,
     "model.batch_norm": FLAG,
     "model.head": Rule(str, choices=("auto", "paper", "compact")),
@@ -134,6 +136,7 @@ RULES: dict[str, Rule] = {
     "trainer.accumulation_steps": COUNT,
     "trainer.clip_norm": Rule(float, above=0, optional=True),
     "trainer.precision": Rule(str, choices=("auto", "float32", "bfloat16")),
+    "trainer.deterministic": FLAG,
     "trainer.log_every_steps": COUNT,
     "trainer.validate_every_epochs": Rule(float, above=0),
     "trainer.early_stop_validations": Rule(int, least=1, optional=True),

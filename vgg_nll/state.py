@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+NUMBERS = ("step", "validated_step", "best_step", "validations_since_best", "seconds", "window_images")
+
 
 @dataclass
 class TrainState:
@@ -23,6 +25,7 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     device: torch.device
     step: int = 0
+    validated_step: int = 0  # the last one after which a validation was finished
     best_step: int = -1
     best_metrics: dict[str, float] = field(default_factory=dict)
     validations_since_best: int = 0
@@ -51,14 +54,10 @@ class TrainState:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "best_step": self.best_step,
-            "best_metrics": self.best_metrics,
-            "validations_since_best": self.validations_since_best,
-            "seconds": self.seconds,
             "window_loss": self.window_loss,
             "window_correct": self.window_correct,
-            "window_images": self.window_images,
+            "best_metrics": self.best_metrics,
+            **{name: getattr(self, name) for name in NUMBERS},
         }
 
     def load_state_dict(self, content: dict[str, Any]) -> None:
@@ -70,7 +69,7 @@ class TrainState:
         check_weights(self.model, content["model"])
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
-        for name in ("step", "best_step", "best_metrics", "validations_since_best", "seconds", "window_images"):
+        for name in (*NUMBERS, "best_metrics"):
             setattr(self, name, content[name])
         self.window_loss = content["window_loss"].to(self.device)
         self.window_correct = content["window_correct"].to(self.device)

@@ -1,6 +1,10 @@
 """Pictures in folders, one folder per class, read by worker processes."""
 
-from collections.abc import Iterable, Iterator
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from vgg_nll import rng
 from vgg_nll.data import augment
 from vgg_nll.data.splits import Batch, DataError, check_batch_size
 
+log = logging.getLogger(__name__)
 EXPECTED_TREE = "expected {root}/train/<class>/*.png|jpg, {root}/val/<class>/..., and optionally {root}/test/<class>/..."
 
 
@@ -67,7 +72,12 @@ class FolderData:
         yield from self._load(pictures, [(0, i) for i in range(len(pictures))], self._eval_batch_size)
 
     def _load(self, pictures: "_Pictures", order: list[tuple[int, int]], batch_size: int) -> Iterator[Batch]:
-        loader: DataLoader[Any] = DataLoader(
+        for images, target in _read(lambda done: self._loader(pictures, order[done * batch_size :], batch_size)):
+            images = images.to(self._device, non_blocking=True)
+            yield augment.normalise(images, self._mean, self._std), target.to(self._device, non_blocking=True)
+
+    def _loader(self, pictures: "_Pictures", order: list[tuple[int, int]], batch_size: int) -> DataLoader[Any]:
+        return DataLoader(
             pictures,
             batch_size=batch_size,
             sampler=order,
@@ -76,16 +86,49 @@ class FolderData:
             # Its own generator: the loader would draw the workers' seeds from the global one otherwise.
             generator=rng.generator(self._seed, "workers"),
         )
-        for images, target in _read(loader):
-            images = images.to(self._device, non_blocking=True)
-            yield augment.normalise(images, self._mean, self._std), target.to(self._device, non_blocking=True)
 
 
-def _read(loader: Iterable[Any]) -> Iterator[Any]:
-    try:
-        yield from loader
-    except DataError as error:  # from a worker, with the worker's traceback in its text
-        raise DataError(str(error).strip().splitlines()[-1].removeprefix(f"{DataError.__module__}.DataError: ")) from error
+def _read(load: Callable[[int], Iterable[Any]]) -> Iterator[Any]:
+    """The batches of a loader. Where a worker process dies, new ones go on behind the batches that are `done`.
+
+    Raises DataError where a picture cannot be read, and where workers die twice at one batch.
+    """
+    done, died_at = 0, -1
+    while True:
+        try:
+            with _own_child_handler():
+                batches = iter(load(done))
+            for batch in batches:
+                yield batch
+                done += 1
+            return
+        except DataError as error:  # from a worker, with the worker's traceback in its text
+            line = str(error).strip().splitlines()[-1]
+            raise DataError(line.removeprefix(f"{DataError.__module__}.DataError: ")) from error
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            if died_at == done:
+                raise DataError(
+                    "data: processes that read pictures die again and again (out of memory?); "
+                    "data.num_workers=0 reads without them"
+                ) from error
+            died_at = done
+            log.warning("warning: a process that reads pictures has died (killed?); new ones go on in its place")
+
+
+@contextmanager
+def _own_child_handler() -> Iterator[None]:
+    """Takes back the SIGCHLD handler that a loader installs with its first workers.
+
+    It raises at a worker's death in the middle of whatever runs, an update of the weights say. Without it the loader notices
+    when it next waits for a batch.
+    """
+    ours = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGCHLD) if ours else None
+    yield
+    if ours:
+        signal.signal(signal.SIGCHLD, before)
 
 
 class _Pictures(Dataset[tuple[Tensor, int]]):

@@ -3,12 +3,17 @@
 Tags are grouped by meaning, since TensorBoard makes one section per first word; x is the optimizer step everywhere.
 """
 
+import io
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from matplotlib.figure import Figure
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 
 # Metric name (as in metrics.json) -> tag on validation. On the test split every metric is `test/<name>`.
@@ -35,7 +40,10 @@ IMAGES_PER_SECOND, MFU, DATA_WAIT, EPOCH = (
     "speed/data_wait",
     "speed/epoch",
 )
+TEST = "test/"
 CONFIDENCE_HISTOGRAM, RELIABILITY_DIAGRAM = "confidence/histogram", "calibration/reliability_diagram"
+
+log = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
@@ -53,7 +61,7 @@ class Tracker(Protocol):
         """A matplotlib figure as a picture."""
         ...
 
-    def text(self, tag: str, text: str) -> None:
+    def text(self, tag: str, text: str, step: int) -> None:
         """Markdown."""
         ...
 
@@ -63,10 +71,18 @@ class Tracker(Protocol):
 
 
 class TensorBoardTracker:
-    """Writes one event file into `folder`; `purge_step` hides points from that step on in earlier files of the run."""
+    """Writes one event file into `folder`.
 
-    def __init__(self, folder: Path, purge_step: int | None = None) -> None:
-        self._writer = SummaryWriter(str(folder), purge_step=purge_step, flush_secs=5)
+    Args:
+        first_step: the first one that will have points. In earlier files of the run, points from there on are deleted, and
+            so are those of the test split: what is done again is written again.
+    """
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        for path in sorted(folder.glob("events.out.tfevents.*")):
+            _forget(path, first_step)
+        # A TensorBoard that has read the points already hides them.
+        self._writer = SummaryWriter(str(folder), purge_step=first_step if first_step > 1 else None, flush_secs=5)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         for tag, value in values.items():
@@ -81,8 +97,8 @@ class TensorBoardTracker:
     def figure(self, tag: str, figure: Figure, step: int) -> None:
         self._writer.add_figure(tag, figure, step)
 
-    def text(self, tag: str, text: str) -> None:
-        self._writer.add_text(tag, text, 0)
+    def text(self, tag: str, text: str, step: int) -> None:
+        self._writer.add_text(tag, text, step)
 
     def close(self) -> None:
         self._writer.close()
@@ -91,7 +107,7 @@ class TensorBoardTracker:
 class NullTracker:
     """Takes everything, keeps nothing; made like its twin."""
 
-    def __init__(self, folder: Path, purge_step: int | None = None) -> None:
+    def __init__(self, folder: Path, first_step: int) -> None:
         pass
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
@@ -103,8 +119,61 @@ class NullTracker:
     def figure(self, tag: str, figure: Figure, step: int) -> None:
         pass
 
-    def text(self, tag: str, text: str) -> None:
+    def text(self, tag: str, text: str, step: int) -> None:
         pass
 
     def close(self) -> None:
         pass
+
+
+class GuardedTracker:
+    """Another tracker, whose first error is a warning, and ends what it keeps: no run is lost for a curve."""
+
+    def __init__(self, make: Callable[[], Tracker]) -> None:
+        self._tracker: Tracker | None = None
+        try:
+            self._tracker = make()
+        except OSError as error:
+            self._give_up(error)
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        self._try(lambda tracker: tracker.scalars(values, step))
+
+    def histogram(self, tag: str, counts: list[float], total: float, total_squared: float, step: int) -> None:
+        self._try(lambda tracker: tracker.histogram(tag, counts, total, total_squared, step))
+
+    def figure(self, tag: str, figure: Figure, step: int) -> None:
+        self._try(lambda tracker: tracker.figure(tag, figure, step))
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        self._try(lambda tracker: tracker.text(tag, text, step))
+
+    def close(self) -> None:
+        self._try(lambda tracker: tracker.close())
+
+    def _try(self, act: Callable[[Tracker], None]) -> None:
+        if self._tracker is None:
+            return
+        try:
+            act(self._tracker)
+        except Exception as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self._tracker = None
+        log.warning(f"warning: no more curves from here on, training goes on: tracking failed ({error})")
+
+
+def _forget(path: Path, first_step: int) -> None:
+    """Deletes from an event file what belongs to `first_step` and later, and the test split; and what a kill left torn."""
+    kept = io.BytesIO()
+    writer = RecordWriter(kept)
+    for record in RawEventFileLoader(str(path)).Load():
+        event = Event.FromString(record)
+        tags = [value.tag for value in event.summary.value]
+        if event.step < first_step and not any(tag.startswith(TEST) for tag in tags):
+            writer.write(record)
+    if kept.getvalue() != path.read_bytes():
+        unfinished = path.with_name(".unfinished")
+        unfinished.write_bytes(kept.getvalue())
+        unfinished.replace(path)
