@@ -72,6 +72,16 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
     yield run
 
 
+class Bomb:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (self.path,))
+
+
 def points(folder: Path) -> list[tuple[str, int, bytes]]:
     """(tag, step, value) of everything in all event files of a run, as it lies there; times and circumstances are left out."""
     found = []

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
+from conftest import Bomb
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from vgg_nll import build
+from vgg_nll import build, checkpoint
+from vgg_nll.checkpoint import CheckpointError
 from vgg_nll.settings import RULES, ConfigError
 from vgg_nll.state import TrainState
 
@@ -94,6 +97,51 @@ def test_model_fits_the_data(config: Config) -> None:
     assert model.classifier[-1].out_features == 7
     assert len(model.classifier) == 1
     assert model.features[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("old_format", [False, True])
+def test_weights_to_start_from(config: Config, tmp_path: Path, old_format: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """torchvision's, with another number of classes: the convolutions are taken over, the head starts anew."""
+    caplog.set_level("INFO")
+    features = {
+        f"features.{name}": value for name, value in torchvision.models.vgg16(weights=None).features.state_dict().items()
+    }
+    theirs = features | {"classifier.6.weight": torch.zeros(1000, 4096), "classifier.6.bias": torch.zeros(1000)}
+    path = tmp_path / "vgg16.pth"
+    torch.save(theirs, path, _use_new_zipfile_serialization=not old_format)
+    cfg = config("data=synthetic", "data.num_classes=3", "data.num_images=60", f"model.weights={path}")
+    model = build.make_model(cfg, build.make_data(cfg, CPU), CPU)
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in features.items())
+    assert "26 tensors from" in caplog.text
+    assert "drawn anew: classifier.0.bias, classifier.0.weight" in caplog.text
+    ours = tmp_path / "best.pt"
+    checkpoint.save(ours, {"model": model.state_dict(), "step": 3})
+    cfg.model.weights, cfg.seed = str(ours), 1
+    again = build.make_model(cfg, build.make_data(cfg, CPU), CPU)
+    assert torch.equal(again.classifier[0].weight, model.classifier[0].weight)
+
+
+def test_weights_that_cannot_be_used(config: Config, tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    cfg = config("data=synthetic", f"model.weights={path}")
+    data = build.make_data(cfg, CPU)
+    for content, error, words in (
+        (None, CheckpointError, "model.weights: .*: there is no such"),
+        (b"hello", CheckpointError, "model.weights: .*: damaged"),
+        ({"fc.weight": torch.zeros(3)}, ConfigError, "has no features.*of this network"),
+        ([1, 2], ConfigError, "has no features"),
+        (Bomb(tmp_path / "exploded"), CheckpointError, "holds more than tensors"),
+    ):
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        elif content is not None:
+            for old_format in (False, True):
+                torch.save(content, path, _use_new_zipfile_serialization=not old_format)
+        with pytest.raises(error, match=words):
+            build.make_model(cfg, data, CPU)
+    assert not (tmp_path / "exploded").exists()
+    cfg.resume = "run"  # a resumed run has its own weights, and the file may be gone
+    build.make_model(cfg, data, CPU)
 
 
 def test_seeds_decide_the_weights(config: Config) -> None:

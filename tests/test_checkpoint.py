@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import Bomb
 
 from vgg_nll import checkpoint
 from vgg_nll.checkpoint import CheckpointError
@@ -28,11 +29,6 @@ def test_crash_before_the_replace_keeps_the_old_file(tmp_path: Path, monkeypatch
     assert list(tmp_path.iterdir()) == [path]
 
 
-class Bomb:
-    def __reduce__(self) -> tuple:
-        return (Path.touch, (Path("exploded"),))
-
-
 def test_bad_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = Path("last.pt")
@@ -50,7 +46,53 @@ def test_bad_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     torch.save({"format_version": 99}, path)
     with pytest.raises(CheckpointError, match="newer version"):
         checkpoint.load(path)
-    torch.save({"format_version": 1, "x": Bomb()}, path)
+    torch.save({"format_version": "1"}, path)
+    with pytest.raises(CheckpointError, match="not a checkpoint of this project"):
+        checkpoint.load(path)
+    torch.save({"format_version": 1, "x": Bomb(Path("exploded"))}, path)
     with pytest.raises(CheckpointError, match="more than tensors and plain values"):
         checkpoint.load(path)
     assert not Path("exploded").exists()
+
+
+def test_every_flipped_bit_of_the_weights_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, {"w": torch.arange(1000.0), "step": 1})
+    whole = path.read_bytes()
+    start = whole.index(torch.arange(1000.0).numpy().tobytes())
+    for position in (start, start + 1999, start + 3999):
+        damaged = bytearray(whole)
+        damaged[position] ^= 16
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="damaged"):
+            checkpoint.load(path)
+
+
+def test_any_damage_is_an_error_of_ours_or_none(tmp_path: Path) -> None:
+    """A byte changed anywhere gives CheckpointError, or the content as it was: never another error, never other numbers."""
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, {"w": torch.arange(4.0), "step": 1})
+    whole, refused = path.read_bytes(), 0
+    for position in range(0, len(whole), 7):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x5A]) + whole[position + 1 :])
+        try:
+            content = checkpoint.load(path)
+        except CheckpointError:
+            refused += 1
+        else:
+            assert torch.equal(content["w"], torch.arange(4.0))
+            assert content["step"] == 1
+    assert refused > 50
+
+
+def test_the_one_before_is_kept(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        checkpoint.save(tmp_path / checkpoint.LAST, {"step": step}, tmp_path / checkpoint.PREVIOUS)
+    assert [checkpoint.load(tmp_path / name)["step"] for name in (checkpoint.LAST, checkpoint.PREVIOUS)] == [3, 2]
+    assert checkpoint.load_newest(tmp_path) == ({"format_version": 1, "step": 3}, "")
+    (tmp_path / checkpoint.LAST).unlink()  # killed between the two renames
+    assert checkpoint.exists(tmp_path)
+    assert checkpoint.load_newest(tmp_path)[0]["step"] == 2
+    (tmp_path / f".{checkpoint.LAST}.123.tmp").touch()
+    checkpoint.remove_unfinished(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoint.PREVIOUS]

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -67,18 +68,25 @@ def test_cuda_where_there_is_none(command: Command, capfd: pytest.CaptureFixture
 
 
 def test_full_error_shows_the_traceback(tmp_path: Path) -> None:
-    """As a process of its own, from another working directory; and without the variable there is none."""
+    """As a process of its own, from another working directory; without the variable there is none (test_bad_input)."""
+    command = [sys.executable, str(ROOT / "train.py"), "trainer.batch_size=0"]
+    environment = os.environ | {"HYDRA_FULL_ERROR": "1"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert "Traceback" in done.stderr
+    assert "ConfigError" in done.stderr
+    assert done.returncode == 1
 
-    def run(**environment: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, str(ROOT / "train.py"), "trainer.batch_size=0"]
-        clean = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=clean | environment)
 
-    full, short = run(HYDRA_FULL_ERROR="1"), run()
-    assert "Traceback" in full.stderr
-    assert "ConfigError" in full.stderr
-    assert full.returncode == short.returncode == 1
-    assert short.stderr.strip() == "error: trainer.batch_size=0: must be a whole number, at least 1"
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_first_step_leaves_nothing(
+    command: Command, number: int, capfd: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(number)
+    monkeypatch.setattr("vgg_nll.run.build.make_data", lambda *_: signal.raise_signal(number))
+    assert command(*TINY, "hydra.run.dir=run") == 128 + number
+    assert capfd.readouterr().err == f"stopped by {signal.Signals(number).name}: before the first step\n"
+    assert not (tmp_path / "run").exists()
+    assert signal.getsignal(number) is before
 
 
 def test_run_then_resume(command: Command, capfd: pytest.CaptureFixture, tmp_path: Path) -> None:
@@ -193,6 +201,15 @@ def test_sweep(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert checkpoint.load(tmp_path / "sweep" / names[2] / "checkpoints/last.pt")["step"] == 1
 
 
+def test_a_sweep_with_many_overrides_has_folders_that_fit(command: Command, tmp_path: Path) -> None:
+    many = [f"data.{name}={value}" for name, value in (("noise", 0.3), ("split_seed", 0), ("shift_pixels", 1))]
+    many += ["optimizer.betas=[0.9,0.999]", "optimizer.weight_decay=0.05", "schedule.warmup_epochs=0.1", "trainer.clip_norm=1"]
+    assert command("-m", *TINY, *many, "trainer.steps=1", "seed=0,1", "hydra.sweep.dir=sweep") == 0
+    names = {path.parent.name for path in tmp_path.glob("sweep/*/DONE")}
+    assert len(names) == 2
+    assert all(200 < len(name) < 255 for name in names)
+
+
 def test_a_sweep_over_folders_keeps_its_jobs_apart(command: Command, tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_folder(tmp_path / "pictures" / name)
@@ -217,7 +234,7 @@ def test_what_was_there_stays_there(command: Command, capfd: pytest.CaptureFixtu
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     assert command("hydra.run.dir=mine", "trainer.batch_size=0") == 1
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
-    (tmp_path / "mine" / "checkpoints").mkdir()
+    checkpoint.save(tmp_path / "mine/checkpoints/last.pt", {"step": 1})
     assert command("hydra.run.dir=mine", *TINY) == 1
     assert "error: hydra.run.dir=mine: holds a run already; resume=mine goes on with it" in capfd.readouterr().err
     assert {path.name for path in (tmp_path / "mine").iterdir()} == {"thesis.txt", "checkpoints"}

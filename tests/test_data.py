@@ -1,6 +1,8 @@
 """Data sets: disjoint splits, orders and augmentation that are functions of (seed, epoch, batch), and clear refusals."""
 
+import os
 import pickle
+import signal
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -247,3 +249,38 @@ def test_order_and_augmentation_each_change_with_the_epoch(config: Config, tmp_p
     pictures = make(config, *FOLDER, f"data.root={tmp_path}")._train
     assert torch.equal(pictures[0, 3][0], pictures[0, 3][0])
     assert not torch.equal(pictures[0, 3][0], pictures[1, 3][0])
+
+
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_a_worker_that_dies_is_replaced(
+    config: Config, tmp_path: Path, deaths: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Killed at its third picture: new ones go on behind the batches that are done. Twice at one batch is an error."""
+    write_folder(tmp_path / "pictures")
+    cfg = (*FOLDER, f"data.root={tmp_path}/pictures", "trainer.batch_size=1")
+    expected = list(make(config, *cfg, "data.num_workers=0").train_batches(0))
+    from vgg_nll.data.folder import _Pictures
+
+    original, order = _Pictures.__getitem__, []
+
+    def read(self: _Pictures, key: tuple[int, int]) -> tuple:
+        order.append(key)  # of this worker
+        marks = [tmp_path / f"died-{i}" for i in range(deaths)]
+        if len(order) == (3 if not marks[0].exists() else 1):
+            for mark in marks:
+                if not mark.exists():
+                    mark.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+        return original(self, key)
+
+    monkeypatch.setattr(_Pictures, "__getitem__", read)
+    before = signal.getsignal(signal.SIGCHLD)
+    batches = make(config, *cfg, "data.num_workers=1").train_batches(0)
+    if deaths == 1:
+        got = list(batches)
+        assert all(torch.equal(a, b) for pair in zip(got, expected, strict=True) for a, b in zip(*pair, strict=True))
+        assert caplog.text.count("a process that reads pictures has died") == 1
+    else:
+        with pytest.raises(DataError, match=r"die again and again .*data\.num_workers=0"):
+            list(batches)
+    assert signal.getsignal(signal.SIGCHLD) is before

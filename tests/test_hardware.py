@@ -1,5 +1,7 @@
 """Devices and number formats."""
 
+import os
+
 import pytest
 import torch
 
@@ -50,3 +52,25 @@ def test_cuda_device() -> None:
     matrix_units = torch.cuda.get_device_capability(device) >= (8, 0)
     assert (hardware.choose_dtype("auto", device) == torch.bfloat16) == matrix_units
     assert hardware.peak_flops(device, torch.float32) > 1e12
+
+
+def test_deterministic_is_for_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setattr("torch.backends.cudnn.benchmark", True)
+    with hardware.deterministic(False):
+        assert not torch.are_deterministic_algorithms_enabled()
+    with hardware.deterministic(True):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.backends.cudnn.benchmark
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.backends.cudnn.benchmark
+
+
+def test_out_of_memory_is_known_by_its_words() -> None:
+    with pytest.raises(RuntimeError) as allocation:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert hardware.is_out_of_memory(allocation.value)
+    assert hardware.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
+    assert hardware.is_out_of_memory(MemoryError())
+    assert not hardware.is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
+from conftest import points
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vgg_nll.tracking.figures import reliability_diagram
@@ -49,6 +50,26 @@ def test_resumed_points_replace_old_ones(tmp_path: Path) -> None:
     again.scalars({"loss/train": 30.0}, 3)
     again.close()
     assert [(point.step, point.value) for point in read(tmp_path).Scalars("loss/train")] == [(1, 1), (2, 2), (3, 30)]
+
+
+def test_files_are_free_of_what_is_done_again(tmp_path: Path) -> None:
+    """Also for a reader that knows of no purging; and what a kill left of a record is gone."""
+    first = TensorBoardTracker(tmp_path, 1)
+    use(first)
+    first = TensorBoardTracker(tmp_path, 4)
+    for step in (4, 5):
+        first.scalars({"loss/train": 1.0, "test/loss": 1.0}, step)
+    first.close()
+    files = sorted(tmp_path.iterdir())
+    with files[1].open("ab") as file:
+        file.write(b"torn")
+    untouched = files[0].stat().st_mtime_ns
+    TensorBoardTracker(tmp_path, 5).close()
+    found = points(tmp_path)
+    assert [(tag, step) for tag, step, _ in found if tag.startswith(("loss", "test"))] == [("loss/train", 3), ("loss/train", 4)]
+    assert not files[1].read_bytes().endswith(b"torn")
+    assert files[0].stat().st_mtime_ns == untouched
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_null_tracker_keeps_nothing(tmp_path: Path) -> None:

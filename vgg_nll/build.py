@@ -1,6 +1,7 @@
 """Config -> finished objects, one `make_x` per part. Below this module nothing knows a config."""
 
 import inspect
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vgg_nll import rng, settings
+from vgg_nll import checkpoint, rng, settings
+from vgg_nll.checkpoint import CheckpointError
 from vgg_nll.data.splits import DataError, ImageData
 from vgg_nll.engine import Loss
 from vgg_nll.hardware import choose_device, choose_dtype
@@ -20,6 +22,8 @@ from vgg_nll.model import VGG16, head_for
 from vgg_nll.schedule import Schedule
 from vgg_nll.settings import ConfigError, TrainerSettings
 from vgg_nll.tracking.tracker import GuardedTracker, Tracker
+
+log = logging.getLogger(__name__)
 
 
 def check(cfg: DictConfig) -> None:
@@ -76,10 +80,16 @@ def make_data(cfg: DictConfig, device: torch.device) -> ImageData:
 
 
 def make_model(cfg: DictConfig, data: ImageData, device: torch.device) -> VGG16:
-    """The network of `model=`, for the classes and the image size of the data, its weights drawn from `seed`."""
+    """The network of `model=`, for the classes and the image size of the data.
+
+    Its weights are drawn from `seed`, and, unless the run is resumed, taken from `model.weights` where they fit.
+    """
     head = head_for(data.image_size) if cfg.model.head == "auto" else cfg.model.head
+    options = {str(key): value for key, value in cfg.model.items() if key != "weights"}
     with rng.seeded(cfg.seed, "init"):
-        model = _instantiate("model", cfg.model, num_classes=len(data.class_names), head=head)
+        model = _instantiate("model", options, num_classes=len(data.class_names), head=head)
+    if cfg.model.weights is not None and cfg.resume is None:
+        _start_from(model, cfg.model.weights)
     return model.to(device, memory_format=torch.channels_last)
 
 
@@ -124,6 +134,21 @@ def flops_per_image(model: nn.Module, image_size: int) -> float:
         model.eval()(torch.zeros(1, 3, image_size, image_size, device=device))
     model.train(was_training)
     return 3.0 * counter.get_total_flops()
+
+
+def _start_from(model: VGG16, path: str) -> None:
+    try:
+        content = checkpoint.load_tensors(Path(path).expanduser())
+    except CheckpointError as error:
+        raise CheckpointError(f"model.weights: {error}") from error
+    weights = content.get("model", content) if isinstance(content, dict) else {}
+    own = model.state_dict()
+    fitting = {name: value for name, value in weights.items() if name in own and getattr(value, "shape", ()) == own[name].shape}
+    missing = sorted(own.keys() - fitting.keys())
+    if any(name.startswith("features.") for name in missing):
+        raise ConfigError(f"model.weights={path}: has no {missing[-1]} of this network; model=vgg16 and vgg16_bn differ")
+    model.load_state_dict(fitting, strict=False)
+    log.info(f"model: {len(fitting)} tensors from {path}" + (f"; drawn anew: {', '.join(missing)}" if missing else ""))
 
 
 def _instantiate(group: str, node: Any, **extra: Any) -> Any:

@@ -73,15 +73,16 @@ def load_tensors(path: Path) -> Any:
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such checkpoint")
     try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-        if broken is not None:
-            raise CheckpointError(f"{path}: damaged: {broken} does not have the bytes that were written")
+        if zipfile.is_zipfile(path):  # files of old versions of PyTorch are not, and have no checksums
+            with zipfile.ZipFile(path) as archive:
+                broken = archive.testzip()
+            if broken is not None:
+                raise CheckpointError(f"{path}: damaged: {broken} does not have the bytes that were written")
         return torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except PermissionError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path}: damaged, or holds more than tensors and plain values, which is not loaded") from error
     except Exception as error:  # a damaged archive can break its reader in any way

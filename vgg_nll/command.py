@@ -1,6 +1,7 @@
 """The command line around Hydra: errors as one line, and `resume=<run folder>` as the run's own overrides."""
 
 import difflib
+import hashlib
 import os
 import re
 import sys
@@ -31,12 +32,14 @@ FIXED_ON_RESUME = ("seed.", "model.", "data.", "loss.", "optimizer.", "trainer.b
 FREE_ON_RESUME = ("optimizer.lr",)
 # What gives a finished run something to do.
 LENGTH = ("trainer.epochs", "trainer.steps", "trainer.early_stop_validations")
+MOST_BYTES = 200
 SHOWN = "shown as a line"
 
 
 def call(main: Callable[[], None]) -> None:
     """Runs a Hydra main on `sys.argv`, with a run's own overrides where it is resumed, and errors as lines."""
     os.environ[FULL_ERROR] = "1"  # Hydra hands its errors on instead of printing them in its own way
+    OmegaConf.register_new_resolver("short", _short, replace=True)
     with errors_as_lines():
         sys.argv[1:] = with_resumed_overrides(sys.argv[1:])
         main()
@@ -191,6 +194,16 @@ def _known_keys(arguments: Sequence[str]) -> list[str]:
 def _nearest(word: str, words: Sequence[str]) -> str:
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
     return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _short(name: str) -> str:
+    """A folder's name that a file system takes (255 bytes), and that no other job of the sweep has."""
+    names = name.split("/")
+    last = names[-1].encode()
+    if len(last) > MOST_BYTES:
+        digest = hashlib.blake2b(last, digest_size=6).hexdigest()
+        names[-1] = f"{last[:MOST_BYTES].decode(errors='ignore')}...{digest}"
+    return "/".join(names)
 
 
 def _path_of(key: str, arguments: Sequence[str]) -> Path | None:

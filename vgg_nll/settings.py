@@ -100,6 +100,7 @@ RULES: dict[str, Rule] = {
     "model.batch_norm": FLAG,
     "model.head": Rule(str, choices=("auto", "paper", "compact")),
     "model.dropout": Rule(float, least=0, below=1),
+    "model.weights": Rule(str, optional=True),
     "loss.select": Rule(str, choices=("label", "prediction")),
     "loss.class_reduction": Rule(str, choices=("sum", "mean")),
     "loss.eps": NOT_NEGATIVE,

@@ -146,8 +146,8 @@ class Trainer:
             values = metrics.compute(sums)
             if not math.isfinite(values["loss"]):
                 raise TrainingError(
-                    f"step {state.step}: the loss on the validation images is {values['loss']:g}; mend them if they hold NaN or "
-                    f"infinite numbers, else lower optimizer.lr; {self.saver.folder} holds the last good state"
+                    f"step {state.step}: the loss on the validation images is {values['loss']:g}; mend them if they hold NaN "
+                    f"or infinity, else lower optimizer.lr; {self.saver.folder} holds the last good state"
                 )
             before = state.best_metrics.get("accuracy", -1.0)
             best = values["accuracy"] >= before

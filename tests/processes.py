@@ -1,0 +1,68 @@
+"""`python train.py ...` as processes of their own, to be signalled and killed; forked from one that has PyTorch loaded."""
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["vgg_nll.command", "vgg_nll.run", "vgg_nll.data.resident", "vgg_nll.data.folder", "train"])
+
+
+class Run:
+    """One process, and what it prints."""
+
+    def __init__(self, folder: Path, *arguments: str, file_limit: int | None = None) -> None:
+        self.printed = folder / f"printed-{time.monotonic_ns()}"
+        self._process: ForkServerProcess = CONTEXT.Process(
+            target=_main, args=(list(arguments), folder, self.printed, file_limit), daemon=True
+        )
+        self._process.start()
+
+    def text(self) -> str:
+        """What it has printed so far."""
+        return self.printed.read_text() if self.printed.exists() else ""
+
+    def until(self, happened: Callable[[], object], seconds: float = 60) -> None:
+        """Waits until something is true, while the process lives."""
+        end = time.monotonic() + seconds
+        while not happened():
+            assert self._process.is_alive(), self.text()
+            assert time.monotonic() < end, self.text()
+            time.sleep(0.002)
+
+    def send(self, number: int) -> None:
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
+    def end(self, seconds: float = 120) -> int:
+        """Waits for its end; the exit code, or minus the signal that ended it."""
+        self._process.join(seconds)
+        assert self._process.exitcode is not None, self.text()
+        return self._process.exitcode
+
+
+def _main(arguments: list[str], folder: Path, printed: Path, file_limit: int | None) -> None:
+    os.chdir(folder)
+    out = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    if file_limit is not None:  # a write beyond it fails, as on a full disk
+        import resource
+        import signal
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    sys.argv = [str(ROOT / "train.py"), *arguments]
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+    import torch
+
+    import train
+    from vgg_nll import command
+
+    torch.set_num_threads(2)
+    command.call(train.main)

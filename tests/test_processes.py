@@ -1,0 +1,138 @@
+"""Runs as processes: signals, kills at random moments, a disk that is really full, workers that die."""
+
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from conftest import TINY, outcome
+from processes import Run
+
+from vgg_nll import checkpoint
+
+RUN = (
+    *TINY,
+    *("data.shift_pixels=2", "trainer.steps=12", "trainer.validate_every_epochs=0.5", "checkpoint.every_steps=1"),
+    *("optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=false", "optimizer.lr=0.01", "hydra.run.dir=run"),
+)
+RESUME = "resume=run"
+ENDLESS = (*RUN, "trainer.steps=100000", "trainer.validate_every_epochs=10000")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple:
+    """What an undisturbed run comes to."""
+    folder = tmp_path_factory.mktemp("whole")
+    run = Run(folder, *RUN)
+    assert run.end() == 0, run.text()
+    return outcome(folder / "run")
+
+
+def resume_to_the_end(folder: Path, whole: tuple) -> None:
+    run = Run(folder, RESUME)
+    assert run.end() == 0, run.text()
+    assert outcome(folder / "run") == whole
+    assert not list((folder / "run/checkpoints").glob(".*")), "a half-written file was left"
+
+
+def unfinished(folder: Path) -> list[Path]:
+    return list((folder / "run/checkpoints").glob(".*.tmp"))
+
+
+def validated(run: Run) -> bool:
+    return "validation: " in run.text()
+
+
+@pytest.mark.parametrize(("number", "moment"), [(signal.SIGTERM, "training"), (signal.SIGINT, "saving")])
+def test_a_signal_stops_a_run_and_loses_nothing(tmp_path: Path, whole: tuple, number: signal.Signals, moment: str) -> None:
+    run = Run(tmp_path, *RUN)
+    run.until(lambda: validated(run) if moment == "training" else unfinished(tmp_path))
+    start = time.monotonic()
+    run.send(number)
+    assert run.end() == 128 + number, run.text()
+    assert time.monotonic() - start < 10
+    step = checkpoint.load(tmp_path / "run/checkpoints/last.pt")["step"]
+    assert f"stopped by {number.name}: after step {step} of 12, which is saved; resume={tmp_path}/run goes on\n" in run.text()
+    assert "Traceback" not in run.text()
+    assert not (tmp_path / "run/DONE").exists()
+    resume_to_the_end(tmp_path, whole)
+
+
+def test_sigusr1_saves_and_goes_on(tmp_path: Path) -> None:
+    run = Run(tmp_path, *ENDLESS, "checkpoint.every_steps=100000")
+    last = tmp_path / "run/checkpoints/last.pt"
+    run.until(lambda: "untrained loss" in run.text())
+    time.sleep(1)
+    for _ in range(2):
+        before = last.stat().st_mtime_ns if last.exists() else 0
+        run.send(signal.SIGUSR1)
+        run.until(lambda before=before: last.exists() and last.stat().st_mtime_ns != before)
+    run.send(signal.SIGTERM)
+    assert run.end() == 143
+    assert checkpoint.load(last)["step"] > 1
+
+
+def test_a_second_sigint_stops_at_once(tmp_path: Path) -> None:
+    run = Run(tmp_path, *ENDLESS, "trainer.batch_size=200", "data.num_images=400")  # a step takes a second or more
+    checkpoints = tmp_path / "run/checkpoints"
+    run.until(lambda: checkpoint.exists(checkpoints))
+    run.send(signal.SIGINT)
+    time.sleep(0.05)  # two signals sent at one moment would be one
+    run.send(signal.SIGINT)
+    assert run.end(10) == 130
+    assert "stopped by" not in run.text()
+    assert checkpoint.load_newest(checkpoints)[0]["step"] >= 1
+
+
+def test_a_signal_ends_a_whole_sweep(tmp_path: Path) -> None:
+    arguments = [argument for argument in ENDLESS if not argument.startswith("hydra.")]
+    run = Run(tmp_path, "-m", *arguments, "seed=0,1,2", "hydra.sweep.dir=sweep")
+    run.until(lambda: list(tmp_path.glob("sweep/*/checkpoints/last.pt")))
+    run.send(signal.SIGTERM)
+    assert run.end() == 143
+    assert len([path for path in (tmp_path / "sweep").iterdir() if path.is_dir()]) == 1
+
+
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    """Files of 10 MB at most: no checkpoint fits. The run ends with its numbers, and with an error."""
+    run = Run(tmp_path, *RUN, "trainer.steps=2", file_limit=10 << 20)
+    assert run.end() == 1
+    assert run.text().count("was not saved, training goes on") >= 2
+    assert "best of validation: step 2" in run.text()
+    assert "run/checkpoints: no checkpoint could be written: " in run.text()
+    assert "Traceback" not in run.text()
+    assert not unfinished(tmp_path)
+    assert "CheckpointError" in (tmp_path / "run/FAILED").read_text()
+
+
+@pytest.mark.parametrize("kills", [20, pytest.param(100, marks=pytest.mark.soak)])
+def test_killed_at_random_moments(tmp_path: Path, whole: tuple, kills: int) -> None:
+    """`kill -9`, again and again: what is there is sound, and the end is that of the undisturbed run, to the bit.
+
+    A run that has come to its end is followed by another, until there were so many kills.
+    """
+    seed = random.randrange(1 << 30)
+    draw, runs = random.Random(seed), 0
+    moments = {"before the first save": 0, "training": 0, "saving": 0}
+    while sum(moments.values()) < kills:
+        folder = tmp_path / str(runs)
+        folder.mkdir()
+        runs += 1
+        while not (folder / "run/DONE").exists():
+            run = Run(folder, *([RESUME] if checkpoint.exists(folder / "run/checkpoints") else RUN))
+            if sum(moments.values()) < kills:
+                time.sleep(draw.uniform(0.3, 2.5))
+                run.send(signal.SIGKILL)
+            code = run.end()
+            assert code in (0, -signal.SIGKILL), f"seed {seed}: {run.text()}"
+            there = checkpoint.exists(folder / "run/checkpoints")
+            if code != 0:
+                moments["saving" if unfinished(folder) else "training" if there else "before the first save"] += 1
+            if there:
+                _, damage = checkpoint.load_newest(folder / "run/checkpoints")
+                assert not damage or "there is no such" in damage, f"seed {seed}: {damage}"  # killed between two renames
+        assert outcome(folder / "run") == whole, f"seed {seed}"
+        shutil.rmtree(folder)
+    print(f"seed {seed}: {runs} runs came to the end of the undisturbed one, after kills {moments}")
