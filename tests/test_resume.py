@@ -61,13 +61,31 @@ def dropout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "make_model", make)
 
 
+CASES = [("loss=argmax",), ("loss=all_logit", "model=vgg16_bn", "optimizer=sgd", "schedule=cosine")]
+
+
 @pytest.mark.usefixtures("dropout")
-@pytest.mark.parametrize(
-    "overrides",
-    [("loss=argmax",), ("loss=all_logit", "model=vgg16_bn", "optimizer=sgd", "schedule=cosine")],
-    ids=lambda overrides: overrides[0],
-)
+@pytest.mark.parametrize("overrides", CASES, ids=lambda overrides: overrides[0])
 def test_stopped_runs_come_to_the_same(config: Config, tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    stop_and_go_on(config, tmp_path, *overrides)
+
+
+GPU = ("device=cuda", "trainer.deterministic=true", "trainer.precision=bfloat16")
+PAPER = ("data.image_size=224", "model.head=paper")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("model", ["vgg16", "vgg16_bn"])
+@pytest.mark.parametrize("loss", ["argmax", "all_logit"])
+@pytest.mark.parametrize("size", [(), PAPER], ids=["32", "224"])
+def test_stopped_runs_come_to_the_same_on_a_gpu(
+    config: Config, tmp_path: Path, size: tuple[str, ...], loss: str, model: str
+) -> None:
+    stop_and_go_on(config, tmp_path, *GPU, *size, f"loss={loss}", f"model={model}")
+
+
+def stop_and_go_on(config: Config, tmp_path: Path, *overrides: str) -> None:
     """Stopped after a step, in a validation, and in the last one, in another epoch; resumed each time."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     arguments = (*SHORT, "trainer.steps=7", *overrides)

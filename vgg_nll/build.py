@@ -85,6 +85,11 @@ def make_model(cfg: DictConfig, data: ImageData, device: torch.device) -> VGG16:
     Its weights are drawn from `seed`, and, unless the run is resumed, taken from `model.weights` where they fit.
     """
     head = head_for(data.image_size) if cfg.model.head == "auto" else cfg.model.head
+    if head == "paper" and device.type == "cuda" and cfg.trainer.deterministic and data.image_size // 32 != 7:
+        raise ConfigError(
+            f"trainer.deterministic=true: PyTorch has no deterministic gradient for pooling maps of {data.image_size}x"
+            f"{data.image_size} images to 7x7 on a GPU; take data.image_size=224, or model.head=compact"
+        )
     options = {str(key): value for key, value in cfg.model.items() if key != "weights"}
     with rng.seeded(cfg.seed, "init"):
         model = _instantiate("model", options, num_classes=len(data.class_names), head=head)

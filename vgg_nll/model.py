@@ -57,7 +57,7 @@ class VGG16(nn.Module):
         self.num_classes = num_classes
         self.features = _features(batch_norm)
         if head == "paper":
-            self.avgpool = nn.AdaptiveAvgPool2d(7)
+            self.avgpool = AveragePool(7)
             self.classifier = nn.Sequential(
                 nn.Linear(512 * 7 * 7, 4096),
                 nn.ReLU(inplace=True),
@@ -68,7 +68,7 @@ class VGG16(nn.Module):
                 nn.Linear(4096, num_classes),
             )
         elif head == "compact":
-            self.avgpool = nn.AdaptiveAvgPool2d(1)
+            self.avgpool = AveragePool(1)
             self.classifier = nn.Sequential(nn.Linear(512, num_classes))
         else:
             raise ValueError(f"head must be one of {', '.join(HEADS)}, got {head!r}")
@@ -103,6 +103,17 @@ class Conv3x3(nn.Conv2d):
         neighbours = torch.cat(shifted, dim=3).view(-1, 9 * channels)  # [B * H * W, 9 C]
         outputs = F.linear(neighbours, self.weight.permute(0, 2, 3, 1).flatten(1), self.bias)
         return outputs.view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+class AveragePool(nn.AdaptiveAvgPool2d):
+    """`nn.AdaptiveAvgPool2d`; nothing at all where the map has the size already, as with images of 224 pixels.
+
+    PyTorch has no deterministic gradient of the general case on a GPU.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, size, size]."""
+        return images if images.shape[2:] == (self.output_size, self.output_size) else super().forward(images)
 
 
 def head_for(image_size: int) -> str:
