@@ -57,7 +57,7 @@ def saves(args: argparse.Namespace) -> list[dict[str, Any]]:
     device = hardware.choose_device(args.device)
     dtype = hardware.choose_dtype("auto", device)
     hardware.keep_freed_memory()
-    model = VGG16(args.classes, head=head_for(args.image_size)).to(device, memory_format=torch.channels_last)
+    model = VGG16(args.classes, head=head_for(args.image_size)).to(device).to(memory_format=torch.channels_last)
     state = TrainState(model, torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True), device)
     images = torch.randn(args.batch_size, 3, args.image_size, args.image_size, device=device)
     target = torch.randint(0, args.classes, (args.batch_size,), device=device)
