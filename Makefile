@@ -1,17 +1,21 @@
 # make run    trains VGG-16 on the digits with the all-logit loss (two to three minutes on two CPU cores, once it is set up)
+# make soak   kills runs a hundred times and compares what they come to (five to twenty minutes)
 # make test   runs the tests          make lint   ruff and mypy          make clean   removes .venv
 VENV ?= .venv
 PYTHON ?= python3
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
-.PHONY: run test lint clean
+.PHONY: run test soak lint clean
 
 run: $(READY)
 	$(BIN)/python train.py loss=all_logit
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+soak: $(READY)
+	$(BIN)/python -m pytest -m soak -s
 
 lint: $(READY)
 	$(BIN)/ruff check .

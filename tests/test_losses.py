@@ -194,6 +194,8 @@ def test_cuda() -> None:
             leaves = [logits.to(device).requires_grad_() for device in ("cpu", "cuda")]
             cpu = loss(leaves[0], q, reduction="none")
             there = q.cuda()
+            loss(leaves[1], there).backward()  # the first one sets libraries up, and waits
+            leaves[1].grad = None
             torch.cuda.set_sync_debug_mode("error")
             try:
                 cuda = loss(leaves[1], there, reduction="none")

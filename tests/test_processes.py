@@ -1,6 +1,7 @@
 """Runs as processes: signals, kills at random moments, a disk that is really full, workers that die."""
 
 import random
+import re
 import shutil
 import signal
 import time
@@ -115,22 +116,25 @@ def test_killed_at_random_moments(tmp_path: Path, whole: tuple, kills: int) -> N
     """
     seed = random.randrange(1 << 30)
     draw, runs = random.Random(seed), 0
-    moments = {"before the first save": 0, "training": 0, "saving": 0}
+    moments = {"starting": 0, "training": 0, "saving": 0}
     while sum(moments.values()) < kills:
         folder = tmp_path / str(runs)
         folder.mkdir()
         runs += 1
         while not (folder / "run/DONE").exists():
-            run = Run(folder, *([RESUME] if checkpoint.exists(folder / "run/checkpoints") else RUN))
+            there = checkpoint.exists(folder / "run/checkpoints")
+            run = Run(folder, *([RESUME] if there else RUN))
             if sum(moments.values()) < kills:
-                time.sleep(draw.uniform(0.3, 2.5))
+                if draw.random() < 0.8:  # most of them once the steps have begun
+                    run.until(lambda run=run: re.search("resumed|untrained", run.text()))
+                time.sleep(draw.uniform(0, 1.0))
                 run.send(signal.SIGKILL)
             code = run.end()
             assert code in (0, -signal.SIGKILL), f"seed {seed}: {run.text()}"
-            there = checkpoint.exists(folder / "run/checkpoints")
             if code != 0:
-                moments["saving" if unfinished(folder) else "training" if there else "before the first save"] += 1
-            if there:
+                begun = re.search("resumed|untrained", run.text())
+                moments["saving" if unfinished(folder) else "training" if begun else "starting"] += 1
+            if checkpoint.exists(folder / "run/checkpoints"):
                 _, damage = checkpoint.load_newest(folder / "run/checkpoints")
                 assert not damage or "there is no such" in damage, f"seed {seed}: {damage}"  # killed between two renames
         assert outcome(folder / "run") == whole, f"seed {seed}"
