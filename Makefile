@@ -12,7 +12,7 @@ run: $(READY)
 	$(BIN)/python train.py loss=all_logit
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 soak: $(READY)
 	$(BIN)/python -m pytest -m soak -s

@@ -15,7 +15,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")  # for child processes
+THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2  # where two tests run at a time, one each
+torch.set_num_threads(THREADS)
+os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))  # for child processes
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 

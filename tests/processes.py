@@ -59,10 +59,7 @@ def _main(arguments: list[str], folder: Path, printed: Path, file_limit: int | N
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
     sys.argv = [str(ROOT / "train.py"), *arguments]
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
-    import torch
-
     import train
     from vgg_nll import command
 
-    torch.set_num_threads(2)
     command.call(train.main)

@@ -20,3 +20,22 @@ def test_losses(tmp_path: Path) -> None:
     assert list(memory) == ["F.cross_entropy", "argmax_nll", "all_logit_nll"]
     assert all(1.0 <= buffers <= 4.0 for buffers in memory.values()), memory  # 1: the gradient itself
     assert {row["n"] for row in content["results"]} == {1}
+
+
+def test_saves(tmp_path: Path) -> None:
+    sizes = ["--image-size", "32", "--classes", "3", "--batch-size", "2", "--steps", "2", "--repeats", "2"]
+    command = [
+        sys.executable,
+        "scripts/benchmark.py",
+        "saves",
+        "--device",
+        "cpu",
+        *sizes,
+        "--out",
+        str(tmp_path / "saves.json"),
+    ]
+    subprocess.run(command, cwd=ROOT, check=True)
+    (row,) = json.loads((tmp_path / "saves.json").read_text())["results"]
+    assert row["MB"] == 176  # 14.7 million weights, and two moments for each
+    assert 0 < row["stands still ms"] < 1e3 * row["step ms"]
+    assert row["n"] == 2

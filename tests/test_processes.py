@@ -76,11 +76,12 @@ def test_sigusr1_saves_and_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_second_sigint_stops_at_once(tmp_path: Path) -> None:
-    run = Run(tmp_path, *ENDLESS, "trainer.batch_size=200", "data.num_images=400")  # a step takes a second or more
+    # A step takes a second or so, in parts of a few milliseconds each, between which Python sees signals.
+    run = Run(tmp_path, *ENDLESS, "trainer.batch_size=60", "trainer.accumulation_steps=30", "data.num_images=120")
     checkpoints = tmp_path / "run/checkpoints"
     run.until(lambda: checkpoint.exists(checkpoints))
     run.send(signal.SIGINT)
-    time.sleep(0.05)  # two signals sent at one moment would be one
+    time.sleep(0.1)  # two signals at one moment would be one
     run.send(signal.SIGINT)
     assert run.end(10) == 130
     assert "stopped by" not in run.text()

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
 from test_data import write_cifar, write_folder
 from torchvision import datasets
+from torchvision.models import vgg16
 
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -34,6 +36,8 @@ def test_train_commands(
     if "data.root=pictures" in arguments:
         write_folder(tmp_path / "pictures")
         arguments += ["data.num_workers=0", "data.image_size=32"]
+    if "model.weights=vgg16.pth" in arguments:
+        torch.save({"features." + k: v for k, v in vgg16(weights=None).features.state_dict().items()}, tmp_path / "vgg16.pth")
     if resumed:  # what it resumes is a run that was made before
         folder = resumed.removeprefix("resume=")
         assert command("data=synthetic", "data.num_images=40", "data.num_classes=2", *SHORT, f"hydra.run.dir={folder}") == 0

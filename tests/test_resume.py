@@ -96,6 +96,8 @@ def stop_and_go_on(config: Config, tmp_path: Path, *overrides: str) -> None:
             with pytest.raises(Interrupted, match=rf"stopped by SIGTERM: after step {step} of 7, .*; resume=.* goes on") as end:
                 train(config(*arguments), parts)
         assert end.value.exit_code == 143
+        stopped_in_validation = checkpoint.load(parts / "checkpoints/last.pt")["validated_step"] < step
+        assert stopped_in_validation or moment == "_step"
         assert not (parts / "DONE").exists()
         assert not (parts / "FAILED").exists()
         arguments = (*SHORT, "trainer.steps=7", *overrides, f"resume={parts}")

@@ -29,7 +29,7 @@ WANTS_TRACEBACK = os.environ.get(FULL_ERROR) == "1"  # read before `call` sets i
 EXPECTED = (ConfigError, DataError, CheckpointError, TrainingError, HydraException, OmegaConfBaseException, OSError)
 # What a resumed run must share with its first part, unless `resume_strict=false`: it would be another run under its name.
 FIXED_ON_RESUME = ("seed.", "model.", "data.", "loss.", "optimizer.", "trainer.batch_size.")
-FREE_ON_RESUME = ("optimizer.lr",)
+FREE_ON_RESUME = ("optimizer.lr", "data.num_workers", "data.download", "model.weights")
 # What gives a finished run something to do.
 LENGTH = ("trainer.epochs", "trainer.steps", "trainer.early_stop_validations")
 MOST_BYTES = 200

@@ -105,8 +105,10 @@ def _read(load: Callable[[int], Iterable[Any]]) -> Iterator[Any]:
         except DataError as error:  # from a worker, with the worker's traceback in its text
             line = str(error).strip().splitlines()[-1]
             raise DataError(line.removeprefix(f"{DataError.__module__}.DataError: ")) from error
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            # The latter two: it died while handing over a batch. What a worker itself raises says "Caught ... in DataLoader".
+            text = str(error)
+            if "Caught" in text or (isinstance(error, RuntimeError) and "DataLoader worker" not in text):
                 raise
             if died_at == done:
                 raise DataError(

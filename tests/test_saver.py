@@ -1,0 +1,86 @@
+"""The state is copied when a save begins, not when it is written; what is written is that copy."""
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from vgg_nll import checkpoint
+from vgg_nll.checkpoint import CheckpointError
+from vgg_nll.saver import Saver
+
+CPU = torch.device("cpu")
+
+
+def content(value: float, step: int) -> dict:
+    return {
+        "model": {"w": torch.full((4,), value)},
+        "optimizer": {"state": {0: {"m": torch.full((4,), value)}}, "groups": [{"betas": (0.9, 0.99)}]},
+        "step": step,
+    }
+
+
+def test_training_goes_on_while_a_copy_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that follow change the state in place; the file holds the moment of the save, whenever it is written."""
+    go, original = threading.Event(), checkpoint.save
+
+    def late(*args: object) -> None:
+        assert go.wait(10)
+        original(*args)
+
+    monkeypatch.setattr(checkpoint, "save", late)
+    saver, live = Saver(tmp_path, CPU), content(1.0, 1)
+    saver.save(live, best=True)
+    assert not list(tmp_path.iterdir())  # `save` came back before anything was written
+    live["model"]["w"].zero_()
+    live["optimizer"]["state"][0]["m"].zero_()
+    go.set()
+    saver.wait()
+    loaded = checkpoint.load(tmp_path / "last.pt")
+    assert loaded["model"]["w"].tolist() == loaded["optimizer"]["state"][0]["m"].tolist() == [1.0] * 4
+    assert loaded["optimizer"]["groups"] == [{"betas": [0.9, 0.99]}]
+    assert saver.best(1)["w"].tolist() == [1.0] * 4
+    with pytest.raises(CheckpointError, match="holds step 1, not step 2"):
+        saver.best(2)
+    saver.close()
+
+
+def test_the_memory_of_a_copy_is_used_again(tmp_path: Path) -> None:
+    saver = Saver(tmp_path, CPU)
+    saver.save(content(1.0, 1), best=False)
+    first = saver._copy["model"]["w"].data_ptr()
+    saver.save(content(2.0, 2), best=False)
+    assert saver._copy["model"]["w"].data_ptr() == first
+    saver.close()
+    steps = {name: checkpoint.load(tmp_path / name)["model"]["w"][0].item() for name in ("last.pt", "previous.pt")}
+    assert steps == {"last.pt": 2.0, "previous.pt": 1.0}
+    assert not (tmp_path / "best.pt").exists()
+
+
+def test_the_best_is_kept_in_memory_until_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while later saves use the memory of the copy again."""
+    original, refused = checkpoint.save, {"best.pt"}
+
+    def save(path: Path, *args: object) -> None:
+        if path.name in refused:
+            raise OSError("disk full")
+        original(path, *args)
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    saver = Saver(tmp_path, CPU)
+    saver.save(content(1.0, 1), best=True)
+    saver.save(content(2.0, 2), best=False)
+    assert saver.best(1)["w"].tolist() == [1.0] * 4
+    refused.clear()
+    saver.save(content(3.0, 3), best=False)
+    saver.close()
+    assert checkpoint.load(tmp_path / "best.pt")["model"]["w"].tolist() == [1.0] * 4
+
+
+def test_an_error_that_is_not_the_disks_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "save", lambda *_: (_ for _ in ()).throw(KeyError("a fault of ours")))
+    saver = Saver(tmp_path, CPU)
+    saver.save(content(1.0, 1), best=False)
+    with pytest.raises(KeyError, match="a fault of ours"):
+        saver.wait()
