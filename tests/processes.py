@@ -1,5 +1,6 @@
 """`python train.py ...` as processes of their own, to be signalled and killed; forked from one that has PyTorch loaded."""
 
+import contextlib
 import multiprocessing
 import os
 import sys
@@ -36,8 +37,10 @@ class Run:
             time.sleep(0.002)
 
     def send(self, number: int) -> None:
+        """Sends a signal; nothing happens where the process has ended already."""
         assert self._process.pid is not None
-        os.kill(self._process.pid, number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, number)
 
     def end(self, seconds: float = 120) -> int:
         """Waits for its end; the exit code, or minus the signal that ended it."""

@@ -224,8 +224,25 @@ def test_killed_between_last_and_best(config: Config, stopped: Path, whole: tupl
     checkpoints = stopped / "checkpoints"
     (checkpoints / "previous.pt").replace(checkpoints / "last.pt")
     checkpoint.save(checkpoints / "best.pt", {"model": {}, "step": 1})
+    unfinished = checkpoints / ".best.pt.12345.tmp"
+    unfinished.touch()
     train(config(*LIGHT, "trainer.steps=6", f"resume={stopped}"), stopped)
     assert outcome(stopped) == whole
+    assert not unfinished.exists()
+
+
+def test_a_signal_at_the_very_end(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run is finished, and says so; the sweep that it may belong to ends."""
+    finish = run._finish
+
+    def signalled(trainer: Trainer, *args: object) -> None:
+        finish(trainer, *args)
+        trainer.signals.stop = signal.SIGTERM
+
+    monkeypatch.setattr(run, "_finish", signalled)
+    with pytest.raises(Interrupted, match=r"the run in .* is finished"):
+        train(config(*LIGHT, "trainer.steps=1"), tmp_path / "run")
+    assert (tmp_path / "run/DONE").exists()
 
 
 # --- disks that refuse

@@ -1,0 +1,39 @@
+"""Signals are raised while there is nothing to lose, noted after that, and not for worker processes."""
+
+import os
+import signal
+
+import pytest
+
+from vgg_nll.signals import Interrupted, Signals
+
+
+def test_before_and_after_there_is_something_to_save() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with Signals() as signals:
+        with pytest.raises(Interrupted, match="stopped by SIGTERM: before the first step") as end:
+            signal.raise_signal(signal.SIGTERM)
+        assert end.value.exit_code == 143
+        signals.defer()
+        assert signals.stop is None
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)  # the first one counts
+        assert signals.stop is signal.SIGTERM
+        assert not signals.take_save()
+        signal.raise_signal(signal.SIGUSR1)
+        assert signals.take_save()
+        assert not signals.take_save()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_worker_process_leaves_it_to_its_parent() -> None:
+    """Ctrl-C goes to all processes of a terminal; a worker that inherited the handler goes on."""
+    with Signals() as signals:
+        signals.defer()
+        child = os.fork()
+        if child == 0:
+            for _ in range(2):
+                signal.raise_signal(signal.SIGINT)
+            os._exit(0 if signals.stop is None else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert signals.stop is None
