@@ -80,6 +80,7 @@ def test_a_second_sigint_stops_at_once(tmp_path: Path) -> None:
     run = Run(tmp_path, *ENDLESS, "trainer.batch_size=60", "trainer.accumulation_steps=30", "data.num_images=120")
     checkpoints = tmp_path / "run/checkpoints"
     run.until(lambda: checkpoint.exists(checkpoints))
+    run.until(lambda: unfinished(tmp_path))  # the next step has just begun
     run.send(signal.SIGINT)
     time.sleep(0.1)  # two signals at one moment would be one
     run.send(signal.SIGINT)
