@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score, top_k_accuracy_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from vgg_nll.losses import all_logit_nll, argmax_nll
@@ -49,6 +49,53 @@ def test_against_references() -> None:
     assert values["margin"] == pytest.approx(margin(logits.double()).mean().item())
 
 
+def test_calibration_against_references() -> None:
+    """torchmetrics, scikit-learn, and definitions written out image by image."""
+    logits, target = sample()
+    values, p = measure(logits, target, 300), logits.double().softmax(1)
+    confidence, right = p.amax(1).numpy(), (p.argmax(1) == target).numpy()
+    mce = multiclass_calibration_error(p, target, num_classes=10, n_bins=NUM_BINS, norm="max")
+    assert values["mce"] == pytest.approx(mce.item(), abs=1e-6)
+    assert values["overconfidence"] == pytest.approx(confidence.mean() - right.mean())
+    assert values["auroc"] == pytest.approx(roc_auc_score(right, confidence))
+    order = np.argsort(-confidence)
+    risks = [1 - right[order[:k]].mean() for k in range(1, 301)]
+    assert values["aurc"] == pytest.approx(np.mean(risks))
+    parts = np.array_split(np.argsort(confidence), NUM_BINS)
+    adaptive = sum(len(part) * abs(right[part].mean() - confidence[part].mean()) for part in parts) / 300
+    assert values["adaptive_ece"] == pytest.approx(adaptive)
+    classwise = []
+    for c in range(10):
+        bins = np.minimum((p[:, c].numpy() * NUM_BINS).astype(int), NUM_BINS - 1)
+        cells = [bins == b for b in range(NUM_BINS) if (bins == b).any()]
+        is_class = (target == c).numpy()
+        classwise.append(sum(cell.mean() * abs(is_class[cell].mean() - p[:, c].numpy()[cell].mean()) for cell in cells))
+    assert values["classwise_ece"] == pytest.approx(np.mean(classwise))
+    margins = np.log(confidence) - np.log1p(-confidence)
+    for name, q in (("margin_p05", 0.05), ("margin_p50", 0.5), ("margin_p95", 0.95)):
+        assert values[name] == pytest.approx(np.quantile(margins, q))
+
+
+def test_sums_by_class() -> None:
+    logits, target = sample()
+    sums = update(logits, target, torch.tensor(0.0))
+    confidence, prediction = logits.double().softmax(1).max(1)
+    for c in range(10):
+        of_class = target == c
+        assert sums.class_images[c] == of_class.sum()
+        assert sums.class_correct[c] == (prediction[of_class] == c).sum()
+        assert sums.class_confidence[c].item() == pytest.approx(confidence[of_class].sum().item())
+
+
+def test_ties_in_confidence() -> None:
+    """Four images of one confidence, two of them right: no order among them, whatever the margin of saturated ones."""
+    same = compute(update(torch.tensor([[2.0, 0.0]] * 4), torch.tensor([0, 1, 0, 1]), torch.tensor(0.0)))
+    assert same["auroc"] == 0.5
+    surer = torch.tensor([[60.0, 0.0], [50.0, 0.0]])  # both have a confidence of exactly 1, even in float64
+    assert compute(update(surer, torch.tensor([0, 1]), torch.tensor(0.0)))["auroc"] == 1
+    assert compute(update(surer, torch.tensor([1, 0]), torch.tensor(0.0)))["auroc"] == 0
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 299])
 def test_one_value_for_every_batch_size(batch_size: int) -> None:
     logits, target = sample()
@@ -74,6 +121,9 @@ def test_nothing_wrong_and_nothing_right() -> None:
     all_right = compute(update(logits, torch.tensor([0, 1, 2]), torch.tensor(0.0)))
     all_wrong = compute(update(logits, torch.tensor([1, 2, 0]), torch.tensor(0.0)))
     assert np.isnan(all_right["confidence_incorrect"])
+    assert np.isnan(all_right["auroc"])
+    assert np.isnan(all_wrong["auroc"])
+    assert (all_right["aurc"], all_wrong["aurc"]) == (0, 1)
     assert all_right["accuracy"] == 1
     assert np.isnan(all_wrong["confidence_correct"])
     assert all_wrong["confidence_incorrect"] == pytest.approx(all_right["confidence"])

@@ -7,8 +7,8 @@ from pathlib import Path
 from vgg_nll.report import comparison_table, final_table, find_runs, write_metrics
 
 NAMES = (
-    "accuracy top5_accuracy loss nll_argmax nll_argmax_prediction nll_all_logit brier ece confidence confidence_correct "
-    "confidence_incorrect true_class_probability margin"
+    "accuracy top5_accuracy loss nll_argmax nll_argmax_prediction nll_all_logit brier ece mce adaptive_ece classwise_ece "
+    "overconfidence aurc auroc confidence confidence_correct confidence_incorrect true_class_probability margin"
 )
 
 
@@ -55,4 +55,4 @@ def test_final_table() -> None:
     assert len(lines) == 1 + len(NAMES.split())
     assert lines[0].split() == ["validation", "test"]
     assert lines[1].split() == ["accuracy", "0.5000", "0.5000"]
-    assert lines[11].split() == ["confidence_incorrect", "-", "-"]
+    assert lines[17].split() == ["confidence_incorrect", "-", "-"]

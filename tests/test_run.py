@@ -22,12 +22,15 @@ Config = Callable[..., DictConfig]
 CHOICES = {"data": "synthetic", "model": "vgg16", "loss": "argmax"}
 SCALARS = {
     "loss/train loss/val nll/argmax nll/argmax_prediction nll/all_logit accuracy/train accuracy/val accuracy/val_top5 "
-    "confidence/mean confidence/true_class confidence/margin calibration/ece calibration/brier "
+    "confidence/mean confidence/true_class confidence/margin confidence/margin_p50 calibration/ece calibration/brier "
+    "calibration/mce calibration/adaptive_ece calibration/classwise_ece calibration/overconfidence selection/aurc "
     "optimizer/learning_rate optimizer/gradient_norm speed/images_per_second speed/mfu speed/data_wait speed/epoch"
 }
 METRICS = [
     *("accuracy", "top5_accuracy", "loss", "nll_argmax", "nll_argmax_prediction", "nll_all_logit", "brier", "ece"),
+    *("mce", "adaptive_ece", "classwise_ece", "overconfidence", "aurc", "auroc"),
     *("confidence", "confidence_correct", "confidence_incorrect", "true_class_probability", "margin"),
+    *("margin_p05", "margin_p50", "margin_p95"),
 ]
 
 
@@ -51,7 +54,7 @@ def test_a_run_leaves_everything(config: Config, tmp_path: Path, caplog: pytest.
     content = train(config, tmp_path, *overrides)
     assert {path.name for path in tmp_path.iterdir() if "tfevents" not in path.name} == {"checkpoints", "metrics.json", "DONE"}
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"last.pt", "best.pt"}  # one validation, one save
-    assert list(content["test"]) == list(content["val"]) == METRICS
+    assert set(content["test"]) == set(content["val"]) == set(METRICS)
     assert {"best_step", "seconds", "device", "precision", "versions", "git", "data", "model", "loss"} <= set(content)
     assert content["config"] == OmegaConf.to_container(config(*TINY, *overrides), resolve=True)
     assert content["threads"] == torch.get_num_threads()

@@ -29,8 +29,17 @@ VALIDATION_TAGS = {
     "confidence_incorrect": "confidence/incorrect",
     "true_class_probability": "confidence/true_class",
     "margin": "confidence/margin",
+    "margin_p05": "confidence/margin_p05",
+    "margin_p50": "confidence/margin_p50",
+    "margin_p95": "confidence/margin_p95",
     "ece": "calibration/ece",
+    "mce": "calibration/mce",
+    "adaptive_ece": "calibration/adaptive_ece",
+    "classwise_ece": "calibration/classwise_ece",
+    "overconfidence": "calibration/overconfidence",
     "brier": "calibration/brier",
+    "aurc": "selection/aurc",
+    "auroc": "selection/auroc",
 }
 LOSS_TRAIN, ACCURACY_TRAIN = "loss/train", "accuracy/train"
 LEARNING_RATE, GRADIENT_NORM = "optimizer/learning_rate", "optimizer/gradient_norm"
