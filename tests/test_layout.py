@@ -11,23 +11,14 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "vgg_nll"
 LEVELS = {
     0: (
-        "softmax",
-        "model",
-        "schedule",
-        "rng",
-        "checkpoint",
-        "settings",
-        "signals",
-        "watch",
-        "tracking",
-        "hardware",
-        "progress",
+        *("softmax", "model", "schedule", "rng", "settings", "hardware"),
+        *("checkpoint", "signals", "watch", "tracking", "progress"),
     ),
     1: ("targets", "metrics", "data", "state", "saver", "report"),
     2: ("losses", "engine", "logbook"),
-    3: ("trainer",),
+    3: ("trainer", "temperature"),
     4: ("build",),
-    5: ("run", "command"),
+    5: ("run", "command", "evaluation"),
 }
 LEVEL_OF = {module: level for level, modules in LEVELS.items() for module in modules}
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
@@ -66,7 +57,7 @@ def test_every_module_has_a_level() -> None:
     ("libraries", "homes"),
     [
         (("tensorboard", "torch.utils.tensorboard"), {"tracking"}),
-        (("hydra", "omegaconf"), {"build", "run", "command"}),
+        (("hydra", "omegaconf"), {"build", "run", "command", "evaluation"}),
         (("matplotlib",), {"tracking"}),
         (("tqdm",), {"progress"}),
     ],

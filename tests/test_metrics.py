@@ -93,6 +93,7 @@ def test_ties_in_confidence() -> None:
     assert same["auroc"] == 0.5
     surer = torch.tensor([[60.0, 0.0], [50.0, 0.0]])  # both have a confidence of exactly 1, even in float64
     assert compute(update(surer, torch.tensor([0, 1]), torch.tensor(0.0)))["auroc"] == 1
+    assert compute(update(surer, torch.tensor([0, 1]), torch.tensor(0.0)))["aurc"] == 0.25  # the surer one is right
     assert compute(update(surer, torch.tensor([1, 0]), torch.tensor(0.0)))["auroc"] == 0
 
 

@@ -58,7 +58,10 @@ def test_other_commands_are_targets_and_tools() -> None:
         if words[0] == "make":
             assert words[1] in targets
         else:
-            assert words[:2] in (["python", "scripts/compare.py"], [".venv/bin/tensorboard", "--logdir"]), line
+            tools = ["compare.py", "evaluate.py"]  # the second has its own file, tests/test_evaluation.py
+            assert words[:2] in ([".venv/bin/tensorboard", "--logdir"], *(["python", f"scripts/{name}"] for name in tools)), (
+                line
+            )
 
 
 def test_tensorboard_starts() -> None:

@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from vgg_nll.settings import ConfigError, TrainerSettings
 from vgg_nll.tracking.tracker import GuardedTracker, Tracker
 
 log = logging.getLogger(__name__)
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
 def check(cfg: DictConfig) -> None:
@@ -35,6 +36,27 @@ def check(cfg: DictConfig) -> None:
     found += [f"trainer.{key}: there is no such setting" for key in cfg.trainer if key not in known]
     if found:
         raise ConfigError("\n".join(found))
+
+
+def check_targets(cfg: DictConfig, what: str, typed: Set[str] = frozenset()) -> None:
+    """Raises ConfigError where a config of unknown origin, a run folder's, names code that no file in configs/ names.
+
+    Args:
+        what: the beginning of the message; typed: what the person has named, which is theirs to allow.
+    """
+    known = {target for path in CONFIGS.rglob("*.yaml") for target in _targets(OmegaConf.load(path))}
+    for target in sorted(_targets(cfg) - known - typed):
+        raise ConfigError(f"{what}: asks to run {target}, which no file in configs/ names; give it yourself to allow it")
+
+
+def _targets(node: Any) -> set[str]:
+    """Every `_target_` in a config, or in lists and dicts."""
+    if OmegaConf.is_config(node):
+        node = OmegaConf.to_container(node)
+    if isinstance(node, dict):
+        own = {str(node["_target_"])} if "_target_" in node else set()
+        return own.union(*(_targets(value) for value in node.values()))
+    return set().union(*(_targets(value) for value in node)) if isinstance(node, list) else set()
 
 
 def flatten(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

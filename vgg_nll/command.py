@@ -16,14 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vgg_nll import checkpoint
-from vgg_nll.build import check, flatten, make_device
+from vgg_nll.build import CONFIGS, check, check_targets, flatten, make_device
 from vgg_nll.checkpoint import CheckpointError
 from vgg_nll.data.splits import DataError
 from vgg_nll.settings import ConfigError
 from vgg_nll.signals import Interrupted
 from vgg_nll.trainer import TrainingError
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 FULL_ERROR = "HYDRA_FULL_ERROR"
 WANTS_TRACEBACK = os.environ.get(FULL_ERROR) == "1"  # read before `call` sets it
 EXPECTED = (ConfigError, DataError, CheckpointError, TrainingError, HydraException, OmegaConfBaseException, OSError)
@@ -56,6 +55,8 @@ def errors_as_lines() -> Iterator[None]:
     except Interrupted as end:
         print(end, file=sys.stderr)
         sys.exit(end.exit_code)
+    except KeyboardInterrupt:  # where nothing is trained
+        sys.exit(130)
     except EXPECTED as error:
         if WANTS_TRACEBACK:
             raise
@@ -103,7 +104,8 @@ def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
     merged += [argument for argument in arguments if _key(argument) != "resume"]
     merged.append(f"resume={_quoted(folder)}")
     cfg = _compose(merged)
-    _check_targets(folder, cfg, arguments)
+    typed = {value for argument in arguments for value in re.findall(r"[\w.]+", argument)}
+    check_targets(cfg, f"resume={folder}", typed)
     check(cfg)
     make_device(cfg)
     saved_cfg = dict(flatten(OmegaConf.load(saved / "config.yaml")))
@@ -136,26 +138,6 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
 def _compose(overrides: list[str]) -> DictConfig:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return compose("train", overrides=[item for item in overrides if not item.startswith(("hydra", "-"))])
-
-
-def _check_targets(folder: Path, cfg: DictConfig, arguments: Sequence[str]) -> None:
-    """A run folder may come from somebody else: it chooses among the code that the files in configs/ name, and no other."""
-    known = {target for path in CONFIGS.rglob("*.yaml") for target in _targets(OmegaConf.load(path))}
-    typed = {value for argument in arguments for value in re.findall(r"[\w.]+", argument)}
-    for target in sorted(_targets(cfg) - known - typed):
-        raise ConfigError(
-            f"resume={folder}: asks to run {target}, which no file in configs/ names; give it yourself to allow it"
-        )
-
-
-def _targets(node: Any) -> set[str]:
-    """Every `_target_` in a config, or in lists and dicts."""
-    if OmegaConf.is_config(node):
-        node = OmegaConf.to_container(node)
-    if isinstance(node, dict):
-        own = {str(node["_target_"])} if "_target_" in node else set()
-        return own.union(*(_targets(value) for value in node.values()))
-    return set().union(*(_targets(value) for value in node)) if isinstance(node, list) else set()
 
 
 def _check_same_run(folder: Path, before: dict[str, Any], cfg: DictConfig) -> None:

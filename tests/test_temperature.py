@@ -1,0 +1,38 @@
+"""The temperature against scipy's minimum, and what it leaves alone."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from torch import nn
+
+from vgg_nll.temperature import Scaled, fit
+
+
+@pytest.mark.parametrize("scale", [0.2, 1.0, 3.0, 12.0])
+def test_fit_is_the_minimum(scale: float) -> None:
+    draw = torch.Generator().manual_seed(0)
+    target = torch.randint(5, (400,), generator=draw)
+    logits = torch.randn(400, 5, generator=draw)
+    logits[range(400), target] += 1
+    logits = scale * logits
+
+    def nll(logarithm: float) -> float:
+        return -log_softmax(logits.double().numpy() / np.exp(logarithm), axis=1)[range(400), target.numpy()].mean()
+
+    expected = np.exp(minimize_scalar(nll, bounds=(-5, 5), method="bounded", options={"xatol": 1e-9}).x)
+    assert fit(logits, target) == pytest.approx(expected, rel=1e-5)
+    assert fit(logits.half(), target) == pytest.approx(expected, rel=1e-2)
+
+
+def test_all_right_is_bounded() -> None:
+    logits = 3 * torch.eye(4)
+    assert 0.01 <= fit(logits, torch.arange(4)) < 0.5
+    assert 2 < fit(logits, (torch.arange(4) + 1) % 4) <= 100.001
+
+
+def test_scaled_divides_the_logits() -> None:
+    model = nn.Flatten()
+    images = torch.arange(12.0).view(1, 3, 2, 2)
+    assert torch.equal(Scaled(model, 2.0)(images), images.view(1, 12) / 2)
