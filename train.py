@@ -1,5 +1,12 @@
 """Trains VGG-16: `python train.py loss=all_logit`. `python train.py --help` lists what can be set."""
 
+import signal
+
+if __name__ == "__main__":  # in the seconds that the imports take, Ctrl-C just ends it, and a wish to save is too early
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
 from pathlib import Path
 
 import hydra

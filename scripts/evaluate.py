@@ -24,11 +24,13 @@ def main() -> None:
         run = evaluation.open_run(args.run, args.checkpoint, args.device)
         sums, at = evaluation.evaluate(run, args.split), 1.0
         values = {args.split: metrics.compute(sums)}
-        if args.temperature:
-            at = evaluation.fit_temperature(run)
-            sums = evaluation.evaluate(run, args.split, at)
+        fitted = evaluation.fit_temperature(run) if args.temperature else None
+        if fitted is not None:
+            at, sums = fitted, evaluation.evaluate(run, args.split, fitted)
             values[f"{args.split} at T"] = metrics.compute(sums)
             print(f"temperature {at:.4f}, fitted to {run.data.sizes['val']} validation images")
+        elif args.temperature:
+            print("no temperature: the validation images are all right (or all wrong), and sharper (softer) is always better")
         print(f"{args.run}, checkpoint {args.checkpoint}, step {run.step}\n{report.final_table(values)}")
         print(f"\nwritten to {evaluation.write(run, args.split, values, sums, at)}")
 

@@ -129,7 +129,10 @@ def test_weights_that_cannot_be_used(config: Config, tmp_path: Path) -> None:
         (None, CheckpointError, "model.weights: .*: there is no such"),
         (b"hello", CheckpointError, "model.weights: .*: damaged"),
         ({"fc.weight": torch.zeros(3)}, ConfigError, "has no features.*of this network"),
-        ([1, 2], ConfigError, "has no features"),
+        ([1, 2], ConfigError, "has no features.* but no tensors"),
+        ({"model": "vgg16", "epoch": 3}, ConfigError, "has no features"),
+        ({"model": [1]}, ConfigError, "has no features"),
+        ({"w": torch.eye(3).to_sparse()}, ConfigError, "has no features"),
         (Bomb(tmp_path / "exploded"), CheckpointError, "holds more than tensors"),
     ):
         if isinstance(content, bytes):
@@ -140,6 +143,13 @@ def test_weights_that_cannot_be_used(config: Config, tmp_path: Path) -> None:
         with pytest.raises(error, match=words):
             build.make_model(cfg, data, CPU)
     assert not (tmp_path / "exploded").exists()
+    spoiled = {
+        f"module.{name}": value * torch.nan for name, value in build.make_model(config(), data, CPU).state_dict().items()
+    }
+    torch.save({"state_dict": spoiled, "arch": "vgg16"}, path)
+    with pytest.raises(ConfigError, match="holds NaN or infinity"):
+        build.make_model(cfg, data, CPU)
+    path.unlink()
     cfg.resume = "run"  # a resumed run has its own weights, and the file may be gone
     build.make_model(cfg, data, CPU)
 

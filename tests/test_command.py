@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from conftest import ROOT, TINY
 from test_data import FOLDER, write_folder
 
-from vgg_nll import checkpoint
+from vgg_nll import checkpoint, run_folder
 
 Command = Callable[..., int]
 
@@ -40,6 +41,7 @@ Command = Callable[..., int]
         ),
         (["resume=nowhere"], ["error: resume=nowhere: there is no such folder"]),
         (["resume=."], ["error: resume=.: holds no run to go on with (no checkpoints/last.pt, or no .hydra/)"]),
+        (["resume="], ["error: resume=: is empty; it takes a run folder"]),
         (["-m", "resume=x", "seed=0,1"], ["error: resume=x: goes with one run; leave out -m"]),
         (["data=image_folder"], ["error: data.root=???: is required"]),
         (
@@ -226,6 +228,70 @@ def test_a_bad_job_does_not_end_a_sweep(command: Command, capfd: pytest.CaptureF
         assert error.count(f"error: trainer.batch_size={size}: must be a whole number, at least 1") == 1
     assert "Traceback" not in error
     assert len(list(tmp_path.rglob("DONE"))) == 1
+
+
+@pytest.mark.parametrize("left", ["checkpoints", "metrics.json"])
+def test_a_refused_start_changes_nothing(command: Command, capfd: pytest.CaptureFixture, tmp_path: Path, left: str) -> None:
+    """Also where the folder's name is only known to Hydra, and where only the numbers of a run are left."""
+    assert command(*TINY, "trainer.steps=1", "hydra.run.dir=${name}", "name=run") == 0
+    if left == "metrics.json":
+        shutil.rmtree(tmp_path / "run/checkpoints")
+        (tmp_path / "run/DONE").unlink()
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    for more in ((), ("data.num_classes=1",)):
+        assert command(*TINY, "seed=5", "loss=all_logit", "hydra.run.dir=${name}", "name=run", *more) == 1
+        assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    assert "holds a run already" in capfd.readouterr().err
+
+
+def test_one_process_at_a_time(command: Command, capfd: pytest.CaptureFixture, tmp_path: Path) -> None:
+    assert command(*TINY, "trainer.steps=1", "hydra.run.dir=run") == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vgg_nll.run_folder.time.sleep", lambda _: None)
+        with run_folder.alone(tmp_path / "run"):
+            assert command("resume=run", "trainer.steps=2") == 1
+    assert "run: another process is training there; wait for its end, or stop it" in capfd.readouterr().err
+    assert command("resume=run", "trainer.steps=2") == 0
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "overrides.yaml"])
+@pytest.mark.parametrize("content", [None, b"", b"\x80\xff\x00", b"- a: [", b"a: b: c", b"7"])
+def test_damaged_hydra_files(
+    command: Command, capfd: pytest.CaptureFixture, tmp_path: Path, name: str, content: bytes | None
+) -> None:
+    saved = tmp_path / "run/.hydra"
+    saved.mkdir(parents=True)
+    checkpoint.save(tmp_path / "run/checkpoints/last.pt", {"step": 1})
+    (saved / "overrides.yaml").write_text("- seed=0\n")
+    (saved / "config.yaml").write_text("seed: 0\n")
+    (saved / name).unlink() if content is None else (saved / name).write_bytes(content)
+    assert command("resume=run") == 1
+    error = capfd.readouterr().err
+    assert error.startswith("error: resume=run: ")
+    assert name in error or "holds no run" in error
+    assert error.count("\n") == 1
+
+
+def test_resume_with_another_optimizer(command: Command, capfd: pytest.CaptureFixture, tmp_path: Path) -> None:
+    """Its settings are taken; another kind of optimizer has no moments to go on with, and leaves the run as it is."""
+    sgd = ("optimizer=sgd", "optimizer.momentum=0.5", "optimizer.nesterov=false")
+    assert command(*TINY, *sgd, "trainer.steps=1", "hydra.run.dir=run") == 0
+    before = (tmp_path / "run/.hydra/overrides.yaml").read_text()
+    assert command("resume=run", "trainer.steps=2", "optimizer=adamw", "resume_strict=false") == 1
+    assert "error: resume=run: the optimizer is of another kind than the checkpoint's" in capfd.readouterr().err
+    assert (tmp_path / "run/.hydra/overrides.yaml").read_text() == before
+    assert (tmp_path / "run/DONE").exists()
+    assert command("resume=run", "trainer.steps=2", "optimizer.weight_decay=0.25", "resume_strict=false") == 0
+    groups = checkpoint.load(tmp_path / "run/checkpoints/last.pt")["optimizer"]["param_groups"]
+    assert [group["weight_decay"] for group in groups] == [0.25, 0.0]
+
+
+def test_fewer_steps_than_were_done(command: Command, capfd: pytest.CaptureFixture, tmp_path: Path) -> None:
+    assert command(*TINY, "trainer.steps=3", "hydra.run.dir=run") == 0
+    (tmp_path / "run/DONE").unlink()
+    assert command("resume=run", "trainer.steps=2") == 1
+    assert "has done 3 steps already, more than the 2 it is asked for" in capfd.readouterr().err
+    assert "trainer.steps=3" in (tmp_path / "run/.hydra/overrides.yaml").read_text()
 
 
 def test_what_was_there_stays_there(command: Command, capfd: pytest.CaptureFixture, tmp_path: Path) -> None:

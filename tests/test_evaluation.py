@@ -68,6 +68,21 @@ def test_temperature(finished: Path, evaluate: Callable[..., int], capsys: pytes
     assert float(sums.nll_argmax / sums.images) == pytest.approx(content["val at T"]["nll_argmax"])
 
 
+def test_no_temperature_where_all_is_right(
+    finished: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The least would be at 0: sure of everything, whatever the test says."""
+    monkeypatch.setattr("vgg_nll.model.VGG16.forward", lambda self, images: 3 * torch.eye(2)[labels.pop(0)])
+    opened = evaluation.open_run(finished, device="cpu")
+    labels = [target for _, target in opened.data.eval_batches("val")]
+    assert evaluation.fit_temperature(opened) is None
+    monkeypatch.undo()
+    monkeypatch.setattr("vgg_nll.evaluation.fit_temperature", lambda _: None)
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", str(finished), "--temperature", "--device", "cpu"])
+    runpy.run_path(str(ROOT / "scripts/evaluate.py"), run_name="__main__")
+    assert "no temperature: " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("spoil", "arguments", "words"),
     [

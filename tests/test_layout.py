@@ -14,7 +14,7 @@ LEVELS = {
         *("softmax", "model", "schedule", "rng", "settings", "hardware"),
         *("checkpoint", "signals", "watch", "tracking", "progress"),
     ),
-    1: ("targets", "metrics", "data", "state", "saver", "report"),
+    1: ("targets", "metrics", "data", "state", "saver", "report", "run_folder"),
     2: ("losses", "engine", "logbook"),
     3: ("trainer", "temperature"),
     4: ("build",),

@@ -276,7 +276,8 @@ def test_monotone_in_the_margin(values: list[float], data: st.DataObject, more: 
     logits, target = one_row(values, data)
     raised = logits.scatter_add(1, target[:, None], torch.tensor([[more / 8.0]]))
     for loss in BOTH:
-        assert loss(raised, target) < loss(logits, target)
+        before = loss(logits, target)
+        assert loss(raised, target) < before or before < 1e-37  # below that, a float32 has no digits left
 
 
 @given(LOGITS, st.data())

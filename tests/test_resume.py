@@ -286,6 +286,47 @@ def test_a_disk_that_never_takes_anything(
     assert not (tmp_path / "run/DONE").exists()
 
 
+def test_a_disk_that_fills_up(
+    config: Config, tmp_path: Path, whole: tuple, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first save works, no other does: the run ends with its numbers, but is not done; resumed, it is."""
+    calls, original, folder = [], torch.save, tmp_path / "run"
+
+    def save(*args: object) -> None:
+        calls.append(1)
+        if len(calls) > 2:  # last.pt and best.pt of step 3
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", save)
+        train(config(*LIGHT, "trainer.steps=6"), folder)
+    assert "not all weights are on the disk; resume=" in caplog.text
+    assert not (folder / "DONE").exists()
+    assert checkpoint.load(folder / "checkpoints/last.pt")["step"] == 3
+    train(config(*LIGHT, "trainer.steps=6", f"resume={folder}"), folder)
+    assert (folder / "DONE").exists()
+    assert outcome(folder) == whole
+
+
+def test_a_damaged_file_never_takes_the_place_of_a_sound_one(config: Config, stopped: Path) -> None:
+    """Killed in the middle of the first save after going back to previous.pt: that one is still there."""
+    flip(stopped / "checkpoints/last.pt")
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt(patch, 4, "_step")
+        original = Path.replace
+
+        def replace(self: Path, target: Path) -> Path:
+            if target.name == checkpoint.LAST:
+                raise KeyboardInterrupt  # stands for the kill
+            return original(self, target)
+
+        patch.setattr(Path, "replace", replace)
+        with pytest.raises((KeyboardInterrupt, Interrupted)):
+            train(config(*LIGHT, "trainer.steps=6", f"resume={stopped}"), stopped)
+    assert checkpoint.load_newest(stopped / "checkpoints")[0]["step"] == 3
+
+
 # --- data, losses, memory
 
 
@@ -355,6 +396,13 @@ def test_another_error_is_no_lack_of_memory(config: Config, tmp_path: Path, monk
 
 
 # --- curves
+
+
+def test_an_event_file_that_cannot_be_opened(config: Config, stopped: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (stopped / "events.out.tfevents.2").symlink_to("/nonexistent")
+    train(config(*LIGHT, "trainer.steps=6", f"resume={stopped}"), stopped)
+    assert (stopped / "DONE").exists()
+    assert "no more curves from here on" in caplog.text
 
 
 @pytest.mark.parametrize("method", ["__init__", "add_scalar", "add_figure", "close"])

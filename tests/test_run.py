@@ -52,7 +52,9 @@ def test_a_run_leaves_everything(config: Config, tmp_path: Path, caplog: pytest.
     caplog.set_level("INFO")
     overrides = ("loss=all_logit", "trainer.epochs=1", "trainer.log_every_steps=2")
     content = train(config, tmp_path, *overrides)
-    assert {path.name for path in tmp_path.iterdir() if "tfevents" not in path.name} == {"checkpoints", "metrics.json", "DONE"}
+    assert {path.name for path in tmp_path.iterdir() if "tfevents" not in path.name} == {
+        *(".hydra", "checkpoints", "metrics.json", "DONE")
+    }
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"last.pt", "best.pt"}  # one validation, one save
     assert set(content["test"]) == set(content["val"]) == set(METRICS)
     assert {"best_step", "seconds", "device", "precision", "versions", "git", "data", "model", "loss"} <= set(content)

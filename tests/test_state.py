@@ -84,4 +84,20 @@ def test_another_model_is_refused_before_anything_changes(config: Config) -> Non
             state.load_state_dict(other)
     with pytest.raises(ValueError, match="the checkpoint lacks best_metrics, best_step"):
         state.load_state_dict({"model": {}, "step": 1})
+    for name, value in (
+        ("step", "8"),
+        ("step", 8.0),
+        ("step", -3),
+        ("best_step", "x"),
+        ("seconds", None),
+        ("best_metrics", []),
+        ("best_step", 3),
+    ):
+        with pytest.raises(ValueError, match=f"{name}=|best_metrics"):
+            state.load_state_dict(state.state_dict() | {name: value})
+    with pytest.raises(ValueError, match="of another kind"):
+        state.load_state_dict(state.state_dict() | {"optimizer": {"state": {}, "param_groups": []}})
+    moments = {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": state.optimizer.state_dict()["param_groups"]}
+    with pytest.raises(ValueError, match="the optimizer's exp_avg of parameter 0"):
+        state.load_state_dict(state.state_dict() | {"optimizer": moments})
     assert torch.equal(state.model.classifier[0].weight, before)

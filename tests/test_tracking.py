@@ -72,6 +72,21 @@ def test_files_are_free_of_what_is_done_again(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_a_damaged_event_file_is_left_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Only a torn end is cut off: behind a flipped bit there may be the points of hours. Nor is another's file emptied."""
+    use(TensorBoardTracker(tmp_path, 1))
+    (path,) = tmp_path.iterdir()
+    content = bytearray(path.read_bytes())
+    content[200] ^= 1
+    path.write_bytes(content)
+    notes = tmp_path / "events.out.tfevents.notes"
+    notes.write_text("which of these is the good one")
+    TensorBoardTracker(tmp_path, 2).close()
+    assert path.read_bytes() == content
+    assert notes.read_text() == "which of these is the good one"
+    assert caplog.text.count("is damaged: the points behind that are left as they are") == 2
+
+
 def test_null_tracker_keeps_nothing(tmp_path: Path) -> None:
     use(NullTracker(tmp_path, 1))
     assert list(tmp_path.iterdir()) == []

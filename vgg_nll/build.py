@@ -149,7 +149,11 @@ def make_settings(cfg: DictConfig) -> TrainerSettings:
 def make_tracker(cfg: DictConfig, folder: Path, first_step: int) -> Tracker:
     """The tracker of `tracking=`, writing into the run folder, from `first_step` on."""
     constructor = _instantiate("tracking", cfg.tracking)
-    return GuardedTracker(lambda: _call("tracking", constructor, folder, first_step=first_step))
+    try:
+        inspect.signature(constructor).bind(folder, first_step=first_step)
+    except TypeError as error:
+        raise ConfigError(f"tracking: {error}") from error
+    return GuardedTracker(lambda: constructor(folder, first_step=first_step))
 
 
 def flops_per_image(model: nn.Module, image_size: int) -> float:
@@ -168,12 +172,22 @@ def _start_from(model: VGG16, path: str) -> None:
         content = checkpoint.load_tensors(Path(path).expanduser())
     except CheckpointError as error:
         raise CheckpointError(f"model.weights: {error}") from error
-    weights = content.get("model", content) if isinstance(content, dict) else {}
+    parts = [content.get("model"), content.get("state_dict"), content] if isinstance(content, dict) else []
+    weights = {
+        str(name).removeprefix("module."): value
+        for name, value in next((part for part in parts if isinstance(part, dict)), {}).items()
+        if isinstance(value, torch.Tensor) and value.layout is torch.strided
+    }
     own = model.state_dict()
-    fitting = {name: value for name, value in weights.items() if name in own and getattr(value, "shape", ()) == own[name].shape}
+    fitting = {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape}
     missing = sorted(own.keys() - fitting.keys())
     if any(name.startswith("features.") for name in missing):
-        raise ConfigError(f"model.weights={path}: has no {missing[-1]} of this network; model=vgg16 and vgg16_bn differ")
+        there = ", ".join(list(weights)[:3]) or "no tensors"
+        raise ConfigError(
+            f"model.weights={path}: has no {missing[-1]} of this network (model=vgg16 and vgg16_bn differ), but {there}"
+        )
+    if not all(value.isfinite().all() for value in fitting.values()):
+        raise ConfigError(f"model.weights={path}: holds NaN or infinity")
     model.load_state_dict(fitting, strict=False)
     log.info(f"model: {len(fitting)} tensors from {path}" + (f"; drawn anew: {', '.join(missing)}" if missing else ""))
 

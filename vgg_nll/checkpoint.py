@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 FORMAT_VERSION = 1
-LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
+LAST, PREVIOUS, BEST, DAMAGED = "last.pt", "previous.pt", "best.pt", "damaged.pt"
 
 
 class CheckpointError(ValueError):
@@ -46,9 +46,16 @@ def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> N
 
 def write_text(path: Path, text: str) -> None:
     """A text file in one step, as `save` writes its own."""
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text(text)
-    unfinished.replace(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with unfinished.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+        _flush_names(path.parent)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import logging
 import os
 import re
 import sys
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
@@ -19,6 +21,7 @@ from vgg_nll import checkpoint
 from vgg_nll.build import CONFIGS, check, check_targets, flatten, make_device
 from vgg_nll.checkpoint import CheckpointError
 from vgg_nll.data.splits import DataError
+from vgg_nll.run_folder import holds_run
 from vgg_nll.settings import ConfigError
 from vgg_nll.signals import Interrupted
 from vgg_nll.trainer import TrainingError
@@ -38,6 +41,7 @@ SHOWN = "shown as a line"
 def call(main: Callable[[], None]) -> None:
     """Runs a Hydra main on `sys.argv`, with a run's own overrides where it is resumed, and errors as lines."""
     os.environ[FULL_ERROR] = "1"  # Hydra hands its errors on instead of printing them in its own way
+    logging.raiseExceptions = False  # a pipe that is closed (| head) is no reason for pages of errors
     OmegaConf.register_new_resolver("short", _short, replace=True)
     with errors_as_lines():
         sys.argv[1:] = with_resumed_overrides(sys.argv[1:])
@@ -83,9 +87,11 @@ def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
     Raises CheckpointError where the folder holds no run, ConfigError where the run would no longer be the same.
     """
     folder = _path_of("resume", arguments)
+    if folder is None and any(_key(argument) == "resume" for argument in arguments):
+        raise ConfigError("resume=: is empty; it takes a run folder")
     if folder is None or str(folder) == "null":
         target = _path_of("hydra.run.dir", arguments)
-        if target is not None and checkpoint.exists(target / "checkpoints"):
+        if target is not None and holds_run(target):
             raise ConfigError(f"hydra.run.dir={target}: holds a run already; resume={target} goes on with it")
         return list(arguments)
     if "-m" in arguments or "--multirun" in arguments:
@@ -95,12 +101,13 @@ def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
     saved = folder / ".hydra"
     if not checkpoint.exists(folder / "checkpoints") or not (saved / "overrides.yaml").is_file():
         raise CheckpointError(f"resume={folder}: holds no run to go on with (no checkpoints/last.pt, or no .hydra/)")
-    before = [str(item) for item in OmegaConf.load(saved / "overrides.yaml")]
+    before = [str(item) for item in _read(folder, "overrides.yaml", list)]
     foreign = [item for item in before if item.startswith("-") or _key(item).startswith("hydra")]
     if foreign:  # a run's own list never holds these, and they could bring in configs and code from anywhere
         raise ConfigError(f"resume={folder}: its .hydra/overrides.yaml holds {foreign[0]!r}, which no run writes there")
     given = {_key(argument) for argument in arguments}
-    merged = [item for item in before if _key(item) not in given | {"resume", "resume_strict"}]
+    anew = tuple(f"{key}." for key in given)  # with another optimizer=, what was set for the old one goes
+    merged = [i for i in before if _key(i) not in given | {"resume", "resume_strict"} and not _key(i).startswith(anew)]
     merged += [argument for argument in arguments if _key(argument) != "resume"]
     merged.append(f"resume={_quoted(folder)}")
     cfg = _compose(merged)
@@ -108,11 +115,10 @@ def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
     check_targets(cfg, f"resume={folder}", typed)
     check(cfg)
     make_device(cfg)
-    saved_cfg = dict(flatten(OmegaConf.load(saved / "config.yaml")))
+    saved_cfg = dict(flatten(OmegaConf.create(_read(folder, "config.yaml", dict))))
     _check_same_run(folder, saved_cfg, cfg)
     _end_if_finished(folder, saved_cfg, dict(flatten(cfg)))
-    # The run itself writes what Hydra would, once it has begun, each file whole.
-    return [*merged, f"hydra.run.dir={_quoted(folder)}", "hydra.output_subdir=null"]
+    return [*merged, f"hydra.run.dir={_quoted(folder)}"]
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> str:
@@ -158,11 +164,27 @@ def _check_same_run(folder: Path, before: dict[str, Any], cfg: DictConfig) -> No
 
 def _end_if_finished(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Says that a finished run has nothing left to do, and ends, unless it was given more to do."""
-    more = any(now[key] != before[key] and (now[key] is None or now[key] > (before[key] or 0)) for key in LENGTH)
+    was = {key: before.get(key) for key in LENGTH}
+    more = any(now[key] != was[key] and (now[key] is None or now[key] > (was[key] or 0)) for key in LENGTH)
     if (folder / "DONE").exists() and not more:
-        longer = next(f"{key}={now[key]}" for key in ("trainer.steps", "trainer.epochs") if now[key] is not None)
-        print(f"{folder} is finished ({longer}): nothing was changed. A larger number goes on with it.")
+        length = next(f"{key}={was[key]}" for key in ("trainer.steps", "trainer.epochs") if was[key] is not None)
+        print(
+            f"{folder} is finished ({length}): nothing was changed. A larger number goes on with it, "
+            "or, where it stopped early, a larger trainer.early_stop_validations."
+        )
         sys.exit(0)
+
+
+def _read(folder: Path, name: str, kind: type) -> Any:
+    """What the run has written into .hydra/, as plain lists and dicts."""
+    path = folder / ".hydra" / name
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise CheckpointError(f"resume={folder}: .hydra/{name} is missing or damaged ({type(error).__name__})") from error
+    if not isinstance(content, kind):
+        raise CheckpointError(f"resume={folder}: .hydra/{name} is damaged: it holds no {kind.__name__}")
+    return content
 
 
 def _known_keys(arguments: Sequence[str]) -> list[str]:

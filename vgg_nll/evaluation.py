@@ -65,8 +65,11 @@ def evaluate(run: Run, split: str, at: float = 1.0) -> metrics.Sums:
     return engine.evaluate(model, run.loss, track(_batches(run, split), _count(run, split), split), run.dtype)
 
 
-def fit_temperature(run: Run) -> float:
-    """The temperature that fits the validation images best; keeps their logits in memory, [N, C]."""
+def fit_temperature(run: Run) -> float | None:
+    """The temperature that fits the validation images best; keeps their logits in memory, [N, C].
+
+    None where all of them are right, or all wrong: the loss then has no least value.
+    """
     logits: list[Tensor] = []
     target: list[Tensor] = []
     run.model.eval()
@@ -75,7 +78,9 @@ def fit_temperature(run: Run) -> float:
             with torch.autocast(images.device.type, run.dtype, enabled=run.dtype != torch.float32):
                 logits.append(run.model(images).float())
             target.append(labels)
-    return temperature.fit(torch.cat(logits).clone(), torch.cat(target).clone())
+    outputs, labels = torch.cat(logits).clone(), torch.cat(target).clone()
+    right = int((outputs.argmax(dim=1) == labels).sum())
+    return temperature.fit(outputs, labels) if 0 < right < len(labels) else None
 
 
 def write(run: Run, split: str, values: dict[str, dict[str, float]], sums: metrics.Sums, at: float) -> Path:

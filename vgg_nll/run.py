@@ -5,7 +5,6 @@ import json
 import logging
 import platform
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from vgg_nll import build, checkpoint, engine, hardware, report
+from vgg_nll import build, checkpoint, engine, hardware, report, run_folder
 from vgg_nll.checkpoint import CheckpointError
 from vgg_nll.data.splits import ImageData
 from vgg_nll.logbook import Logbook
@@ -41,25 +40,25 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
         TrainingError: the run cannot go on. The folder keeps the last good checkpoint and says FAILED.
         Interrupted: by a signal; the state is saved, and `resume=` goes on.
     """
-    if cfg.resume is None and checkpoint.exists(folder / "checkpoints"):
-        raise ConfigError(
-            f"{folder}: holds a run already; resume={folder} goes on with it, hydra.run.dir=<folder> starts another"
-        )
-    with hardware.deterministic(cfg.trainer.deterministic is True), Signals() as signals:
+    with run_folder.alone(folder), hardware.deterministic(cfg.trainer.deterministic is True), Signals() as signals:
+        before = set(folder.iterdir())
+        if cfg.resume is None and run_folder.holds_run(folder):
+            raise ConfigError(
+                f"{folder}: holds a run already; resume={folder} goes on with it, hydra.run.dir=<folder> starts another"
+            )
         try:
             trainer = _prepare(cfg, folder, signals)
         finally:
             if sys.exception() is not None and cfg.resume is None:
-                _discard(folder)
-        if cfg.resume is not None:
-            _write_config(cfg, folder, overrides)
+                run_folder.discard(folder, before)
         signals.defer()
+        _write_config(cfg, folder, overrides)
         for marker in ("DONE", "FAILED"):
             (folder / marker).unlink(missing_ok=True)
         try:
             trainer.fit()
             _finish(trainer, cfg, choices, overrides)
-            trainer.saver.close()
+            saved = trainer.saver.close()
         except Exception as error:
             with contextlib.suppress(OSError):
                 (folder / "FAILED").write_text(f"{type(error).__name__}: {error}\n")
@@ -67,7 +66,10 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
         finally:
             trainer.logbook.close()
             trainer.saver.wait()
-        (folder / "DONE").write_text("")
+        if saved:
+            (folder / "DONE").write_text("")
+        else:
+            log.warning(f"warning: not all weights are on the disk; resume={folder} does again what is missing")
         if signals.stop is not None:  # in a sweep, there would be other jobs
             raise Interrupted(signals.stop, f"the run in {folder} is finished")
     return trainer.state.best_metrics["accuracy"]
@@ -87,6 +89,8 @@ def _prepare(cfg: DictConfig, folder: Path, signals: Signals) -> Trainer:
         _resume(state, Path(cfg.resume), saver)
     settings = build.make_settings(cfg)
     total_steps = settings.total_steps(data.steps_per_epoch)
+    if state.step > total_steps:
+        raise ConfigError(f"resume={folder}: has done {state.step} steps already, more than the {total_steps} it is asked for")
     tracker = build.make_tracker(cfg, folder, state.step + 1)
     trainer = Trainer(
         state=state,
@@ -114,15 +118,6 @@ def _prepare(cfg: DictConfig, folder: Path, signals: Signals) -> Trainer:
     return trainer
 
 
-def _discard(folder: Path) -> None:
-    """Takes back what this process has put into a folder in which no run began: nothing else, and no folder of the user's."""
-    shutil.rmtree(folder / ".hydra", ignore_errors=True)
-    for path in (folder / "train.log", *folder.glob("events.out.tfevents.*")):
-        path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # not empty: it was there before
-        folder.rmdir()
-
-
 def _resume(state: TrainState, folder: Path, saver: Saver) -> None:
     """Takes over the last sound state of a run, and sees to it that `best.pt` belongs to it."""
     try:
@@ -134,6 +129,8 @@ def _resume(state: TrainState, folder: Path, saver: Saver) -> None:
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:  # sound, but of something else
         raise CheckpointError(f"resume={folder}: {' '.join(str(error).split())}") from error
     if damage:
+        with contextlib.suppress(FileNotFoundError):  # not to take the place of the sound one at the next save
+            (saver.folder / checkpoint.LAST).replace(saver.folder / checkpoint.DAMAGED)
         log.warning(f"warning: {damage}; the state saved before it takes its place")
     log.info(f"resumed {folder} at step {state.step}")
     if state.best_step < 0:

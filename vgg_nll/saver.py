@@ -45,12 +45,16 @@ class Saver:
             self._writing.result()
             self._writing = None
 
-    def close(self) -> None:
-        """Waits, and ends the writer. Raises CheckpointError where no save of this run has ever worked."""
+    def close(self) -> bool:
+        """Waits, and ends the writer; tells whether the last state and the best weights are on the disk.
+
+        Raises CheckpointError where no save of this run has ever worked.
+        """
         self.wait()
         self._writer.shutdown()
         if not self._saved and self._failure is not None:
             raise CheckpointError(f"{self.folder}: no checkpoint could be written: {self._failure}") from self._failure
+        return self._failure is None and self._unwritten_best is None
 
     def best(self, step: int) -> dict[str, Tensor]:
         """The weights of the best step. Raises CheckpointError where `best.pt` cannot be read, or holds another step's."""
@@ -63,7 +67,8 @@ class Saver:
 
     def _write(self, content: dict[str, Any], best: bool) -> None:
         # The last before the best: after a kill between the two, the last still has the weights of the best.
-        self._try(checkpoint.LAST, content, self.folder / checkpoint.PREVIOUS)
+        if self._try(checkpoint.LAST, content, self.folder / checkpoint.PREVIOUS):
+            self._failure = None
         if best:
             self._unwritten_best = {"model": content["model"], "step": content["step"]}
         if self._unwritten_best is not None:

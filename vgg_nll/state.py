@@ -67,12 +67,39 @@ class TrainState:
         if not expected <= set(content):
             raise ValueError(f"the checkpoint lacks {', '.join(sorted(expected - set(content)))}")
         check_weights(self.model, content["model"])
+        _check_numbers(content)
+        self._load_optimizer(content["optimizer"])
         self.model.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(content["optimizer"])
         for name in (*NUMBERS, "best_metrics"):
             setattr(self, name, content[name])
         self.window_loss = content["window_loss"].to(self.device)
         self.window_correct = content["window_correct"].to(self.device)
+
+    def _load_optimizer(self, content: dict[str, Any]) -> None:
+        """The moments are the file's, the settings (weight decay, betas, ...) those of the config; each step sets the rate."""
+        groups = self.optimizer.param_groups
+        settings = [{key: value for key, value in group.items() if key != "params"} for group in groups]
+        if [set(group) for group in content["param_groups"]] != [{*group, "params"} for group in settings]:
+            raise ValueError("the optimizer is of another kind than the checkpoint's")
+        parameters = [p for group in groups for p in group["params"]]
+        for index, moments in content["state"].items():
+            for name, moment in moments.items():
+                if moment is not None and moment.shape not in (torch.Size([]), parameters[index].shape):
+                    raise ValueError(f"the optimizer's {name} of parameter {index} has the shape {list(moment.shape)}")
+        self.optimizer.load_state_dict(content)
+        for group, own in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update({key: value for key, value in own.items() if key != "lr"})
+
+
+def _check_numbers(content: dict[str, Any]) -> None:
+    least = {"best_step": -1}
+    for name in NUMBERS:
+        value, kind = content[name], (int, float) if name == "seconds" else int
+        if not isinstance(value, kind) or isinstance(value, bool) or not value >= least.get(name, 0):
+            raise ValueError(f"the checkpoint holds {name}={value!r}")
+    best = content["best_metrics"]
+    if not isinstance(best, dict) or (content["best_step"] >= 0 and "accuracy" not in best):
+        raise ValueError("the checkpoint's best_metrics lack the accuracy")
 
 
 def check_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:

@@ -71,6 +71,7 @@ class Trainer:
                 if state.validated_step < state.step and self._validation_is_due():  # it was cut short by a signal
                     self._save(best=self._validate())
                 if self._patience_is_out():
+                    self.logbook.line("stopped early before; a larger trainer.early_stop_validations would go on")
                     return
                 for images, target in self._batches():
                     self._step(images, target)

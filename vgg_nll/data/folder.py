@@ -146,7 +146,9 @@ class _Pictures(Dataset[tuple[Tensor, int]]):
         epoch, index = key
         try:
             picture, label = self.folder[index]
-        except OSError as error:  # PIL's UnidentifiedImageError is one
+        except MemoryError:
+            raise
+        except Exception as error:  # PIL has many
             raise DataError(f"{self.folder.samples[index][0]}: cannot be read as a picture; mend or remove it") from error
         with rng.seeded(self.seed, "augment", epoch, index):
             return self.transform(picture), label
