@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -72,14 +73,14 @@ def test_no_temperature_where_all_is_right(
     finished: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The least would be at 0: sure of everything, whatever the test says."""
-    monkeypatch.setattr("vgg_nll.model.VGG16.forward", lambda self, images: 3 * torch.eye(2)[labels.pop(0)])
     opened = evaluation.open_run(finished, device="cpu")
-    labels = [target for _, target in opened.data.eval_batches("val")]
-    assert evaluation.fit_temperature(opened) is None
-    monkeypatch.undo()
-    monkeypatch.setattr("vgg_nll.evaluation.fit_temperature", lambda _: None)
-    monkeypatch.setattr(sys, "argv", ["evaluate.py", str(finished), "--temperature", "--device", "cpu"])
-    runpy.run_path(str(ROOT / "scripts/evaluate.py"), run_name="__main__")
+    for shift in (0, 1):  # all right, all wrong
+        labels = [(target + shift) % 2 for _, target in opened.data.eval_batches("val")]
+        with monkeypatch.context() as patch:
+            patch.setattr("vgg_nll.model.VGG16.forward", lambda self, images, labels=labels: 3 * torch.eye(2)[labels.pop(0)])
+            assert evaluation.fit_temperature(opened) is None
+    monkeypatch.setattr(evaluation, "fit_temperature", lambda _: None)
+    assert evaluate(finished, "--temperature") == 0
     assert "no temperature: " in capsys.readouterr().out
 
 
@@ -112,8 +113,6 @@ def test_bad_input(
     arguments: list,
     words: str,
 ) -> None:
-    import shutil
-
     folder = Path(shutil.copytree(finished, tmp_path / "run"))
     shutil.rmtree(folder / "evaluation", ignore_errors=True)
     (folder / "checkpoints/previous.pt").unlink(missing_ok=True)

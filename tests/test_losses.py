@@ -191,7 +191,7 @@ def test_cuda() -> None:
     target[::2] = logits.argmax(1)[::2]
     for loss in (argmax_nll, all_logit_nll):
         for q in (target, F.one_hot(target, 50).float()):
-            leaves = [logits.to(device).requires_grad_() for device in ("cpu", "cuda")]
+            leaves = [logits.to(device, copy=True).requires_grad_() for device in ("cpu", "cuda")]
             cpu = loss(leaves[0], q, reduction="none")
             there = q.cuda()
             loss(leaves[1], there).backward()  # the first one sets libraries up, and waits

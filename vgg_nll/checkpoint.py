@@ -86,7 +86,7 @@ def load_tensors(path: Path) -> Any:
             if broken is not None:
                 raise CheckpointError(f"{path}: damaged: {broken} does not have the bytes that were written")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except CheckpointError:
+    except (CheckpointError, MemoryError):
         raise
     except PermissionError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error

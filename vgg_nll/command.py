@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
@@ -179,10 +178,10 @@ def _read(folder: Path, name: str, kind: type) -> Any:
     """What the run has written into .hydra/, as plain lists and dicts."""
     path = folder / ".hydra" / name
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except Exception as error:  # a damaged file can break its reader in any way
         raise CheckpointError(f"resume={folder}: .hydra/{name} is missing or damaged ({type(error).__name__})") from error
-    if not isinstance(content, kind):
+    if not isinstance(content, kind) or content == {}:  # {}: an empty file
         raise CheckpointError(f"resume={folder}: .hydra/{name} is damaged: it holds no {kind.__name__}")
     return content
 

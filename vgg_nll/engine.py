@@ -1,6 +1,6 @@
 """One training step, and one evaluation: no files, no config, no logging."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -67,19 +67,27 @@ def evaluate(
 
     Raises ValueError where there are no batches.
     """
-    was_training = model.training
-    model.eval()
     total = None
-    for images, target in batches:
-        with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
-            logits = model(images)
-        logits = logits.float()
+    for logits, target in outputs(model, batches, dtype):
         sums = metrics.update(logits, target, loss_function(logits, target))
         total = sums if total is None else total + sums
-    model.train(was_training)
     if total is None:
         raise ValueError("there are no images to evaluate")
     return total
+
+
+def outputs(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
+    """(logits [B, C] in float32, target [B]) of every batch, in evaluation mode; puts the model's mode back at the end.
+
+    No gradients: the caller turns them off.
+    """
+    was_training = model.training
+    model.eval()
+    for images, target in batches:
+        with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
+            logits = model(images)
+        yield logits.float(), target
+    model.train(was_training)
 
 
 def _clip(model: nn.Module, clip_norm: float | None) -> Tensor:

@@ -1,16 +1,18 @@
 """A run, taken up again when its training is over: the network, its data, and what its outputs are worth."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor, nn
+from torch import nn
 
 from vgg_nll import build, checkpoint, engine, metrics, report, temperature
 from vgg_nll.checkpoint import CheckpointError
-from vgg_nll.data.splits import DataError, ImageData
+from vgg_nll.data.splits import Batch, DataError, ImageData
 from vgg_nll.engine import Loss
 from vgg_nll.progress import track
 from vgg_nll.settings import ConfigError
@@ -62,7 +64,7 @@ def open_run(folder: Path, checkpoint_name: str = "best", device: str = "auto") 
 def evaluate(run: Run, split: str, at: float = 1.0) -> metrics.Sums:
     """The sums of a split, with the logits divided by the temperature `at`."""
     model = run.model if at == 1 else temperature.Scaled(run.model, at)
-    return engine.evaluate(model, run.loss, track(_batches(run, split), _count(run, split), split), run.dtype)
+    return engine.evaluate(model, run.loss, _batches(run, split), run.dtype)
 
 
 def fit_temperature(run: Run) -> float | None:
@@ -70,17 +72,10 @@ def fit_temperature(run: Run) -> float | None:
 
     None where all of them are right, or all wrong: the loss then has no least value.
     """
-    logits: list[Tensor] = []
-    target: list[Tensor] = []
-    run.model.eval()
-    with torch.inference_mode():
-        for images, labels in track(_batches(run, "val"), _count(run, "val"), "val"):
-            with torch.autocast(images.device.type, run.dtype, enabled=run.dtype != torch.float32):
-                logits.append(run.model(images).float())
-            target.append(labels)
-    outputs, labels = torch.cat(logits).clone(), torch.cat(target).clone()
-    right = int((outputs.argmax(dim=1) == labels).sum())
-    return temperature.fit(outputs, labels) if 0 < right < len(labels) else None
+    with torch.no_grad():
+        logits, target = map(torch.cat, zip(*engine.outputs(run.model, _batches(run, "val"), run.dtype), strict=True))
+    right = int((logits.argmax(dim=1) == target).sum())
+    return temperature.fit(logits, target) if 0 < right < len(target) else None
 
 
 def write(run: Run, split: str, values: dict[str, dict[str, float]], sums: metrics.Sums, at: float) -> Path:
@@ -105,11 +100,7 @@ def write(run: Run, split: str, values: dict[str, dict[str, float]], sums: metri
     return folder
 
 
-def _batches(run: Run, split: str) -> Any:
+def _batches(run: Run, split: str) -> Iterator[Batch]:
     if split not in run.data.sizes:
         raise DataError(f"--split {split}: this data set has {', '.join(run.data.sizes)}")
-    return run.data.eval_batches(split)
-
-
-def _count(run: Run, split: str) -> int:
-    return -(-run.data.sizes.get(split, 0) // int(run.cfg.trainer.eval_batch_size))
+    return track(run.data.eval_batches(split), math.ceil(run.data.sizes[split] / run.cfg.trainer.eval_batch_size), split)
