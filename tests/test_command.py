@@ -230,6 +230,16 @@ def test_a_bad_job_does_not_end_a_sweep(command: Command, capfd: pytest.CaptureF
     assert len(list(tmp_path.rglob("DONE"))) == 1
 
 
+def test_what_an_earlier_start_left_stays_there(command: Command, tmp_path: Path) -> None:
+    """A run killed before its first save has a log, curves and a config; a faulty start after it takes none of them."""
+    (tmp_path / "run/.hydra").mkdir(parents=True)
+    for name in ("train.log", "events.out.tfevents.1", ".hydra/config.yaml"):
+        (tmp_path / "run" / name).write_text("of the other one")
+    assert command(*TINY, "data.num_classes=1", "hydra.run.dir=run") == 1
+    for name in ("train.log", "events.out.tfevents.1", ".hydra/config.yaml"):
+        assert (tmp_path / "run" / name).read_text().startswith("of the other one")
+
+
 @pytest.mark.parametrize("left", ["checkpoints", "metrics.json"])
 def test_a_refused_start_changes_nothing(command: Command, capfd: pytest.CaptureFixture, tmp_path: Path, left: str) -> None:
     """Also where the folder's name is only known to Hydra, and where only the numbers of a run are left."""

@@ -284,3 +284,12 @@ def test_a_worker_that_dies_is_replaced(
         with pytest.raises(DataError, match=r"die again and again .*data\.num_workers=0"):
             list(batches)
     assert signal.getsignal(signal.SIGCHLD) is before
+
+
+def test_a_picture_that_is_refused_is_named(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One with far too many pixels: PIL's error for it is no OSError."""
+    write_folder(tmp_path / "pictures")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    data = make(config, *FOLDER, f"data.root={tmp_path}/pictures", "data.num_workers=0")
+    with pytest.raises(DataError, match=r"\.png: cannot be read as a picture; mend or remove it"):
+        next(data.train_batches(0))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import TINY, compose_config, outcome, points
 from omegaconf import DictConfig
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import nn
 
 from vgg_nll import build, checkpoint, run
@@ -398,8 +399,14 @@ def test_another_error_is_no_lack_of_memory(config: Config, tmp_path: Path, monk
 # --- curves
 
 
-def test_an_event_file_that_cannot_be_opened(config: Config, stopped: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (stopped / "events.out.tfevents.2").symlink_to("/nonexistent")
+@pytest.mark.parametrize("what", ["a broken link", "no event"])
+def test_an_event_file_that_cannot_be_read(config: Config, stopped: Path, what: str, caplog: pytest.LogCaptureFixture) -> None:
+    odd = stopped / "events.out.tfevents.2"
+    if what == "no event":  # a record in order, whose content is none
+        with odd.open("wb") as file:
+            RecordWriter(file).write(b"\xff" * 20)
+    else:
+        odd.symlink_to("/nonexistent")
     train(config(*LIGHT, "trainer.steps=6", f"resume={stopped}"), stopped)
     assert (stopped / "DONE").exists()
     assert "no more curves from here on" in caplog.text
