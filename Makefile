@@ -1,12 +1,13 @@
 # make run    trains VGG-16 on the digits with the all-logit loss (two to three minutes on two CPU cores, once it is set up)
 # make soak   kills runs a hundred times and compares what they come to (five to twenty minutes)
+# make tour   looks at every page of TensorBoard in a browser, where Chromium is installed (three minutes)
 # make test   runs the tests          make lint   ruff and mypy          make clean   removes .venv
 VENV ?= .venv
 PYTHON ?= python3
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
-.PHONY: run test soak lint clean
+.PHONY: run test soak tour lint clean
 
 run: $(READY)
 	$(BIN)/python train.py loss=all_logit
@@ -16,6 +17,10 @@ test: $(READY)
 
 soak: $(READY)
 	$(BIN)/python -m pytest -m soak -s
+
+tour: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
+	$(BIN)/python -m pytest -m browser -rs
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,24 +1,44 @@
-"""Finished runs as a table: `python scripts/compare.py runs` (Markdown, one row per data set, model, loss and settings)."""
+"""Losses compared over finished runs: `python scripts/compare.py runs` (tables; a page with curves in runs/comparison)."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # also where the project is not installed
 
-from vgg_nll.report import comparison_table, find_runs
+from vgg_nll.checkpoint import CheckpointError
+from vgg_nll.command import errors_as_lines
+from vgg_nll.comparison import page, runs
+from vgg_nll.settings import ConfigError
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folders", nargs="*", type=Path, default=[Path("runs")], help="run or sweep folders")
-    runs = find_runs(parser.parse_args().folders)
-    if not runs:
-        print("error: no finished runs there (a finished run folder holds DONE and metrics.json)", file=sys.stderr)
-        return 1
-    print(comparison_table(runs))
-    return 0
+    parser.add_argument("folders", nargs="*", type=Path, default=[Path("runs")], help="run or sweep folders (default: runs)")
+    parser.add_argument(
+        "--output", type=Path, help="where the page goes (default: comparison/ in the folder, or where all of them are)"
+    )
+    args = parser.parse_args()
+    with errors_as_lines():
+        finished, left_out = runs.find(args.folders)
+        for line in left_out:
+            print(line, file=sys.stderr)
+        if not finished:
+            raise CheckpointError("no finished runs there (a finished run folder holds DONE and metrics.json)")
+        report = page.make(finished, left_out)
+        print(report.printed())
+        output = args.output if args.output is not None else _place(args.folders) / "comparison"
+        try:
+            report.write(output)
+        except OSError as error:
+            raise ConfigError(f"{output}: cannot be written ({error.strerror}); --output FOLDER takes another place") from error
+        print(f"written to {output}")
+
+
+def _place(folders: list[Path]) -> Path:
+    return folders[0] if len(folders) == 1 else Path(os.path.commonpath([folder.resolve() for folder in folders]))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

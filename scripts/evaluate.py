@@ -1,4 +1,4 @@
-"""What a run's network is worth: `python scripts/evaluate.py RUN` (a table; JSON and a picture in RUN/evaluation)."""
+"""What a run's network is worth: `python scripts/evaluate.py RUN` (a table; JSON and pictures in RUN/evaluation)."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # also where the project is not installed
 
-from vgg_nll import evaluation, metrics, report
+from vgg_nll import evaluation, metrics, network, report
 from vgg_nll.command import errors_as_lines
 
 
@@ -17,22 +17,39 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="best", choices=["best", "last", "previous"])
     parser.add_argument("--device", default="auto")
     parser.add_argument(
-        "--temperature", action="store_true", help="divide the logits by the number that fits the validation images best"
+        "--temperature",
+        nargs="?",
+        const="fit",
+        metavar="T",
+        help="also with the logits divided by T, a number, or 'saved'; without T, by the number that fits the validation "
+        "images best, which is saved in the run",
     )
     args = parser.parse_args()
     with errors_as_lines():
         run = evaluation.open_run(args.run, args.checkpoint, args.device)
-        sums, at = evaluation.evaluate(run, args.split), 1.0
-        values = {args.split: metrics.compute(sums)}
-        fitted = evaluation.fit_temperature(run) if args.temperature else None
-        if fitted is not None:
-            at, sums = fitted, evaluation.evaluate(run, args.split, fitted)
-            values[f"{args.split} at T"] = metrics.compute(sums)
-            print(f"temperature {at:.4f}, fitted to {run.data.sizes['val']} validation images")
-        elif args.temperature:
-            print("no temperature: the validation images are all right (or all wrong), and sharper (softer) is always better")
-        print(f"{args.run}, checkpoint {args.checkpoint}, step {run.step}\n{report.final_table(values)}")
-        print(f"\nwritten to {evaluation.write(run, args.split, values, sums, at)}")
+        at = temperature_of(run, args.temperature)
+        found = evaluation.evaluate(run, args.split)
+        values = {args.split: metrics.compute(found[0])}
+        if at != 1:
+            found = evaluation.evaluate(run, args.split, at)
+            values[f"{args.split} at T"] = metrics.compute(found[0])
+        folder = evaluation.write(run, args.split, values, found, at)
+        print(f"{args.run}, checkpoint {args.checkpoint}, step {run.network.step}\n{report.final_table(values)}")
+        print(f"\nwritten to {folder}")
+
+
+def temperature_of(run: evaluation.Run, wish: str | None) -> float:
+    if wish is None:
+        return 1.0
+    if wish != "fit":
+        return network.read_temperature(run.network, wish)
+    fitted = evaluation.fit_temperature(run)
+    if fitted is None:
+        print("no temperature: the validation images are all right (or all wrong), and sharper (softer) is always better")
+        return 1.0
+    network.write_temperature(run.network, fitted)
+    print(f"temperature {fitted:.4f}, fitted to {run.data.sizes['val']} validation images and saved in {network.TEMPERATURE}")
+    return fitted
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import runpy
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,9 @@ os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))  # for child processes
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from vgg_nll import checkpoint
+from vgg_nll import build, checkpoint, run
+from vgg_nll.data.splits import ImageData
+from vgg_nll.model import VGG16
 
 # A run of seconds: 40 synthetic images, 2 classes.
 TINY = (
@@ -45,6 +48,12 @@ def compose_config(*overrides: str) -> DictConfig:
     """Overrides -> the composed config."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         return compose("train", overrides=list(overrides))
+
+
+def make_model(cfg: DictConfig, data: ImageData | None = None) -> VGG16:
+    """The network of a config, on the CPU."""
+    data = build.make_data(cfg, torch.device("cpu")) if data is None else data
+    return build.make_model(cfg, len(data.class_names), data.preprocessing.image_size, torch.device("cpu"))
 
 
 @pytest.fixture
@@ -74,6 +83,29 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
     yield run
 
 
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of 12 steps on synthetic images of 2 classes: not to be changed."""
+    folder = tmp_path_factory.mktemp("run")
+    run.train(compose_config(*TINY, "trainer.epochs=2", "loss=all_logit", "data.noise=1.0"), folder, {})
+    return folder
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Name, arguments -> exit code of `python scripts/<name>.py <arguments>`, run in this process."""
+
+    def call(name: str, *arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+        try:
+            runpy.run_path(str(ROOT / f"scripts/{name}.py"), run_name="__main__")
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    return call
+
+
 class Bomb:
     """Creates a file when it is unpickled."""
 
@@ -90,7 +122,7 @@ def points(folder: Path) -> list[tuple[str, int, bytes]]:
     for path in folder.glob("events.out.tfevents.*"):
         for event in EventFileLoader(str(path)).Load():
             for value in event.summary.value:
-                if not value.tag.startswith(("speed/", "config/", "circumstances/")):
+                if not value.tag.startswith(("speed/", "config/", "circumstances/", "_hparams_/")):
                     found.append((value.tag, event.step, value.tensor.SerializeToString()))
     return sorted(found)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from conftest import Bomb
+from conftest import Bomb, make_model
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -45,7 +45,7 @@ def test_every_config_builds(path: Path, config: Config, tmp_path: Path, monkeyp
             write_cifar(tmp_path, getattr(datasets, name.upper()), monkeypatch)
     build.check(cfg)
     data = build.make_data(cfg, CPU)
-    model = build.make_model(cfg, data, CPU)
+    model = make_model(cfg, data)
     logits = torch.randn(4, len(data.class_names), requires_grad=True)
     build.make_loss(cfg, CPU)(logits, torch.arange(4) % len(data.class_names)).backward()
     TrainState(model, build.make_optimizer(cfg, model), CPU)
@@ -93,7 +93,7 @@ def test_numbers_have_rules(config: Config) -> None:
 
 def test_model_fits_the_data(config: Config) -> None:
     cfg = config("data=synthetic", "data.num_classes=7", "data.num_images=70")
-    model = build.make_model(cfg, build.make_data(cfg, CPU), CPU)
+    model = make_model(cfg)
     assert model.classifier[-1].out_features == 7
     assert len(model.classifier) == 1
     assert model.features[0].weight.is_contiguous(memory_format=torch.channels_last)
@@ -110,14 +110,14 @@ def test_weights_to_start_from(config: Config, tmp_path: Path, old_format: bool,
     path = tmp_path / "vgg16.pth"
     torch.save(theirs, path, _use_new_zipfile_serialization=not old_format)
     cfg = config("data=synthetic", "data.num_classes=3", "data.num_images=60", f"model.weights={path}")
-    model = build.make_model(cfg, build.make_data(cfg, CPU), CPU)
+    model = make_model(cfg)
     assert all(torch.equal(model.state_dict()[name], value) for name, value in features.items())
     assert "26 tensors from" in caplog.text
     assert "drawn anew: classifier.0.bias, classifier.0.weight" in caplog.text
     ours = tmp_path / "best.pt"
     checkpoint.save(ours, {"model": model.state_dict(), "step": 3})
     cfg.model.weights, cfg.seed = str(ours), 1
-    again = build.make_model(cfg, build.make_data(cfg, CPU), CPU)
+    again = make_model(cfg)
     assert torch.equal(again.classifier[0].weight, model.classifier[0].weight)
 
 
@@ -141,24 +141,22 @@ def test_weights_that_cannot_be_used(config: Config, tmp_path: Path) -> None:
             for old_format in (False, True):
                 torch.save(content, path, _use_new_zipfile_serialization=not old_format)
         with pytest.raises(error, match=words):
-            build.make_model(cfg, data, CPU)
+            make_model(cfg, data)
     assert not (tmp_path / "exploded").exists()
-    spoiled = {
-        f"module.{name}": value * torch.nan for name, value in build.make_model(config(), data, CPU).state_dict().items()
-    }
+    spoiled = {f"module.{name}": value * torch.nan for name, value in make_model(config(), data).state_dict().items()}
     torch.save({"state_dict": spoiled, "arch": "vgg16"}, path)
     with pytest.raises(ConfigError, match="holds NaN or infinity"):
-        build.make_model(cfg, data, CPU)
+        make_model(cfg, data)
     path.unlink()
     cfg.resume = "run"  # a resumed run has its own weights, and the file may be gone
-    build.make_model(cfg, data, CPU)
+    make_model(cfg, data)
 
 
 def test_seeds_decide_the_weights(config: Config) -> None:
     def first(seed: int) -> torch.Tensor:
         cfg = config("data=synthetic", f"seed={seed}")
         torch.manual_seed(99)  # whatever was drawn before
-        return build.make_model(cfg, build.make_data(cfg, CPU), CPU).features[0].weight
+        return make_model(cfg).features[0].weight
 
     assert torch.equal(first(0), first(0))
     assert not torch.equal(first(0), first(1))

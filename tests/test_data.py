@@ -115,7 +115,7 @@ def test_synthetic_has_any_size(config: Config, classes: int, size: int) -> None
     data = make(config, "data=synthetic", f"data.num_classes={classes}", f"data.image_size={size}", "data.num_images=600")
     images, target = next(data.train_batches(0))
     assert images.shape == (32, 3, size, size)
-    assert (len(data.class_names), data.image_size) == (classes, size)
+    assert (len(data.class_names), data.preprocessing.image_size) == (classes, size)
     assert sum(data.sizes.values()) == 600
     assert target.max() < classes
 

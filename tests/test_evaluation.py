@@ -1,87 +1,96 @@
 """scripts/evaluate.py: the run's own numbers again, and one line for what cannot be evaluated."""
 
 import json
-import runpy
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, TINY, compose_config
+from conftest import TINY, compose_config
 from omegaconf import OmegaConf
 
-from vgg_nll import evaluation, run
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    cfg = compose_config(*TINY, "trainer.epochs=2", "loss=all_logit", "data.noise=1.0")
-    (folder / ".hydra").mkdir()
-    OmegaConf.save(cfg, folder / ".hydra/config.yaml")
-    run.train(cfg, folder, {})
-    return folder
+from vgg_nll import evaluation
 
 
 @pytest.fixture
-def evaluate(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+def mine(finished: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run."""
+    return Path(shutil.copytree(finished, tmp_path / "mine"))
+
+
+@pytest.fixture
+def evaluate(script: Callable[..., int]) -> Callable[..., int]:
     """Arguments -> exit code of `python scripts/evaluate.py <arguments>`."""
-
-    def call(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, arguments), "--device", "cpu"])
-        try:
-            runpy.run_path(str(ROOT / "scripts/evaluate.py"), run_name="__main__")
-        except SystemExit as end:
-            return int(end.code or 0)
-        return 0
-
-    return call
+    return lambda *arguments: script("evaluate", *arguments, "--device", "cpu")
 
 
-def test_the_runs_own_numbers(finished: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture) -> None:
-    assert evaluate(finished) == 0
-    content = json.loads((finished / "evaluation/evaluation.json").read_text())
-    trained = json.loads((finished / "metrics.json").read_text())
+def test_the_runs_own_numbers(mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture) -> None:
+    assert evaluate(mine) == 0
+    content = json.loads((mine / "evaluation/evaluation.json").read_text())
+    trained = json.loads((mine / "metrics.json").read_text())
     assert content["test"] == trained["test"]
     assert (content["step"], content["split"], content["temperature"]) == (trained["best_step"], "test", 1.0)
     assert sum(row["images"] for row in content["classes"].values()) == 8
-    assert (finished / "evaluation/reliability.png").stat().st_size > 5000
+    names = {"reliability_diagram", "accuracy_coverage", "confusion_matrix", "most_confident", "precision_recall"}
+    assert {path.name for path in (mine / "evaluation").iterdir()} == {"evaluation.json", *(f"{name}.png" for name in names)}
+    assert all((mine / f"evaluation/{name}.png").stat().st_size > 5000 for name in names)
     assert f"accuracy{' ' * 11}" in capsys.readouterr().out
 
 
-def test_other_splits_and_checkpoints(finished: Path, evaluate: Callable[..., int]) -> None:
-    assert evaluate(finished, "--split", "val", "--checkpoint", "last") == 0
-    content = json.loads((finished / "evaluation/evaluation.json").read_text())
+def test_other_splits_and_checkpoints(mine: Path, evaluate: Callable[..., int]) -> None:
+    assert evaluate(mine, "--split", "val", "--checkpoint", "last") == 0
+    content = json.loads((mine / "evaluation/evaluation.json").read_text())
     assert content["step"] == 12
-    assert content["val"].keys() == json.loads((finished / "metrics.json").read_text())["val"].keys()
+    assert content["val"].keys() == json.loads((mine / "metrics.json").read_text())["val"].keys()
 
 
-def test_temperature(finished: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture) -> None:
+def test_temperature(mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture) -> None:
     """The same predictions; on the images that it was fitted to, the loss can only fall."""
-    assert evaluate(finished, "--split", "val", "--temperature") == 0
-    content = json.loads((finished / "evaluation/evaluation.json").read_text())
+    assert evaluate(mine, "--split", "val", "--temperature") == 0
+    content = json.loads((mine / "evaluation/evaluation.json").read_text())
     assert f"temperature {content['temperature']:.4f}, fitted to 8 validation images" in capsys.readouterr().out
     assert content["val at T"]["accuracy"] == content["val"]["accuracy"]
     assert content["val at T"]["nll_argmax"] < content["val"]["nll_argmax"]
-    sums = evaluation.evaluate(evaluation.open_run(finished, device="cpu"), "val", content["temperature"])
+    sums, wrong = evaluation.evaluate(evaluation.open_run(mine, device="cpu"), "val", content["temperature"])
+    assert len(wrong.target) == int(sums.images - sums.correct) > 0
     assert float(sums.nll_argmax / sums.images) == pytest.approx(content["val at T"]["nll_argmax"])
 
 
+def test_a_temperature_is_saved_and_used(mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture) -> None:
+    """By the checkpoint that it was fitted to; another number can be given."""
+    assert evaluate(mine, "--temperature") == 0
+    saved = json.loads((mine / "temperature.json").read_text())
+    assert evaluate(mine, "--temperature", "saved") == 0
+    content = json.loads((mine / "evaluation/evaluation.json").read_text())
+    assert content["temperature"] == saved["temperature"]
+    assert evaluate(mine, "--temperature", "100") == 0  # every output nearly the same
+    content = json.loads((mine / "evaluation/evaluation.json").read_text())
+    assert content["test at T"]["confidence"] == pytest.approx(0.5, abs=0.02)
+    (mine / "temperature.json").write_text(json.dumps(saved | {"step": 1}))
+    capsys.readouterr()
+    assert evaluate(mine, "--temperature", "saved") == 1
+    assert "is of step 1, and the checkpoint of step" in capsys.readouterr().err
+
+
 def test_no_temperature_where_all_is_right(
-    finished: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The least would be at 0: sure of everything, whatever the test says."""
-    opened = evaluation.open_run(finished, device="cpu")
+    opened = evaluation.open_run(mine, device="cpu")
     for shift in (0, 1):  # all right, all wrong
         labels = [(target + shift) % 2 for _, target in opened.data.eval_batches("val")]
         with monkeypatch.context() as patch:
             patch.setattr("vgg_nll.model.VGG16.forward", lambda self, images, labels=labels: 3 * torch.eye(2)[labels.pop(0)])
             assert evaluation.fit_temperature(opened) is None
     monkeypatch.setattr(evaluation, "fit_temperature", lambda _: None)
-    assert evaluate(finished, "--temperature") == 0
+    assert evaluate(mine, "--temperature") == 0
     assert "no temperature: " in capsys.readouterr().out
+
+
+def rename_classes(folder: Path) -> None:
+    content = json.loads((folder / "network.json").read_text())
+    (folder / "network.json").write_text(json.dumps(content | {"classes": ["cat", "dog"]}))
 
 
 @pytest.mark.parametrize(
@@ -89,6 +98,13 @@ def test_no_temperature_where_all_is_right(
     [
         (lambda folder: None, ["--split", "tset"], "--split tset: this data set has train, val, test"),
         (lambda folder: None, ["--checkpoint", "previous"], ""),
+        (lambda folder: None, ["--temperature", "saved"], "has no temperature; python scripts/evaluate.py"),
+        (lambda folder: None, ["--temperature", "0"], "--temperature 0: must be a number above 0"),
+        (lambda folder: None, ["--temperature", "hot"], "--temperature hot: must be a number above 0"),
+        (lambda folder: (folder / "temperature.json").write_text("{}"), ["--temperature", "saved"], "is damaged"),
+        (lambda folder: (folder / "network.json").unlink(), [], "is missing, as in runs of earlier versions"),
+        (lambda folder: (folder / "network.json").write_text('{"classes": 3}'), [], "is damaged"),
+        (lambda folder: rename_classes(folder), [], "was trained on other classes than its data has now"),
         (lambda folder: (folder / ".hydra/config.yaml").unlink(), [], "holds no run"),
         (lambda folder: (folder / ".hydra/config.yaml").write_text("- 1\n"), [], "is not a run's config"),
         (lambda folder: (folder / ".hydra/config.yaml").write_text("seed: 0\n"), [], ""),
@@ -114,7 +130,6 @@ def test_bad_input(
     words: str,
 ) -> None:
     folder = Path(shutil.copytree(finished, tmp_path / "run"))
-    shutil.rmtree(folder / "evaluation", ignore_errors=True)
     (folder / "checkpoints/previous.pt").unlink(missing_ok=True)
     spoil(folder)
     assert evaluate(folder, *arguments) == 1

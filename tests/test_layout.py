@@ -14,11 +14,13 @@ LEVELS = {
         *("softmax", "model", "schedule", "rng", "settings", "hardware"),
         *("checkpoint", "signals", "watch", "tracking", "progress"),
     ),
-    1: ("targets", "metrics", "data", "state", "saver", "report", "run_folder"),
-    2: ("losses", "engine", "logbook"),
-    3: ("trainer", "temperature"),
-    4: ("build",),
-    5: ("run", "command", "evaluation"),
+    1: ("targets", "metrics", "mistakes", "data", "state", "saver", "report", "comparison", "run_folder"),
+    2: ("losses", "engine", "pages"),
+    3: ("logbook", "temperature"),
+    4: ("trainer",),
+    5: ("build", "circumstances"),
+    6: ("network",),
+    7: ("run", "command", "evaluation", "prediction"),
 }
 LEVEL_OF = {module: level for level, modules in LEVELS.items() for module in modules}
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
@@ -57,8 +59,8 @@ def test_every_module_has_a_level() -> None:
     ("libraries", "homes"),
     [
         (("tensorboard", "torch.utils.tensorboard"), {"tracking"}),
-        (("hydra", "omegaconf"), {"build", "run", "command", "evaluation"}),
-        (("matplotlib",), {"tracking"}),
+        (("hydra", "omegaconf"), {"build", "run", "command", "network"}),
+        (("matplotlib",), {"tracking", "pages"}),  # pages: the type
         (("tqdm",), {"progress"}),
     ],
 )

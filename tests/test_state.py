@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import make_model
 from omegaconf import DictConfig
 
 from vgg_nll import build, checkpoint, engine, rng
@@ -16,7 +17,7 @@ Config = Callable[..., DictConfig]
 
 def start(cfg: DictConfig) -> TrainState:
     data = build.make_data(cfg, CPU)
-    model = build.make_model(cfg, data, CPU)
+    model = make_model(cfg, data)
     return TrainState(model, build.make_optimizer(cfg, model), CPU)
 
 

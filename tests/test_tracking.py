@@ -3,10 +3,29 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from conftest import points
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.proto.graph_pb2 import GraphDef
+from tensorboard.plugins.hparams.api_pb2 import Status
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from vgg_nll.tracking import tags
+from vgg_nll.tracking.entries import (
+    Embedding,
+    Finished,
+    Histogram,
+    Hyperparameters,
+    Layer,
+    Layers,
+    Picture,
+    Points,
+    PrecisionRecall,
+    Scalars,
+    Text,
+)
 from vgg_nll.tracking.figures import reliability_diagram
 from vgg_nll.tracking.tracker import NullTracker, TensorBoardTracker, Tracker
 
@@ -18,10 +37,20 @@ def read(folder: Path) -> EventAccumulator:
 
 
 def use(tracker: Tracker) -> None:
-    tracker.scalars({"loss/train": 2.5, "confidence/incorrect": math.nan}, 3)
-    tracker.histogram("confidence/histogram", [0.0, 1.0, 3.0], 2.5, 2.1, 3)
-    tracker.figure("calibration/reliability_diagram", reliability_diagram([1, 3], [0, 3], [0.4, 2.7]), 3)
-    tracker.text("config", "seed: 0", 1)
+    for entry in (
+        Scalars({"loss/train": 2.5, "confidence/incorrect": math.nan}),
+        Histogram("confidence/histogram", [0.0, 1.0, 3.0]),
+        Histogram("confidence/histogram_incorrect", [0.0, 0.0, 0.0]),
+        Picture("calibration/reliability_diagram", lambda: reliability_diagram([1, 3], [0, 3], [0.4, 2.7])),
+        PrecisionRecall("precision_recall/a", np.array([[2, 1], [2, 0], [0, 2], [0, 1], [0.5, 1], [1, 0.5]])),
+        PrecisionRecall("precision_recall/b", np.array([[0, 0], [2, 0], [0, 2], [0, 0], [0, 1], [math.nan] * 2])),
+        Hyperparameters({"loss": "argmax", "lr": 0.1}),
+        Embedding(lambda: Points(torch.eye(3), ["a", "b", "b"], torch.zeros(3, 3, 2, 2, dtype=torch.uint8))),
+        Layers([Layer("features.0", "Conv", (4, 2, 2), 112), Layer("classifier.0", "Linear", (2,), 10)]),
+        Finished(),
+    ):
+        tracker.add(entry, 3)
+    tracker.add(Text("config", "seed: 0"), 1)
     tracker.close()
 
 
@@ -33,21 +62,57 @@ def test_event_file(tmp_path: Path) -> None:
     assert (point.step, point.value) == (3, 2.5)
     (histogram,) = events.Histograms("confidence/histogram")
     value = histogram.histogram_value
-    assert (value.num, value.sum, value.sum_squares) == (4, 2.5, 2.1)
+    assert (value.num, value.sum, value.sum_squares) == (4, pytest.approx(3.0), pytest.approx(0.25 + 25 / 12))
     assert list(value.bucket) == [0, 1, 3]
+    assert (value.min, value.max) == (1 / 3, 1)  # TensorBoard draws the filled bins between these
     assert list(value.bucket_limit) == pytest.approx([1 / 3, 2 / 3, 1])
     assert len(events.Images("calibration/reliability_diagram")) == 1
     assert "config/text_summary" in events.Tags()["tensors"]
-    assert len(list(tmp_path.iterdir())) == 1
+    assert [tag for tag in events.Tags()["tensors"] if "precision" in tag] == ["precision_recall/a"]  # b has no image
+    assert events.Tags()["histograms"] == ["confidence/histogram"]  # nothing was wrong
+    names = [(node.name, node.op, list(node.input)) for node in GraphDef.FromString(events.Graph().SerializeToString()).node]
+    assert names == [("features/0", "Conv", []), ("classifier/0", "Linear", ["features/0"])]
+    (table,) = events.Tensors("model/text_summary")
+    assert b"**122**" in table.tensor_proto.string_val[0]
+
+
+def test_files_of_a_run(tmp_path: Path) -> None:
+    """One event file, right there, and the projector's; made again, its points take the place of the old ones."""
+    use(TensorBoardTracker(tmp_path, 1))
+    tracker = TensorBoardTracker(tmp_path, 4)
+    tracker.add(Embedding(lambda: Points(torch.eye(2), ["a", "b"], torch.zeros(2, 3, 2, 2, dtype=torch.uint8))), 5)
+    tracker.close()
+    left = {path.name for path in tmp_path.iterdir() if not path.name.startswith("events.out.tfevents.")}
+    assert left == {"00005", "projector_config.pbtxt"}
+    assert (tmp_path / "00005/penultimate_features/metadata.tsv").read_text().split() == ["a", "b"]
+    assert (tmp_path / "projector_config.pbtxt").read_text().count("embeddings {") == 1
+
+
+def test_hyperparameters_are_one_session(tmp_path: Path) -> None:
+    """As the HParams page reads them: settings and metric tags when the run begins, its end when it ends."""
+    tracker = TensorBoardTracker(tmp_path, 1)
+    tracker.add(Hyperparameters({"loss": "argmax", "lr": 0.1}), 1)
+    tracker.close()
+    plugin = read(tmp_path).PluginTagToContent("hparams")
+    assert set(plugin) == {"_hparams_/experiment", "_hparams_/session_start_info"}
+    start = HParamsPluginData.FromString(plugin["_hparams_/session_start_info"]).session_start_info
+    assert (start.hparams["loss"].string_value, start.hparams["lr"].number_value) == ("argmax", 0.1)
+    experiment = HParamsPluginData.FromString(plugin["_hparams_/experiment"]).experiment
+    assert [metric.name.tag for metric in experiment.metric_infos] == list(tags.HYPERPARAMETER_METRICS)
+    tracker = TensorBoardTracker(tmp_path, 2)
+    tracker.add(Finished(), 2)
+    tracker.close()
+    end = HParamsPluginData.FromString(read(tmp_path).PluginTagToContent("hparams")["_hparams_/session_end_info"])
+    assert end.session_end_info.status == Status.Value("STATUS_SUCCESS")
 
 
 def test_resumed_points_replace_old_ones(tmp_path: Path) -> None:
     first = TensorBoardTracker(tmp_path, 1)
     for step in (1, 2, 3):
-        first.scalars({"loss/train": float(step)}, step)
+        first.add(Scalars({"loss/train": float(step)}), step)
     first.close()
     again = TensorBoardTracker(tmp_path, 3)
-    again.scalars({"loss/train": 30.0}, 3)
+    again.add(Scalars({"loss/train": 30.0}), 3)
     again.close()
     assert [(point.step, point.value) for point in read(tmp_path).Scalars("loss/train")] == [(1, 1), (2, 2), (3, 30)]
 
@@ -58,9 +123,9 @@ def test_files_are_free_of_what_is_done_again(tmp_path: Path) -> None:
     use(first)
     first = TensorBoardTracker(tmp_path, 4)
     for step in (4, 5):
-        first.scalars({"loss/train": 1.0, "test/loss": 1.0}, step)
+        first.add(Scalars({"loss/train": 1.0, "test/loss": 1.0}), step)
     first.close()
-    files = sorted(tmp_path.iterdir())
+    files = sorted(tmp_path.glob("events.out.tfevents.*"))
     with files[1].open("ab") as file:
         file.write(b"torn")
     untouched = files[0].stat().st_mtime_ns
@@ -69,13 +134,13 @@ def test_files_are_free_of_what_is_done_again(tmp_path: Path) -> None:
     assert [(tag, step) for tag, step, _ in found if tag.startswith(("loss", "test"))] == [("loss/train", 3), ("loss/train", 4)]
     assert not files[1].read_bytes().endswith(b"torn")
     assert files[0].stat().st_mtime_ns == untouched
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 3
 
 
 def test_a_damaged_event_file_is_left_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Only a torn end is cut off: behind a flipped bit there may be the points of hours. Nor is another's file emptied."""
     use(TensorBoardTracker(tmp_path, 1))
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("events.out.tfevents.*")
     content = bytearray(path.read_bytes())
     content[200] ^= 1
     path.write_bytes(content)

@@ -21,6 +21,7 @@ from vgg_nll.hardware import choose_device, choose_dtype
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.schedule import Schedule
 from vgg_nll.settings import ConfigError, TrainerSettings
+from vgg_nll.tracking.entries import Layer
 from vgg_nll.tracking.tracker import GuardedTracker, Tracker
 
 log = logging.getLogger(__name__)
@@ -101,20 +102,20 @@ def make_data(cfg: DictConfig, device: torch.device) -> ImageData:
     return _call("data", _instantiate("data", options), **given)
 
 
-def make_model(cfg: DictConfig, data: ImageData, device: torch.device) -> VGG16:
-    """The network of `model=`, for the classes and the image size of the data.
+def make_model(cfg: DictConfig, num_classes: int, image_size: int, device: torch.device) -> VGG16:
+    """The network of `model=`, for the classes and the image size of its data.
 
     Its weights are drawn from `seed`, and, unless the run is resumed, taken from `model.weights` where they fit.
     """
-    head = head_for(data.image_size) if cfg.model.head == "auto" else cfg.model.head
-    if head == "paper" and device.type == "cuda" and cfg.trainer.deterministic and data.image_size // 32 != 7:
+    head = head_for(image_size) if cfg.model.head == "auto" else cfg.model.head
+    if head == "paper" and device.type == "cuda" and cfg.trainer.deterministic and image_size // 32 != 7:
         raise ConfigError(
-            f"trainer.deterministic=true: PyTorch has no deterministic gradient for pooling maps of {data.image_size}x"
-            f"{data.image_size} images to 7x7 on a GPU; take data.image_size=224, or model.head=compact"
+            f"trainer.deterministic=true: PyTorch has no deterministic gradient for pooling maps of {image_size}x"
+            f"{image_size} images to 7x7 on a GPU; take data.image_size=224, or model.head=compact"
         )
     options = {str(key): value for key, value in cfg.model.items() if key != "weights"}
     with rng.seeded(cfg.seed, "init"):
-        model = _instantiate("model", options, num_classes=len(data.class_names), head=head)
+        model = _instantiate("model", options, num_classes=num_classes, head=head)
     if cfg.model.weights is not None and cfg.resume is None:
         _start_from(model, cfg.model.weights)
     return model.to(device, memory_format=torch.channels_last)
@@ -165,6 +166,28 @@ def flops_per_image(model: nn.Module, image_size: int) -> float:
         model.eval()(torch.zeros(1, 3, image_size, image_size, device=device))
     model.train(was_training)
     return 3.0 * counter.get_total_flops()
+
+
+def layers(model: nn.Module, image_size: int) -> list[Layer]:
+    """The layers of a network in the order in which an image goes through them."""
+    found: list[Layer] = []
+
+    def note(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, _: Any, output: torch.Tensor) -> None:
+            parameters = sum(p.numel() for p in module.parameters())
+            found.append(Layer(name, type(module).__name__, tuple(output.shape[1:]), parameters))
+
+        return hook
+
+    leaves = [(name, module) for name, module in model.named_modules() if not list(module.children())]
+    hooks = [module.register_forward_hook(note(name)) for name, module in leaves]
+    was_training = model.training
+    with torch.inference_mode():
+        model.eval()(torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device))
+    model.train(was_training)
+    for hook in hooks:
+        hook.remove()
+    return found
 
 
 def _start_from(model: VGG16, path: str) -> None:

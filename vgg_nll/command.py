@@ -60,6 +60,9 @@ def errors_as_lines() -> Iterator[None]:
         sys.exit(end.exit_code)
     except KeyboardInterrupt:  # where nothing is trained
         sys.exit(130)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(128 + 13)
     except EXPECTED as error:
         if WANTS_TRACEBACK:
             raise

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from vgg_nll import metrics
+from vgg_nll.model import Penultimate
 from vgg_nll.state import TrainState
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+Look = Callable[[Tensor, Tensor, Tensor], None]
 
 
 def train_step(
@@ -62,13 +64,19 @@ def evaluate(
     loss_function: Loss,
     batches: Iterable[tuple[Tensor, Tensor]],
     dtype: torch.dtype,
+    look: Look | None = None,
 ) -> metrics.Sums:
     """Sums over all batches of (images [B, 3, H, W], target [B]), in evaluation mode; puts the model's mode back.
+
+    Args:
+        look: is shown the images, logits and target of every batch.
 
     Raises ValueError where there are no batches.
     """
     total = None
-    for logits, target in outputs(model, batches, dtype):
+    for images, logits, target in outputs(model, batches, dtype):
+        if look is not None:
+            look(images, logits, target)
         sums = metrics.update(logits, target, loss_function(logits, target))
         total = sums if total is None else total + sums
     if total is None:
@@ -76,8 +84,10 @@ def evaluate(
     return total
 
 
-def outputs(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
-    """(logits [B, C] in float32, target [B]) of every batch, in evaluation mode; puts the model's mode back at the end.
+def outputs(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], dtype: torch.dtype
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """(images, logits [B, C] in float32, target [B]) of every batch, in evaluation mode; puts the model's mode back.
 
     No gradients: the caller turns them off.
     """
@@ -86,8 +96,16 @@ def outputs(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], dtype: t
     for images, target in batches:
         with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
             logits = model(images)
-        yield logits.float(), target
+        yield images, logits.float(), target
     model.train(was_training)
+
+
+@torch.no_grad()
+def features(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Images, what the last linear layer sees of them [N, D], and labels; all of them in memory."""
+    parts = zip(*outputs(Penultimate(model), batches, dtype), strict=True)
+    images, seen, target = map(torch.cat, parts)
+    return images, seen, target
 
 
 def _clip(model: nn.Module, clip_norm: float | None) -> Tensor:

@@ -1,70 +1,54 @@
-"""A run, taken up again when its training is over: the network, its data, and what its outputs are worth."""
+"""A trained network on the splits of its own data: what its outputs are worth, and the temperature that mends them."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from vgg_nll import build, checkpoint, engine, metrics, report, temperature
-from vgg_nll.checkpoint import CheckpointError
+from vgg_nll import build, engine, pages, report, temperature
 from vgg_nll.data.splits import Batch, DataError, ImageData
 from vgg_nll.engine import Loss
+from vgg_nll.metrics import Sums
+from vgg_nll.mistakes import Mistakes, Wrong
+from vgg_nll.network import Network, open_network
 from vgg_nll.progress import track
-from vgg_nll.settings import ConfigError
-from vgg_nll.state import check_weights
-from vgg_nll.tracking.figures import reliability_diagram
+
+MOST_MISTAKES = 16
 
 
 @dataclass
 class Run:
-    """The parts of a run, its weights those of one of its checkpoints."""
+    """A run's network, data and loss."""
 
-    folder: Path
-    cfg: DictConfig
+    network: Network
     data: ImageData
-    model: nn.Module
     loss: Loss
-    dtype: torch.dtype
-    step: int  # of the checkpoint
 
 
 def open_run(folder: Path, checkpoint_name: str = "best", device: str = "auto") -> Run:
-    """The network and the data of a run folder, with the weights of `checkpoints/<name>.pt`.
+    """A run, with the weights of one of its checkpoints.
 
-    Raises:
-        CheckpointError: there is no such run or checkpoint, or it is damaged.
-        ConfigError: its config cannot be used here, or names code that no file in configs/ names.
+    Raises CheckpointError and ConfigError as `open_network` does, and DataError where the data is no longer there, or has
+    other classes.
     """
-    path = folder / ".hydra" / "config.yaml"
-    if not path.is_file():
-        raise CheckpointError(f"{folder}: holds no run (there is no .hydra/config.yaml)")
-    cfg = OmegaConf.load(path)
-    if not isinstance(cfg, DictConfig):
-        raise ConfigError(f"{path}: is not a run's config")
-    cfg.device, cfg.resume = device, str(folder)  # it has weights of its own
-    build.check_targets(cfg, str(folder))
-    build.check(cfg)
-    content = checkpoint.load(folder / "checkpoints" / f"{checkpoint_name}.pt")
-    place = build.make_device(cfg)
-    data = build.make_data(cfg, place)
-    model = build.make_model(cfg, data, place)
-    try:
-        check_weights(model, content["model"])
-    except (ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{folder}: checkpoints/{checkpoint_name}.pt does not fit its config: {error}") from error
-    model.load_state_dict(content["model"])
-    return Run(folder, cfg, data, model, build.make_loss(cfg, place), build.make_dtype(cfg, place), int(content["step"]))
+    network = open_network(folder, checkpoint_name, device)
+    data = build.make_data(network.cfg, network.device)
+    if data.class_names != network.class_names:
+        raise DataError(f"{folder}: was trained on other classes than its data has now")
+    return Run(network, data, build.make_loss(network.cfg, network.device))
 
 
-def evaluate(run: Run, split: str, at: float = 1.0) -> metrics.Sums:
-    """The sums of a split, with the logits divided by the temperature `at`."""
-    model = run.model if at == 1 else temperature.Scaled(run.model, at)
-    return engine.evaluate(model, run.loss, _batches(run, split), run.dtype)
+def evaluate(run: Run, split: str, at: float = 1.0) -> tuple[Sums, Wrong]:
+    """The sums of a split and its surest mistakes, with the logits divided by the temperature `at`."""
+    mistakes = Mistakes(MOST_MISTAKES)
+    model: nn.Module = run.network.model if at == 1 else temperature.Scaled(run.network.model, at)
+    sums = engine.evaluate(model, run.loss, _batches(run, split), run.network.dtype, mistakes.look)
+    assert mistakes.surest is not None  # there was a batch
+    return sums, mistakes.surest
 
 
 def fit_temperature(run: Run) -> float | None:
@@ -73,14 +57,17 @@ def fit_temperature(run: Run) -> float | None:
     None where all of them are right, or all wrong: the loss then has no least value.
     """
     with torch.no_grad():
-        logits, target = map(torch.cat, zip(*engine.outputs(run.model, _batches(run, "val"), run.dtype), strict=True))
+        outputs = engine.outputs(run.network.model, _batches(run, "val"), run.network.dtype)
+        logits, target = map(torch.cat, zip(*((logits, target) for _, logits, target in outputs), strict=True))
     right = int((logits.argmax(dim=1) == target).sum())
     return temperature.fit(logits, target) if 0 < right < len(target) else None
 
 
-def write(run: Run, split: str, values: dict[str, dict[str, float]], sums: metrics.Sums, at: float) -> Path:
-    """evaluation.json and the reliability diagram, into `evaluation/` in the run folder; returns that."""
-    folder = run.folder / "evaluation"
+def write(run: Run, split: str, values: Mapping[str, Mapping[str, float]], found: tuple[Sums, Wrong], at: float) -> Path:
+    """evaluation.json and the figures, into `evaluation/` in the run folder; returns that."""
+    sums, wrong = found
+    network = run.network
+    folder = network.folder / "evaluation"
     folder.mkdir(exist_ok=True)
     per_class = {
         name: {
@@ -89,18 +76,20 @@ def write(run: Run, split: str, values: dict[str, dict[str, float]], sums: metri
             "confidence": float(confidence / count) if count else None,
         }
         for name, count, correct, confidence in zip(
-            run.data.class_names, sums.class_images, sums.class_correct, sums.class_confidence, strict=True
+            network.class_names, sums.class_images, sums.class_correct, sums.class_confidence, strict=True
         )
     }
-    content: dict[str, Any] = {"split": split, "step": run.step, "temperature": at, **values, "classes": per_class}
+    content: dict[str, Any] = {"split": split, "step": network.step, "temperature": at, **values, "classes": per_class}
     report.write_metrics(folder / "evaluation.json", content)
-    title = f"{split}, step {run.step}: ECE {metrics.compute(sums)['ece']:.3f}"
-    bins = (sums.bin_images.tolist(), sums.bin_correct.tolist(), sums.bin_confidence.tolist())
-    reliability_diagram(*bins, title).savefig(folder / "reliability.png", dpi=150)
+    what = f"{split}, step {network.step}" + (f", T = {at:.3g}" if at != 1 else "")
+    drawn = pages.draw(sums, wrong, network.class_names, network.preprocessing.pixels, what)
+    for tag, draw in track(drawn.items(), len(drawn), "figures"):
+        draw().savefig(folder / f"{tag.rpartition('/')[2]}.png", dpi=150)
     return folder
 
 
 def _batches(run: Run, split: str) -> Iterator[Batch]:
     if split not in run.data.sizes:
         raise DataError(f"--split {split}: this data set has {', '.join(run.data.sizes)}")
-    return track(run.data.eval_batches(split), math.ceil(run.data.sizes[split] / run.cfg.trainer.eval_batch_size), split)
+    batches = math.ceil(run.data.sizes[split] / run.network.cfg.trainer.eval_batch_size)
+    return track(run.data.eval_batches(split), batches, split)

@@ -2,16 +2,18 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor
 
+from vgg_nll import pages
 from vgg_nll.metrics import Sums
+from vgg_nll.mistakes import Wrong
 from vgg_nll.progress import Progress
 from vgg_nll.state import TrainState
-from vgg_nll.tracking import tracker as tags
-from vgg_nll.tracking.figures import reliability_diagram
+from vgg_nll.tracking import tags
+from vgg_nll.tracking.entries import Embedding, Finished, Points, Scalars
 from vgg_nll.tracking.tracker import Tracker
 from vgg_nll.watch import Watch
 
@@ -22,6 +24,7 @@ class Logbook:
     """Turns the sums of the state and of evaluations into points of curves and lines to read.
 
     Args:
+        class_names: [C]; pixels: normalised images -> uint8, both [B, 3, H, W].
         constant_loss: of the same probability for every class; a run that stays there is stuck.
         flops_per_image: of a training step; peak_flops: what the device does per second on a large matrix product.
     """
@@ -30,6 +33,8 @@ class Logbook:
         self,
         tracker: Tracker,
         *,
+        class_names: Sequence[str],
+        pixels: Callable[[Tensor], Tensor],
         total_steps: int,
         steps_per_epoch: int,
         constant_loss: float,
@@ -37,6 +42,7 @@ class Logbook:
         peak_flops: float,
     ) -> None:
         self._tracker, self._watch = tracker, Watch(constant_loss)
+        self._class_names, self._pixels = class_names, pixels
         self._total_steps, self._steps_per_epoch = total_steps, steps_per_epoch
         self._flops_per_image, self._peak_flops = flops_per_image, peak_flops
         self._progress: Progress | None = None
@@ -93,7 +99,7 @@ class Logbook:
             tags.DATA_WAIT: self._wait / seconds,
             tags.EPOCH: state.step / self._steps_per_epoch,
         }
-        self._tracker.scalars(values, state.step)
+        self._tracker.add(Scalars(values), state.step)
         if self._progress is not None:
             self._progress.news(state.step, f"loss {loss:.4f}  accuracy {accuracy:.3f}  {speed:.0f} images/s")
         for warning in self._watch.look(state.step, loss, norm, learning_rate):
@@ -101,14 +107,13 @@ class Logbook:
         state.reset_window()
         self._start, self._wait, self._images_before = now, 0.0, 0
 
-    def validation_point(self, step: int, sums: Sums, values: Mapping[str, float], best: bool) -> None:
-        """One point on every validation curve, the pictures of that step, and a line."""
-        self._tracker.scalars({tag: values[name] for name, tag in tags.VALIDATION_TAGS.items()}, step)
-        bins = sums.bin_images.tolist()
-        self._tracker.histogram(tags.CONFIDENCE_HISTOGRAM, bins, float(sums.confidence), float(sums.confidence_squared), step)
-        title = f"validation, step {step}: ECE {values['ece']:.3f}"
-        figure = reliability_diagram(bins, sums.bin_correct.tolist(), sums.bin_confidence.tolist(), title)
-        self._tracker.figure(tags.RELIABILITY_DIAGRAM, figure, step)
+    def validation_point(self, step: int, sums: Sums, values: Mapping[str, float], *, best: bool, wrong: Wrong | None) -> None:
+        """One point on every validation curve, and a line; with some of the `wrong` images, the pictures of that step."""
+        entries = [Scalars({tag: values[name] for name, tag in tags.VALIDATION.items()}), *pages.histograms(sums)]
+        if wrong is not None:
+            entries += pages.pictures(sums, wrong, self._class_names, self._pixels, f"validation, step {step}")
+        for entry in entries:
+            self._tracker.add(entry, step)
         self.line(
             f"epoch {step / self._steps_per_epoch:.3g}  step {step}/{self._total_steps}  validation: "
             f"loss {values['loss']:.4f}  accuracy {values['accuracy']:.4f}  confidence {values['confidence']:.4f}  "
@@ -117,7 +122,21 @@ class Logbook:
 
     def test_point(self, step: int, values: Mapping[str, float]) -> None:
         """Every metric of the test split."""
-        self._tracker.scalars({f"{tags.TEST}{name}": value for name, value in values.items()}, step)
+        self._tracker.add(Scalars({f"{tags.TEST}{name}": value for name, value in values.items()}), step)
+
+    def end(self, step: int, features: Callable[[], tuple[Tensor, Tensor, Tensor]]) -> None:
+        """The run is over.
+
+        Args:
+            features: gives images [N, 3, H, W], their features [N, D] and labels [N], for the projector.
+        """
+
+        def points() -> Points:
+            images, found, target = features()
+            return Points(found, [self._class_names[label] for label in target.tolist()], self._pixels(images))
+
+        self._tracker.add(Embedding(points), step)
+        self._tracker.add(Finished(), step)
 
     def close(self) -> None:
         """Writes what is left."""

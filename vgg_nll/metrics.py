@@ -12,6 +12,7 @@ from torch import Tensor
 from vgg_nll.softmax import log_probabilities
 
 NUM_BINS = 15
+NUM_THRESHOLDS = 127  # of precision-recall curves: k / 126
 MARGIN_QUANTILES = {"margin_p05": 0.05, "margin_p50": 0.5, "margin_p95": 0.95}
 
 
@@ -29,18 +30,28 @@ class Sums:
     brier: Tensor
     confidence: Tensor
     confidence_correct: Tensor  # confidence, over the images that were right
-    confidence_squared: Tensor
     true_class_probability: Tensor
     margin: Tensor
     bin_images: Tensor  # [NUM_BINS], by confidence
     bin_correct: Tensor  # [NUM_BINS]
     bin_confidence: Tensor  # [NUM_BINS]
-    class_images: Tensor  # [C], by label
-    class_correct: Tensor  # [C], by label
+    confusion: Tensor  # [C, C], images by label (row) and prediction (column)
     class_confidence: Tensor  # [C], confidence of the prediction, by label
     class_bin_images: Tensor  # [C, NUM_BINS], of label c, by the probability of class c
     class_bin_probability: Tensor  # [C, NUM_BINS], of every image, by the probability of class c
+    threshold_images: Tensor  # [C, NUM_THRESHOLDS], by the probability of class c: in [k, k + 1) / 126
+    threshold_positives: Tensor  # [C, NUM_THRESHOLDS], of label c, likewise
     scores: tuple[Tensor, ...]  # one [3, B] a batch: confidence, margin, whether it was right
+
+    @property
+    def class_images(self) -> Tensor:
+        """[C], by label."""
+        return self.confusion.sum(1)
+
+    @property
+    def class_correct(self) -> Tensor:
+        """[C], by label."""
+        return self.confusion.diagonal()
 
     def __add__(self, other: "Sums") -> "Sums":
         return Sums(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
@@ -60,10 +71,11 @@ def update(logits: Tensor, target: Tensor, loss: Tensor) -> Sums:
     is_target = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, target[:, None], True)
     top5 = logits.topk(min(5, logits.shape[1]), dim=1).indices
     bins = _bins(confidence)
-    nothing, by_label = logits.new_zeros(NUM_BINS), logits.new_zeros(logits.shape[1])
-    cells = _bins(probabilities) + NUM_BINS * torch.arange(logits.shape[1], device=logits.device)  # [B, C]
-    in_cells = logits.new_zeros(logits.shape[1] * NUM_BINS)
-    shape = (logits.shape[1], NUM_BINS)
+    ones, classes = torch.ones_like(confidence), logits.shape[1]
+    by_class, of_class = _bins(probabilities), _bins(probabilities[is_target])  # [B, C], [B]
+    # Neighbouring doubles of a threshold count with it, as rounding may have moved them.
+    steps = (probabilities * (NUM_THRESHOLDS - 1) + 1e-12).long().clamp(0, NUM_THRESHOLDS - 1)  # [B, C]
+    every_class = torch.arange(classes, device=logits.device).expand_as(by_class)
     return Sums(
         images=torch.ones_like(confidence).sum(),
         loss=loss.double() * len(logits),
@@ -75,17 +87,17 @@ def update(logits: Tensor, target: Tensor, loss: Tensor) -> Sums:
         brier=(probabilities - is_target.double()).square().sum(),
         confidence=confidence.sum(),
         confidence_correct=(confidence * correct).sum(),
-        confidence_squared=confidence.square().sum(),
         true_class_probability=probabilities[is_target].sum(),
         margin=margin.sum(),
-        bin_images=nothing.index_add(0, bins, torch.ones_like(confidence)),
-        bin_correct=nothing.index_add(0, bins, correct),
-        bin_confidence=nothing.index_add(0, bins, confidence),
-        class_images=by_label.index_add(0, target, torch.ones_like(confidence)),
-        class_correct=by_label.index_add(0, target, correct),
-        class_confidence=by_label.index_add(0, target, confidence),
-        class_bin_images=in_cells.index_add(0, cells[is_target], torch.ones_like(confidence)).view(shape),
-        class_bin_probability=in_cells.index_add(0, cells.flatten(), probabilities.flatten()).view(shape),
+        bin_images=_count((NUM_BINS,), ones, bins),
+        bin_correct=_count((NUM_BINS,), correct, bins),
+        bin_confidence=_count((NUM_BINS,), confidence, bins),
+        confusion=_count((classes, classes), ones, target, prediction),
+        class_confidence=_count((classes,), confidence, target),
+        class_bin_images=_count((classes, NUM_BINS), ones, target, of_class),
+        class_bin_probability=_count((classes, NUM_BINS), probabilities, every_class, by_class),
+        threshold_images=_count((classes, NUM_THRESHOLDS), torch.ones_like(probabilities), every_class, steps),
+        threshold_positives=_count((classes, NUM_THRESHOLDS), ones, target, steps[is_target]),
         scores=(torch.stack([confidence, margin, correct]),),
     )
 
@@ -127,7 +139,26 @@ def compute(sums: Sums) -> dict[str, float]:
     }
     if wrong == 0:  # the two sums may differ in the last bit, and 1e-16 / 0 is inf
         values["confidence_incorrect"] = torch.tensor(torch.nan)
-    return {name: float(value) for name, value in (values | _of_scores(torch.cat(sums.scores, dim=1))).items()}
+    return {name: float(value) for name, value in (values | _of_scores(sums)).items()}
+
+
+def accuracy_coverage(sums: Sums) -> Tensor:
+    """[N]: the accuracy on the image that the network is surest of, on the first two, ..., on all (arXiv:1705.08500)."""
+    correct = _by_margin(sums)[2].flip(0)
+    return correct.cumsum(0) / torch.arange(1, len(correct) + 1, device=correct.device)
+
+
+def precision_recall(sums: Sums) -> Tensor:
+    """[C, 6, T]: true and false positives, true and false negatives, precision and recall, where p_c >= k / (T - 1).
+
+    Precision is 1 where nothing is taken for the class; recall is NaN for a class without images.
+    """
+    # from the largest threshold down, each takes what those above it took
+    taken, hits = (counts.flip(1).cumsum(1).flip(1) for counts in (sums.threshold_images, sums.threshold_positives))
+    positives, images = hits[:, :1], taken[:, :1]
+    precision = (hits / taken).masked_fill(taken == 0, 1.0)
+    parts = [hits, taken - hits, images - positives - (taken - hits), positives - hits, precision, hits / positives]
+    return torch.stack(parts, dim=1)
 
 
 def _bins(probabilities: Tensor) -> Tensor:
@@ -135,15 +166,24 @@ def _bins(probabilities: Tensor) -> Tensor:
     return (probabilities * NUM_BINS).long().clamp(0, NUM_BINS - 1)  # NaN becomes a large negative number
 
 
-def _of_scores(scores: Tensor) -> dict[str, Tensor]:
-    # From the least confident to the most, by the margin: it is in the same order, and goes on where confidence is 1.
-    confidence, margin, correct = scores[:, scores[1].argsort(stable=True)]
+def _count(shape: tuple[int, ...], values: Tensor, *places: Tensor) -> Tensor:
+    """A table of `shape`, each value added at its place."""
+    return values.new_zeros(shape).index_put_(places, values, accumulate=True)
+
+
+def _by_margin(sums: Sums) -> Tensor:
+    """The scores from the least confident to the most, [3, N]; the margin has the same order, and goes on where p is 1."""
+    scores = torch.cat(sums.scores, dim=1)
+    return scores[:, scores[1].argsort(stable=True)]
+
+
+def _of_scores(sums: Sums) -> dict[str, Tensor]:
+    confidence, margin, correct = _by_margin(sums)
     parts = zip(confidence.tensor_split(NUM_BINS), correct.tensor_split(NUM_BINS), strict=True)
-    errors = (1 - correct.flip(0)).cumsum(0)
     right, wrong = margin[correct == 1], margin[correct == 0]
     below = torch.searchsorted(wrong, right).double() + torch.searchsorted(wrong, right, right=True)  # twice, ties half
     return {
         "adaptive_ece": sum((c.sum() - r.sum()).abs() for c, r in parts) / len(correct),
-        "aurc": (errors / torch.arange(1, len(errors) + 1, device=errors.device)).mean(),
+        "aurc": (1 - accuracy_coverage(sums)).mean(),
         "auroc": below.sum() / (2 * len(right) * len(wrong)) if len(right) and len(wrong) else torch.tensor(torch.nan),
     } | {name: margin.quantile(q) for name, q in MARGIN_QUANTILES.items()}

@@ -84,6 +84,25 @@ class VGG16(nn.Module):
         return self.forward(images).float().softmax(dim=1)
 
 
+class Penultimate(nn.Module):
+    """A network up to its last linear layer: what that layer sees, for `VGG16` [B, 512] (compact head) or [B, 4096] (paper)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self._last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W] -> [B, D]."""
+        seen: list[Tensor] = []
+        hook = self._last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            self.model(images)
+        finally:
+            hook.remove()
+        return seen[0]
+
+
 class Conv3x3(nn.Conv2d):
     """`nn.Conv2d(inputs, outputs, 3, padding=1)`; on a CPU, one matrix product where the map has few pixels.
 

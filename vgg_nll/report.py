@@ -1,9 +1,8 @@
-"""Finished runs -> tables."""
+"""The numbers of one run -> a table, and a file."""
 
 import json
 import math
-import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,56 +43,6 @@ def final_table(splits: Mapping[str, Mapping[str, float]]) -> str:
 def write_metrics(path: Path, content: Mapping[str, Any]) -> None:
     """JSON in one step; NaN, which JSON does not have, becomes null."""
     checkpoint.write_text(path, json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n")
-
-
-def find_runs(folders: Iterable[Path]) -> list[Path]:
-    """Every finished run (it has `metrics.json` and `DONE`) in or below `folders`, in order of their paths."""
-    return sorted(
-        {path.parent for folder in folders for path in folder.rglob("metrics.json") if (path.parent / "DONE").exists()}
-    )
-
-
-def comparison_table(runs: Iterable[Path]) -> str:
-    """Markdown: one row per data set, model, loss and further overrides; its runs differ in their seeds.
-
-    Test accuracy as mean, sample standard deviation and least; means of the rest. Accuracy, ECE and confidence in
-    percent. Of several runs with one seed the last counts; runs without a test split are left out.
-    """
-    groups: dict[tuple[str, str, str, str], dict[int, dict[str, Any]]] = {}
-    for run in runs:
-        content = json.loads((run / "metrics.json").read_text())
-        if "test" in content:
-            others = [item for item in content["overrides"] if not item.startswith(("data=", "model=", "loss=", "seed="))]
-            key = (content["data"], content["model"], content["loss"], " ".join(sorted(others)) or "default")
-            groups.setdefault(key, {})[content["seed"]] = content
-    head = "data | model | loss | settings | n | test accuracy % | least | NLL (argmax) | ECE % | confidence % | "
-    head += "when wrong % | seconds"
-    lines = [f"| {head} |", "|---" * (head.count("|") + 1) + "|"]
-    for key, by_seed in sorted(groups.items()):
-        contents = list(by_seed.values())
-        tests = [content["test"] for content in contents]
-        accuracy = [100 * test["accuracy"] for test in tests]
-        spread = f" ± {statistics.stdev(accuracy):.2f}" if len(accuracy) > 1 else ""
-        seconds = [content["seconds"] for content in contents]
-        cells = (
-            *key,
-            str(len(accuracy)),
-            f"{statistics.mean(accuracy):.2f}{spread}",
-            f"{min(accuracy):.2f}",
-            f"{_mean(tests, 'nll_argmax'):.4f}",
-            f"{100 * _mean(tests, 'ece'):.2f}",
-            f"{100 * _mean(tests, 'confidence'):.2f}",
-            f"{100 * _mean(tests, 'confidence_incorrect'):.2f}",
-            f"{min(seconds):.0f} to {max(seconds):.0f}",
-        )
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _mean(tests: list[dict[str, float | None]], name: str) -> float:
-    """Over the runs that have a value (a run without mistakes has no confidence when wrong); NaN where none has."""
-    values = [test[name] for test in tests if test[name] is not None]
-    return statistics.fmean(value for value in values if value is not None) if values else math.nan
 
 
 def _number(value: float) -> str:

@@ -3,26 +3,26 @@
 import contextlib
 import json
 import logging
-import platform
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from vgg_nll import build, checkpoint, engine, hardware, report, run_folder
+from vgg_nll import build, checkpoint, engine, hardware, metrics, network, report, run_folder
 from vgg_nll.checkpoint import CheckpointError
+from vgg_nll.circumstances import circumstances, hyperparameters
 from vgg_nll.data.splits import ImageData
 from vgg_nll.logbook import Logbook
 from vgg_nll.saver import Saver
 from vgg_nll.settings import ConfigError
 from vgg_nll.signals import Interrupted, Signals
 from vgg_nll.state import TrainState, check_weights
+from vgg_nll.tracking import tags
+from vgg_nll.tracking.entries import Hyperparameters, Layers, Text
 from vgg_nll.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -47,12 +47,13 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
                 f"{folder}: holds a run already; resume={folder} goes on with it, hydra.run.dir=<folder> starts another"
             )
         try:
-            trainer = _prepare(cfg, folder, signals)
+            trainer = _prepare(cfg, folder, signals, choices, overrides)
         finally:
             if sys.exception() is not None and cfg.resume is None:
                 run_folder.discard(folder, before)
         signals.defer()
         _write_config(cfg, folder, overrides)
+        network.write(folder, trainer.data.preprocessing, trainer.data.class_names)
         for marker in ("DONE", "FAILED"):
             (folder / marker).unlink(missing_ok=True)
         try:
@@ -75,13 +76,13 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
     return trainer.state.best_metrics["accuracy"]
 
 
-def _prepare(cfg: DictConfig, folder: Path, signals: Signals) -> Trainer:
+def _prepare(cfg: DictConfig, folder: Path, signals: Signals, choices: Mapping[str, str], overrides: Sequence[str]) -> Trainer:
     build.check(cfg)
     device = build.make_device(cfg)
     hardware.keep_freed_memory()
     dtype = build.make_dtype(cfg, device)
     data = build.make_data(cfg, device)
-    model = build.make_model(cfg, data, device)
+    model = build.make_model(cfg, len(data.class_names), data.preprocessing.image_size, device)
     loss = build.make_loss(cfg, device)
     state = TrainState(model, build.make_optimizer(cfg, model), device)
     saver = Saver(folder / "checkpoints", device)
@@ -101,10 +102,12 @@ def _prepare(cfg: DictConfig, folder: Path, signals: Signals) -> Trainer:
         dtype=dtype,
         logbook=Logbook(
             tracker,
+            class_names=data.class_names,
+            pixels=data.preprocessing.pixels,
             total_steps=total_steps,
             steps_per_epoch=data.steps_per_epoch,
             constant_loss=constant_loss(loss, len(data.class_names), device),
-            flops_per_image=build.flops_per_image(model, data.image_size),
+            flops_per_image=build.flops_per_image(model, data.preprocessing.image_size),
             peak_flops=hardware.peak_flops(device, dtype),
         ),
         saver=saver,
@@ -112,8 +115,12 @@ def _prepare(cfg: DictConfig, folder: Path, signals: Signals) -> Trainer:
         signals=signals,
         seed=cfg.seed,
     )
-    tracker.text("config", f"```yaml\n{OmegaConf.to_yaml(cfg, resolve=True)}```", state.step + 1)
-    tracker.text("circumstances", f"```json\n{json.dumps(_circumstances(trainer), indent=2)}\n```", state.step + 1)
+    first = state.step + 1
+    tracker.add(Hyperparameters(hyperparameters(trainer, cfg.optimizer.lr, choices, overrides)), first)
+    tracker.add(Text(tags.CONFIG, f"```yaml\n{OmegaConf.to_yaml(cfg, resolve=True)}```"), first)
+    tracker.add(Text(tags.CIRCUMSTANCES, f"```json\n{json.dumps(circumstances(trainer), indent=2)}\n```"), first)
+    if state.step == 0:
+        tracker.add(Layers(build.layers(model, data.preprocessing.image_size)), first)
     _introduce(trainer, cfg)
     return trainer
 
@@ -156,7 +163,8 @@ def _introduce(trainer: Trainer, cfg: DictConfig) -> None:
     state, data, settings = trainer.state, trainer.data, trainer.settings
     sizes = ", ".join(f"{count:,} {name}" for name, count in data.sizes.items())
     parameters = sum(p.numel() for p in state.model.parameters())
-    log.info(f"data: {sizes} images of {data.image_size}x{data.image_size}, {len(data.class_names)} classes")
+    side = data.preprocessing.image_size
+    log.info(f"data: {sizes} images of {side}x{side}, {len(data.class_names)} classes")
     log.info(
         f"model: {parameters:,} parameters, {str(trainer.dtype).removeprefix('torch.')} on {hardware.describe(state.device)}"
     )
@@ -194,46 +202,30 @@ def ignores_labels(loss: engine.Loss, num_classes: int, device: torch.device) ->
     return len({float(loss(logits, label[None])) for label in labels}) == 1
 
 
-def _circumstances(trainer: Trainer) -> dict[str, Any]:
-    """What a number depends on besides the config: with both, a run can be repeated."""
-    packages = ("torch", "torchvision", "hydra-core", "tensorboard", "numpy")
-    versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
-    cuda = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()} if torch.cuda.is_available() else {}
-    return {
-        "device": hardware.describe(trainer.state.device),
-        "precision": str(trainer.dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
-        "deterministic": trainer.settings.deterministic,
-        "versions": versions | cuda,
-        "git": _git("rev-parse", "HEAD") + ("-dirty" if _git("status", "--porcelain") else ""),
-    }
-
-
-def _git(*args: str) -> str:
-    """What git says of this source tree; empty where there is none."""
-    try:
-        done = subprocess.run(["git", *args], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip()
-
-
 def _finish(trainer: Trainer, cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]) -> None:
     """The test split, the numbers on the screen, and metrics.json."""
-    test, state, folder = trainer.test(), trainer.state, trainer.folder
-    tested = {"test": test} if test else {}
+    sums, state, folder = trainer.test(), trainer.state, trainer.folder
+    tested = {} if sums is None else {"test": metrics.compute(sums)}
     log.info(
         f"\nbest of validation: step {state.best_step}\n{report.final_table({'validation': state.best_metrics} | tested)}\n"
     )
+    trainer.end()
     report.write_metrics(
         folder / "metrics.json",
         {name: choices.get(name, "") for name in ("data", "model", "loss")}
         | {"overrides": list(overrides), "seed": cfg.seed}
         | tested
+        | ({} if sums is None else {"reliability": _reliability(sums)})
         | {"val": state.best_metrics, "best_step": state.best_step, "seconds": round(state.seconds, 1)}
-        | _circumstances(trainer)
+        | circumstances(trainer)
         | {"config": OmegaConf.to_container(cfg, resolve=True)},
     )
     log.info(f"trained in {state.seconds:.1f} s; run folder {folder}")
     program = Path(sys.executable).with_name("tensorboard")
     log.info(f"curves: {program if program.exists() else 'tensorboard'} --logdir {shlex.quote(str(folder.parent))}")
+
+
+def _reliability(sums: metrics.Sums) -> dict[str, Any]:
+    """The bins of the test split's reliability diagram, for diagrams of several runs together."""
+    bins = {"images": sums.bin_images, "correct": sums.bin_correct, "confidence": sums.bin_confidence}
+    return {"split": "test"} | {name: counts.tolist() for name, counts in bins.items()}

@@ -24,6 +24,7 @@ class TrainerSettings:
     deterministic: bool
     log_every_steps: int
     validate_every_epochs: float
+    figures_every_epochs: float
     early_stop_validations: int | None
 
     def total_steps(self, steps_per_epoch: int) -> int:
@@ -140,6 +141,7 @@ RULES: dict[str, Rule] = {
     "trainer.deterministic": FLAG,
     "trainer.log_every_steps": COUNT,
     "trainer.validate_every_epochs": Rule(float, above=0),
+    "trainer.figures_every_epochs": Rule(float, above=0),
     "trainer.early_stop_validations": Rule(int, least=1, optional=True),
 }
 

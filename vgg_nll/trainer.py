@@ -11,14 +11,18 @@ import torch
 from torch import Tensor
 
 from vgg_nll import engine, hardware, metrics, rng
-from vgg_nll.data.splits import Batch, ImageData
+from vgg_nll.data.splits import Batch, ImageData, thinned
 from vgg_nll.logbook import Logbook
+from vgg_nll.mistakes import Mistakes
 from vgg_nll.progress import track
 from vgg_nll.saver import Saver
 from vgg_nll.schedule import due
 from vgg_nll.settings import TrainerSettings
 from vgg_nll.signals import Interrupted, Signals
 from vgg_nll.state import TrainState, check_weights
+
+MOST_MISTAKES = 16  # shown of a validation
+MOST_POINTS = 2000  # in the projector
 
 
 class TrainingError(RuntimeError):
@@ -86,8 +90,8 @@ class Trainer:
                 self.saver.wait()
                 raise
 
-    def test(self) -> dict[str, float]:
-        """Metrics on the test split of the best checkpoint's weights, which stay in the model; {} without such a split."""
+    def test(self) -> metrics.Sums | None:
+        """Sums over the test split with the best checkpoint's weights, which stay in the model; None without such a split."""
         state = self.state
         try:
             weights = self.saver.best(state.best_step)
@@ -99,16 +103,21 @@ class Trainer:
         else:
             state.model.load_state_dict(weights)
         if "test" not in self.data.sizes:
-            return {}
-        values = metrics.compute(self.evaluate("test"))
-        self.logbook.test_point(state.step, values)
-        return values
+            return None
+        sums = self.evaluate("test")
+        self.logbook.test_point(state.step, metrics.compute(sums))
+        return sums
 
-    def evaluate(self, split: str) -> metrics.Sums:
+    def end(self) -> None:
+        """Shows how the network, as `test` has left it, tells the validation images apart; the run is over."""
+        batches = thinned(self.data.eval_batches("val"), self.data.sizes["val"], MOST_POINTS)
+        self.logbook.end(self.state.step, lambda: engine.features(self.state.model, batches, self.dtype))
+
+    def evaluate(self, split: str, look: engine.Look | None = None) -> metrics.Sums:
         """Sums over every image of a split. Raises Interrupted between two batches after a signal to stop."""
         size = self.settings.eval_batch_size
         with self._memory("trainer.eval_batch_size", size, "lower it"):
-            return engine.evaluate(self.state.model, self.loss, self._eval_batches(split, size), self.dtype)
+            return engine.evaluate(self.state.model, self.loss, self._eval_batches(split, size), self.dtype, look)
 
     def _step(self, images: Tensor, target: Tensor) -> None:
         """One optimizer step, and what is due after it."""
@@ -143,7 +152,8 @@ class Trainer:
         """Evaluates, and tells whether this is the best so far; on a tie it is, since it has seen more."""
         state = self.state
         with self.logbook.pause():
-            sums = self.evaluate("val")
+            mistakes = Mistakes(MOST_MISTAKES)
+            sums = self.evaluate("val", mistakes.look)
             values = metrics.compute(sums)
             if not math.isfinite(values["loss"]):
                 raise TrainingError(
@@ -152,8 +162,9 @@ class Trainer:
                 )
             before = state.best_metrics.get("accuracy", -1.0)
             best = values["accuracy"] >= before
-            self.logbook.validation_point(state.step, sums, values, best)
-        state.validations_since_best = 0 if values["accuracy"] > before else state.validations_since_best + 1
+            state.validations_since_best = 0 if values["accuracy"] > before else state.validations_since_best + 1
+            wrong = mistakes.surest if self._figures_are_due() else None
+            self.logbook.validation_point(state.step, sums, values, best=best, wrong=wrong)
         if best:
             state.best_step, state.best_metrics = state.step, values
         state.validated_step = state.step
@@ -170,6 +181,13 @@ class Trainer:
     def _validation_is_due(self) -> bool:
         every = self.settings.validate_every_steps(self.data.steps_per_epoch)
         return due(self.state.step, every, self.total_steps)
+
+    def _figures_are_due(self) -> bool:
+        """At the first validation of every so many epochs, and at the last one."""
+        step, epoch = self.state.step, self.data.steps_per_epoch
+        before = max(0, step - self.settings.validate_every_steps(epoch))
+        every = max(1, round(self.settings.figures_every_epochs * epoch))
+        return step // every > before // every or step == self.total_steps or self._patience_is_out()
 
     def _patience_is_out(self) -> bool:
         patience = self.settings.early_stop_validations
@@ -219,7 +237,7 @@ class Trainer:
         except (RuntimeError, MemoryError) as error:
             if not hardware.is_out_of_memory(error):
                 raise
-            pixels = f"{self.data.image_size}x{self.data.image_size}"
+            side, step = self.data.preprocessing.image_size, self.state.step
             raise TrainingError(
-                f"out of memory at step {self.state.step}, with {key}={size} images of {pixels}: {cure}; what was saved stays"
+                f"out of memory at step {step}, with {key}={size} images of {side}x{side}: {cure}; what was saved stays"
             ) from error

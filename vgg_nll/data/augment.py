@@ -1,4 +1,4 @@
-"""Augmentation of a whole batch of uint8 images, each image by its own draw; and the step from bytes to floats."""
+"""Augmentation of a whole batch of uint8 images, each image by its own draw."""
 
 import torch
 from torch import Tensor
@@ -25,10 +25,3 @@ def random_horizontal_flip(images: Tensor, generator: torch.Generator) -> Tensor
     """Each image of [B, 3, H, W] mirrored left to right with probability 1/2."""
     flip = torch.rand(len(images), generator=generator).to(images.device, non_blocking=True) < 0.5
     return torch.where(flip[:, None, None, None], images.flip(3), images)
-
-
-def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """uint8 [B, 3, H, W] in 0..255 -> float32 `(x / 255 - mean) / std`, channels-last in memory; mean and std [3]."""
-    scale = (1 / (255 * std))[:, None, None]
-    offset = (mean / std)[:, None, None]
-    return (images.float() * scale - offset).contiguous(memory_format=torch.channels_last)

@@ -15,7 +15,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from vgg_nll import rng
-from vgg_nll.data import augment
+from vgg_nll.data.preprocessing import Preprocessing, read_picture
 from vgg_nll.data.splits import Batch, DataError, check_batch_size
 
 log = logging.getLogger(__name__)
@@ -49,16 +49,14 @@ class FolderData:
     ) -> None:
         folders = _open(Path(root).expanduser())
         self.class_names = tuple(folders["train"].classes)
-        self.image_size = image_size
+        self.preprocessing = Preprocessing(image_size, round(image_size / 0.875), mean, std, device)
         self.sizes = {name: len(folder) for name, folder in folders.items()}
         check_batch_size(batch_size, self.sizes["train"])
         self.steps_per_epoch = self.sizes["train"] // batch_size
         crop = [v2.RandomResizedCrop(image_size, scale=(min_crop, 1.0), antialias=True)]
         flip = [v2.RandomHorizontalFlip()] if horizontal_flip else []
         self._train = _Pictures(folders["train"], v2.Compose([*crop, *flip, v2.PILToTensor()]), seed)
-        whole = v2.Compose([v2.Resize(round(image_size / 0.875)), v2.CenterCrop(image_size), v2.PILToTensor()])
-        self._eval = {name: _Pictures(folder, whole, seed) for name, folder in folders.items()}
-        self._mean, self._std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
+        self._eval = {name: _Pictures(folder, self.preprocessing.transform, seed) for name, folder in folders.items()}
         self._batch_size, self._eval_batch_size = batch_size, eval_batch_size
         self._num_workers, self._seed, self._device = num_workers, seed, device
 
@@ -74,7 +72,7 @@ class FolderData:
     def _load(self, pictures: "_Pictures", order: list[tuple[int, int]], batch_size: int) -> Iterator[Batch]:
         for images, target in _read(lambda done: self._loader(pictures, order[done * batch_size :], batch_size)):
             images = images.to(self._device, non_blocking=True)
-            yield augment.normalise(images, self._mean, self._std), target.to(self._device, non_blocking=True)
+            yield self.preprocessing.normalise(images), target.to(self._device, non_blocking=True)
 
     def _loader(self, pictures: "_Pictures", order: list[tuple[int, int]], batch_size: int) -> DataLoader[Any]:
         return DataLoader(
@@ -144,12 +142,8 @@ class _Pictures(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
         epoch, index = key
-        try:
-            picture, label = self.folder[index]
-        except MemoryError:
-            raise
-        except Exception as error:  # PIL has many
-            raise DataError(f"{self.folder.samples[index][0]}: cannot be read as a picture; mend or remove it") from error
+        path, label = self.folder.samples[index]
+        picture = read_picture(Path(path))
         with rng.seeded(self.seed, "augment", epoch, index):
             return self.transform(picture), label
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vgg_nll import rng
 from vgg_nll.data import augment
+from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.data.splits import Batch, DataError, Source, Split, check_batch_size, check_labels
 
 
@@ -42,12 +43,12 @@ class ResidentData:
             if len(split.target) == 0:
                 raise DataError(f"data: the {name} split is empty; raise data.{name}_share")
         self.class_names = class_names
-        self.image_size = splits["train"].images.shape[-1]
+        image_size = splits["train"].images.shape[-1]
+        self.preprocessing = Preprocessing(image_size, image_size, mean, std, device)
         self.sizes = {name: len(split.target) for name, split in splits.items()}
         check_batch_size(batch_size, self.sizes["train"])
         self.steps_per_epoch = self.sizes["train"] // batch_size
         self._splits = {name: Split(split.images.to(device), split.target.to(device)) for name, split in splits.items()}
-        self._mean, self._std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
         self._shift_pixels, self._horizontal_flip = shift_pixels, horizontal_flip
         self._batch_size, self._eval_batch_size, self._seed = batch_size, eval_batch_size, seed
 
@@ -58,12 +59,12 @@ class ResidentData:
         for step in range(start, self.steps_per_epoch):
             index = order[step * self._batch_size : (step + 1) * self._batch_size]
             images = self._augment(train.images[index], epoch, step)
-            yield augment.normalise(images, self._mean, self._std), train.target[index]
+            yield self.preprocessing.normalise(images), train.target[index]
 
     def eval_batches(self, split: str) -> Iterator[Batch]:
         images, target = self._splits[split].images, self._splits[split].target
         for part, part_target in zip(images.split(self._eval_batch_size), target.split(self._eval_batch_size), strict=True):
-            yield augment.normalise(part, self._mean, self._std), part_target
+            yield self.preprocessing.normalise(part), part_target
 
     def _augment(self, images: Tensor, epoch: int, step: int) -> Tensor:
         draw = rng.generator(self._seed, "augment", epoch, step)

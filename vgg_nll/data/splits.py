@@ -1,17 +1,15 @@
 """What every data set is to the trainer, and the one way to divide images into train, validation and test."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from vgg_nll.data.preprocessing import DataError, Preprocessing
+
 Batch = tuple[Tensor, Tensor]  # normalised images [B, 3, H, W] on the device, class indices [B]
-
-
-class DataError(ValueError):
-    """Data that cannot be used; the message says what was expected."""
 
 
 class ImageData(Protocol):
@@ -21,7 +19,7 @@ class ImageData(Protocol):
     """
 
     class_names: tuple[str, ...]
-    image_size: int
+    preprocessing: Preprocessing
     sizes: dict[str, int]  # images per split: "train", "val", and "test" where there is one
     steps_per_epoch: int
 
@@ -83,3 +81,13 @@ def check_batch_size(batch_size: int, train_images: int) -> None:
     """Raises DataError where the training set does not fill one batch."""
     if batch_size > train_images:
         raise DataError(f"trainer.batch_size={batch_size} is more than the {train_images} training images: lower it")
+
+
+def thinned(batches: Iterable[Batch], images: int, most: int) -> Iterator[Batch]:
+    """At most `most` of the `images` that the batches hold, evenly spread over them."""
+    every, position = -(-images // most), 0
+    for batch, target in batches:
+        first = -position % every
+        position += len(target)
+        if first < len(target):
+            yield batch[first::every], target[first::every]

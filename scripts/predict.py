@@ -1,0 +1,87 @@
+"""What a run's network says of pictures: `python scripts/predict.py RUN picture.jpg folder`.
+
+Files that cannot be read are named and left out; the exit code is 3 then.
+"""
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # also where the project is not installed
+
+from vgg_nll import prediction
+from vgg_nll.command import errors_as_lines
+from vgg_nll.network import open_network, read_temperature
+from vgg_nll.prediction import Prediction
+from vgg_nll.progress import track
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("pictures", nargs="+", type=Path, help="picture files, and folders of them")
+    parser.add_argument("--top", type=int, default=3, help="classes a picture (3)")
+    parser.add_argument("--checkpoint", default="best", choices=["best", "last", "previous"])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--batch-size", type=int, default=64, help="pictures that go through the network at once (64)")
+    parser.add_argument(
+        "--temperature",
+        nargs="?",
+        const="saved",
+        default="1",
+        metavar="T",
+        help="divide the logits by T, a number; without T, by the one that scripts/evaluate.py has saved",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="a list of objects, instead of a table")
+    form.add_argument("--csv", action="store_true", help="a row per picture and class, instead of a table")
+    args = parser.parse_args()
+    if args.top < 1 or args.batch_size < 1:
+        parser.error("--top and --batch-size must be at least 1")
+    unreadable: list[str] = []
+    with errors_as_lines():
+        network = open_network(args.run, args.checkpoint, args.device)
+        at = read_temperature(network, args.temperature)
+        paths = prediction.find_pictures(args.pictures)
+        found = prediction.predict(network, paths, most=args.top, at=at, batch_size=args.batch_size)
+        write = write_json if args.json else write_csv if args.csv else write_table
+        write(readable(track(found, len(paths), "pictures"), unreadable))
+    if unreadable:
+        print("\n".join(f"warning: {message}" for message in unreadable), file=sys.stderr)
+        print(f"warning: {len(unreadable)} of {len(paths)} files were left out", file=sys.stderr)
+        sys.exit(3)
+
+
+def readable(found: Iterator[Prediction | str], unreadable: list[str]) -> Iterator[Prediction]:
+    """The predictions; the messages go to `unreadable`."""
+    for item in found:
+        if isinstance(item, str):
+            unreadable.append(item)
+        else:
+            yield item
+
+
+def write_table(found: Iterator[Prediction]) -> None:
+    for item in found:
+        classes = "  ".join(f"{name} {p:.4f}" for name, p in zip(item.classes, item.confidence, strict=True))
+        print(f"{item.path}  {classes}  margin {item.margin:.2f}")
+
+
+def write_json(found: Iterator[Prediction]) -> None:
+    json.dump([{**vars(item), "path": str(item.path)} for item in found], sys.stdout, indent=2)
+    print()
+
+
+def write_csv(found: Iterator[Prediction]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["path", "rank", "class", "confidence", "margin"])
+    for item in found:
+        for rank, (name, p) in enumerate(zip(item.classes, item.confidence, strict=True), 1):
+            writer.writerow([item.path, rank, name, p, item.margin])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""What an evaluation looks like: the figures hold its numbers."""
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PatchCollection
+from matplotlib.figure import Figure
+
+from vgg_nll import metrics, pages
+from vgg_nll.metrics import Sums
+from vgg_nll.mistakes import Mistakes, Wrong
+from vgg_nll.tracking import figures, tags
+from vgg_nll.tracking.entries import Histogram, Picture, PrecisionRecall
+
+
+def evaluated(images: int, classes: int) -> tuple[Sums, Wrong]:
+    draw = torch.Generator().manual_seed(0)
+    target = torch.arange(images) % classes
+    logits = torch.randn(images, classes, generator=draw)
+    logits[range(images), target] += 2
+    mistakes = Mistakes(16)
+    mistakes.look(torch.zeros(images, 3, 8, 8), logits, target)
+    return metrics.update(logits, target, torch.tensor(0.0)), mistakes.surest
+
+
+def as_bytes(images: torch.Tensor) -> torch.Tensor:
+    return images.to(torch.uint8)
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+@pytest.mark.parametrize(("images", "classes"), [(60, 3), (300, 25), (4, 2)])
+def test_figures_say_what_was_measured(images: int, classes: int) -> None:
+    sums, wrong = evaluated(images, classes)
+    names = [f"class number {k}" for k in range(classes)]
+    drawn = {tag: draw() for tag, draw in pages.draw(sums, wrong, names, as_bytes, "validation, step 7").items()}
+    for figure in drawn.values():
+        FigureCanvasAgg(figure).draw()  # no error, no warning
+        assert any(axes.get_title().startswith("validation, step 7") for axes in figure.axes)
+    values = metrics.compute(sums)
+    title = drawn[tags.RELIABILITY_DIAGRAM].axes[0].get_title()
+    assert title == f"validation, step 7: ECE {values['ece']:.4f}, {images} images"
+    below = drawn[tags.RELIABILITY_DIAGRAM].axes[1]
+    assert [text.get_text() for text in below.texts] == [f"{n:.0f}" for n in sums.bin_images if n]
+    numbers = texts(drawn[tags.CONFUSION_MATRIX])
+    assert numbers == ([f"{n:.0f}" for n in sums.confusion.flatten() if n] if classes <= 20 else [])
+    (line,) = drawn[tags.ACCURACY_COVERAGE].axes[0].lines
+    assert line.get_ydata()[-1] == pytest.approx(values["accuracy"])
+    assert len(drawn[tags.PR_CURVES].axes[0].lines) == min(classes, 20)
+
+
+def test_mistakes_have_captions_and_bars() -> None:
+    """Two of three classes' images; the bars are as long as the outputs, and that of the label is green."""
+    pictures = np.zeros((2, 4, 4, 3), dtype=np.uint8)
+    probabilities = np.array([[0.7, 0.2, 0.1], [0.05, 0.15, 0.8]])
+    figure = figures.confident_mistakes(pictures, probabilities, [1, 0], ["cat", "dog", "a very long name of a class"])
+    assert {"dog, taken for cat (70.0%)", "cat, taken for a very long n… (80.0%)"} <= set(texts(figure))
+    (axes,) = figure.axes
+    assert len(axes.images) == 2
+    (bars,) = [item for item in axes.collections if isinstance(item, PatchCollection)]
+    lengths = [path.get_extents().width / 0.35 for path in bars.get_paths()]
+    assert lengths == pytest.approx([0.7, 0.2, 0.1, 0.8, 0.15, 0.05])
+    green = [tuple(colour) == tuple(bars.get_facecolor()[1]) for colour in bars.get_facecolor()]
+    assert green == [False, True, False, False, False, True]
+
+
+def test_the_label_has_a_bar_however_unlikely() -> None:
+    probabilities = np.array([[0.3, 0.2, 0.2, 0.1, 0.1, 0.1, 0.0]])
+    figure = figures.confident_mistakes(np.zeros((1, 4, 4, 3), dtype=np.uint8), probabilities, [6], list("abcdefg"))
+    assert texts(figure)[1:] == ["a", "b", "c", "d", "g"]
+
+
+def test_no_mistakes() -> None:
+    figure = figures.confident_mistakes(np.zeros((0, 4, 4, 3), dtype=np.uint8), np.zeros((0, 2)), [], ["a", "b"])
+    assert texts(figure) == ["no mistakes"]
+
+
+def test_entries() -> None:
+    """Histograms of right and wrong add up to that of all; a curve a class, of the first 20."""
+    sums, wrong = evaluated(300, 25)
+    every, right, missed = pages.histograms(sums)
+    assert all(isinstance(item, Histogram) for item in (every, right, missed))
+    assert [a + b for a, b in zip(right.counts, missed.counts, strict=True)] == every.counts
+    assert (sum(every.counts), sum(right.counts)) == (300, float(sums.correct))
+    entries = pages.pictures(sums, wrong, [str(k) for k in range(25)], as_bytes, "validation")
+    assert {entry.tag for entry in entries if isinstance(entry, Picture)} == {
+        *("calibration/reliability_diagram", "selection/accuracy_coverage"),
+        *("mistakes/confusion_matrix", "mistakes/most_confident"),
+    }
+    curves = [entry for entry in entries if isinstance(entry, PrecisionRecall)]
+    assert [curve.tag for curve in curves] == [f"precision_recall/{k}" for k in range(20)]
+    assert curves[3].curve.shape == (6, metrics.NUM_THRESHOLDS)

@@ -1,0 +1,146 @@
+"""scripts/predict.py: the network's own outputs on files, and files that are none."""
+
+import csv
+import io
+import json
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from vgg_nll import evaluation, prediction
+from vgg_nll.network import open_network
+
+Script = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def pictures(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run's 8 test images as files."""
+    folder = tmp_path_factory.mktemp("pictures")
+    run = evaluation.open_run(finished, device="cpu")
+    (batch,) = run.data.eval_batches("test")
+    for i, image in enumerate(run.network.preprocessing.pixels(batch[0])):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{i}.png")
+    return folder
+
+
+def softmax(finished: Path) -> torch.Tensor:
+    """What the network says of the test images, as the trainer feeds them."""
+    run = evaluation.open_run(finished, device="cpu")
+    (batch,) = run.data.eval_batches("test")
+    with torch.no_grad():
+        return run.network.model.eval()(batch[0]).double().softmax(1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_files_give_what_the_data_set_gives(finished: Path, pictures: Path, batch_size: int) -> None:
+    network = open_network(finished, device="cpu")
+    paths = prediction.find_pictures([pictures])
+    found = list(prediction.predict(network, paths, most=2, at=1.0, batch_size=batch_size))
+    assert [item.path for item in found] == [pictures / f"{i}.png" for i in range(8)]
+    for item, row in zip(found, softmax(finished), strict=True):
+        assert item.confidence == pytest.approx(row.sort(descending=True).values.tolist(), rel=1e-4)
+        assert item.classes == tuple(network.class_names[k] for k in row.argsort(descending=True))
+        assert item.margin == pytest.approx(torch.logit(row.max()).item(), rel=1e-4)
+
+
+def test_temperature_softens(finished: Path, pictures: Path) -> None:
+    network = open_network(finished, device="cpu")
+    path = [pictures / "0.png"]
+    (sharp,), (soft,) = (prediction.predict(network, path, most=2, at=at, batch_size=1) for at in (1.0, 4.0))
+    assert soft.classes == sharp.classes
+    assert soft.margin == pytest.approx(sharp.margin / 4)  # two classes: the margin is their logits' difference
+
+
+def test_table_json_and_csv(finished: Path, pictures: Path, script: Script, capsys: pytest.CaptureFixture) -> None:
+    answers = []
+    for form in ("--json", "--csv"):
+        assert script("predict", finished, pictures, form, "--device", "cpu", "--top", "1") == 0
+        answers.append(capsys.readouterr().out)
+    objects, rows = json.loads(answers[0]), list(csv.DictReader(io.StringIO(answers[1])))
+    assert [item["path"] for item in objects] == [row["path"] for row in rows] == [str(pictures / f"{i}.png") for i in range(8)]
+    assert [item["confidence"][0] for item in objects] == [float(row["confidence"]) for row in rows]
+    assert script("predict", finished, pictures / "3.png", "--device", "cpu") == 0
+    first = objects[3]
+    line = f"{pictures / '3.png'}  {first['classes'][0]} {first['confidence'][0]:.4f}  "
+    table = capsys.readouterr().out
+    assert table.startswith(line)
+    assert table.endswith(f"margin {first['margin']:.2f}\n")
+
+
+def test_unreadable_files_are_named_and_left_out(
+    finished: Path, pictures: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(pictures, tmp_path / "some"))
+    (folder / "2.png").write_bytes(b"")
+    (folder / "notes.txt").write_text("not looked at in a folder")
+    (folder / "deep").mkdir()
+    (folder / "deep/half.JPG").write_bytes((folder / "1.png").read_bytes()[:100])
+    assert script("predict", finished, folder, "--json", "--device", "cpu", "--batch-size", "2") == 3
+    output = capsys.readouterr()
+    assert [Path(item["path"]).name for item in json.loads(output.out)] == [f"{i}.png" for i in (0, 1, 3, 4, 5, 6, 7)]
+    lines = [line for line in output.err.splitlines() if line.startswith("warning")]
+    assert [Path(line.split(": ")[1]).name for line in lines[:2]] == ["2.png", "half.JPG"]
+    assert lines[2] == "warning: 2 of 9 files were left out"
+
+
+def test_nothing_readable(finished: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    assert script("predict", finished, tmp_path / "a.png", "--json", "--device", "cpu") == 3
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_each_picture_is_read_once_beside_the_network(finished: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, reads, read = (
+        open_network(finished, device="cpu"),
+        [],
+        type(open_network(finished, device="cpu").preprocessing).read,
+    )
+    monkeypatch.setattr(
+        type(network.preprocessing), "read", lambda self, path: reads.append((path, threading.get_ident())) or read(self, path)
+    )
+    paths = prediction.find_pictures([pictures])
+    list(prediction.predict(network, paths, most=1, at=1.0, batch_size=3))
+    assert [path for path, _ in reads] == paths
+    assert threading.get_ident() not in {thread for _, thread in reads}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere.png"], "nowhere.png: there is no such file or folder"),
+        (["."], ".: holds no pictures (.jpg, "),
+        ([".", "--temperature"], "has no temperature; python scripts/evaluate.py"),
+    ],
+)
+def test_bad_input(
+    finished: Path,
+    tmp_path: Path,
+    script: Script,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert script("predict", finished, *arguments, "--device", "cpu") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert words in error
+    assert error.count("\n") == 1
+
+
+def test_no_run(tmp_path: Path, script: Script, capsys: pytest.CaptureFixture) -> None:
+    assert script("predict", tmp_path / "none", "a.png") == 1
+    assert "holds no run (there is no .hydra/config.yaml)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--top", "--batch-size"])
+def test_impossible_numbers(script: Script, capsys: pytest.CaptureFixture, option: str) -> None:
+    assert script("predict", "run", "a.png", option, "0") == 2
+    assert "must be at least 1" in capsys.readouterr().err

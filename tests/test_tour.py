@@ -1,0 +1,235 @@
+"""TensorBoard on a sweep of 2 losses x 2 seeds, in a real browser: every page shows what it should. `make tour` runs it.
+
+With TOUR_RUNS=<sweep folder> it visits that one instead, and with TOUR_PICTURES=docs it leaves the README's pictures there.
+"""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+from vgg_nll.tracking import curves, tags
+
+pytestmark = pytest.mark.browser
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+SWEEP = ("-m", "loss=argmax,all_logit", "seed=0,1", "model=vgg16_bn", "data=synthetic", "data.num_classes=3", "data.noise=2")
+SHORT = ("data.num_images=150", "trainer.batch_size=10", "trainer.epochs=3", "trainer.figures_every_epochs=1", "device=cpu")
+PATIENCE = 60  # seconds that a page may take
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of finished runs."""
+    if "TOUR_RUNS" in os.environ:
+        return Path(os.environ["TOUR_RUNS"]).resolve()
+    folder = tmp_path_factory.mktemp("tour")
+    command = [sys.executable, str(ROOT / "train.py"), *SWEEP, *SHORT, f"hydra.sweep.dir={folder}/sweep"]
+    short = "hydra.sweep.subdir='loss=${hydra:runtime.choices.loss},seed=${seed}'"  # to be read in a picture
+    subprocess.run([*command, short], cwd=folder, check=True, capture_output=True)
+    return folder / "sweep"
+
+
+@pytest.fixture(scope="module")
+def runs(sweep: Path) -> dict[str, dict[str, Any]]:
+    """The name of each run, as TensorBoard calls it, and its metrics.json."""
+    paths = sorted(sweep.rglob("metrics.json"))
+    assert len(paths) >= 4
+    return {str(path.parent.relative_to(sweep)): json.loads(path.read_text()) for path in paths}
+
+
+@pytest.fixture(scope="module")
+def address(sweep: Path) -> Iterator[str]:
+    """Where a TensorBoard of the sweep answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["--logdir", str(sweep), "--port", str(port), "--load_fast=false"]
+    server = subprocess.Popen([sys.executable, "-m", "tensorboard.main", *options], stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(200):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/data/runs")
+                break
+            except OSError:
+                time.sleep(0.3)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.fixture(scope="module")
+def page(address: str) -> Iterator[Any]:
+    """A tab of the browser."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    if BROWSER is None:
+        pytest.skip("needs a browser: apt-get install chromium")
+    with api.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 1400, "height": 900})
+        tab.set_default_timeout(1000 * PATIENCE)
+        yield tab
+        browser.close()
+
+
+@pytest.fixture
+def visit(page: Any, address: str, request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
+    """Plugin, filter of tags -> its page; a picture of what it shows at the end is left where TOUR_PICTURES says."""
+
+    def go(plugin: str, tag_filter: str = "") -> Any:
+        page.goto("about:blank")  # or a change behind the # is not a new visit
+        # the new pages read the one, the old pages the other
+        page.goto(f"{address}/?darkMode=false&tagFilter={tag_filter}#{plugin}&tagFilter={tag_filter}")
+        return page
+
+    yield go
+    folder = os.environ.get("TOUR_PICTURES")
+    if folder is not None:
+        page.wait_for_timeout(2000)  # until what moves has come to rest
+        name = re.sub(r"\W+", "_", request.node.name.removeprefix("test_")).strip("_")
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def found(page: Any) -> Any:
+    """What the filter of tags has let through; the other groups come after it."""
+    return page.locator("tf-category-paginated-view").first
+
+
+def wait(condition: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.3)
+
+
+def test_time_series(visit: Callable, runs: dict) -> None:
+    """Runs of both losses lie over each other under one tag, and the last values are those of metrics.json."""
+    page = visit("timeseries", "accuracy/val$")
+    rows = page.locator("scalar-card").first.locator("tb-data-table-content-row")
+    wait(lambda: rows.count() == len(runs), "a row for every run")
+    found = {cells[0]: float(cells[2]) for cells in (re.split(r"\s*\n\s*", row.inner_text().strip()) for row in rows.all())}
+    assert found.keys() == runs.keys()
+    for name, content in runs.items():
+        if content["best_step"] == content["config"]["trainer"]["epochs"] * 9:  # the best one is the last one
+            assert found[name] == pytest.approx(content["val"]["accuracy"], abs=1e-3)
+
+
+@pytest.mark.parametrize("tag", ["loss/train", "nll/all_logit", "calibration/ece", "confidence/mean"])
+def test_scalars(visit: Callable, runs: dict, tag: str) -> None:
+    card = found(visit("scalars", f"{tag}$")).locator("tf-scalar-card").first
+    card.wait_for()
+    colour = "lines => lines.map(line => line.getAttribute('stroke') ?? line.style.stroke)"
+    strokes = lambda: card.locator("path.line").evaluate_all(colour)  # noqa: E731
+    wait(lambda: len(set(strokes())) >= min(len(runs), 7), "a line of its own colour for every run")  # it has 7 colours
+
+
+@pytest.mark.parametrize(
+    "tag", [tags.RELIABILITY_DIAGRAM, tags.ACCURACY_COVERAGE, tags.CONFUSION_MATRIX, tags.CONFIDENT_MISTAKES]
+)
+def test_images(visit: Callable, runs: dict, tag: str) -> None:
+    pictures = found(visit("images", f"{tag}$")).locator("tf-image-loader img")
+    wait(lambda: pictures.count() == len(runs), "a picture for every run")
+    sizes = lambda: pictures.evaluate_all("all => all.map(one => one.naturalWidth)")  # noqa: E731
+    wait(lambda: min(sizes()) >= 400, "pictures that have arrived")
+
+
+def test_histograms(visit: Callable, runs: dict) -> None:
+    """Of right and of wrong predictions, one ridge per validation."""
+    page = visit("histograms", "histogram_correct$")
+    loaders = found(page).locator("tf-histogram-loader")
+    wait(lambda: loaders.count() == len(runs), "one for every run")
+    epochs = {content["config"]["trainer"]["epochs"] for content in runs.values()}
+    wait(lambda: {loader.locator("g.histogram").count() for loader in loaders.all()} == epochs, "a ridge per validation")
+    visit("histograms", "histogram_incorrect$")
+    wait(lambda: 1 <= loaders.count() <= len(runs), "where something was wrong")
+
+
+def test_pr_curves(visit: Callable, runs: dict) -> None:
+    page = visit("pr_curves")
+    cards = page.locator("tf-pr-curve-card")
+    classes = next(iter(runs.values()))["config"]["data"].get("num_classes", 10)
+    wait(lambda: cards.count() == min(classes, 12), "a chart for every class")  # on the first of its pages
+    wait(lambda: cards.first.locator("div.legend-row").count() == len(runs), "a curve for every run")
+    wait(lambda: cards.first.locator("path.line").count() >= len(runs), "lines")
+
+
+def is_number(text: str) -> bool:
+    return re.fullmatch(r"[-\d.e]+", text) is not None
+
+
+def test_hyperparameters(visit: Callable, runs: dict, sweep: Path) -> None:
+    """One row per run, under the run's own name, with its settings and the values of its metrics; and their curves."""
+    page = visit("hparams")
+    grid = page.locator("tf-hparams-table-view vaadin-grid-cell-content")
+    texts = lambda: [" ".join(text.split()) for text in grid.all_text_contents()]  # noqa: E731
+    wait(lambda: set(runs) <= set(texts()), "a row for every run")
+    cells = texts()
+    assert [cells.count(name) for name in runs] == [1] * len(runs)
+    head = cells[cells.index("Trial ID") :]
+    assert {"batch_size", "data", "loss", "lr", "accuracy/val", "calibration/ece"} <= set(head[:14])
+    names = [cell for cell in cells if cell in runs]
+    for column, key in (("loss", "loss"), ("data", "data")):
+        values = [cell for cell in cells if cell in {content[key] for content in runs.values()}]
+        assert values == [runs[name][key] for name in names], column
+    for name in runs:
+        last = curves.read(sweep / name)
+        row = cells[cells.index(name) : cells.index(name) + 14]
+        for tag in ("accuracy/val", "nll/all_logit", "calibration/ece"):
+            assert any(is_number(cell) and float(cell) == pytest.approx(last[tag][-1][1], rel=1e-4) for cell in row), (
+                name,
+                tag,
+            )
+    page.locator("tf-hparams-table-view paper-checkbox:visible").first.click()  # show metrics
+    charts = page.locator("tf-hparams-session-group-details vz-line-chart2")
+    wait(lambda: charts.count() >= 5, "the run's curves")  # of the five metrics that it shows unasked
+    lines = page.locator("tf-hparams-session-group-details path.line")
+    wait(lambda: lines.count() >= 5, "lines")
+
+
+def test_graph(visit: Callable) -> None:
+    page = visit("graphs")
+    texts = page.locator("tf-graph-scene text")
+    wait(
+        lambda: {"features", "classifier"} <= set(re.findall("features|classifier", " ".join(texts.all_text_contents()))),
+        "nodes",
+    )
+
+
+def test_text(visit: Callable, runs: dict) -> None:
+    shown = found(visit("text", "model"))
+    rows = shown.locator("tf-text-loader tr")
+    wait(lambda: rows.filter(has_text="features.0").count() >= 1, "a row per layer")
+    last = shown.locator("tf-text-loader strong")
+    wait(lambda: last.count() >= 1, "the number of parameters")
+    assert int(last.first.inner_text().replace(",", "")) > 14_000_000
+
+
+def test_projector(visit: Callable, runs: dict) -> None:
+    """The validation images, as the last linear layer sees them."""
+    page = visit("projector")
+    counts = lambda: [text for frame in page.frames for text in frame.locator(".numDataPoints").all_text_contents()]  # noqa: E731
+    wait(lambda: any(text.strip() in {"30", "180"} for text in counts()), "the images of the short sweep, or of the digits")
+    shapes = [text for frame in page.frames for text in frame.locator("text=/Dimension: 512/").all_text_contents()]
+    assert len(shapes) == 1
+
+
+def test_every_scalar_of_the_event_files_is_on_the_page(address: str, runs: dict) -> None:
+    """The server's own list of tags, run by run; one name for one thing in every run."""
+    with urllib.request.urlopen(f"{address}/data/plugin/scalars/tags") as answer:
+        found = json.load(answer)
+    assert found.keys() == runs.keys()
+    wanted = {*tags.VALIDATION.values(), tags.LOSS_TRAIN, tags.IMAGES_PER_SECOND, f"{tags.TEST}accuracy"}
+    sometimes = {"confidence/incorrect", "confidence/correct", "selection/auroc"}  # not where nothing is wrong, or right
+    for names in found.values():
+        assert wanted - sometimes <= set(names)

@@ -1,0 +1,1 @@
+"""Finished runs -> tables and a page that compares their losses."""

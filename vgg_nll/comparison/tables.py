@@ -1,0 +1,155 @@
+"""Set-ups -> tables."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vgg_nll.comparison import estimates
+from vgg_nll.comparison.blocks import Table
+from vgg_nll.comparison.estimates import Estimate
+from vgg_nll.comparison.runs import Run
+from vgg_nll.comparison.setups import Setup
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric of metrics.json is shown."""
+
+    name: str
+    title: str
+    factor: float
+    digits: int
+
+
+def _percent(name: str, title: str) -> Metric:
+    return Metric(name, f"{title} %", 100, 2)
+
+
+# The first ones get differences. `loss` is not among them: its unit is another one for every loss.
+PAIRED = (
+    _percent("accuracy", "accuracy"),
+    Metric("nll_argmax", "NLL (argmax)", 1, 4),
+    Metric("nll_all_logit", "NLL (all logits)", 1, 4),
+    _percent("ece", "ECE"),
+    Metric("brier", "Brier score", 1, 4),
+    _percent("overconfidence", "overconfidence"),
+    _percent("confidence", "confidence"),
+    Metric("aurc", "AURC", 1, 5),
+    Metric("auroc", "AUROC", 1, 4),
+)
+METRICS = (
+    *PAIRED,
+    _percent("top5_accuracy", "top-5 accuracy"),
+    _percent("adaptive_ece", "adaptive ECE"),
+    _percent("classwise_ece", "classwise ECE"),
+    _percent("mce", "largest calibration error"),
+    _percent("confidence_correct", "confidence when right"),
+    _percent("confidence_incorrect", "confidence when wrong"),
+    _percent("true_class_probability", "true class probability"),
+    Metric("margin", "margin", 1, 2),
+)
+
+
+def overview(setups: Sequence[Setup]) -> Table:
+    """One row per data set, model, loss and settings; its runs differ in their seeds.
+
+    Test accuracy as mean, sample standard deviation, 95% interval of the mean and least; means of the rest. Accuracy, ECE and
+    confidence in percent.
+    """
+    accuracy_head = "test accuracy %" if all(setup.split == "test" for setup in setups) else "accuracy %"
+    head = (
+        *("data", "model", "loss", "settings", "n", accuracy_head, "95% interval", "least"),
+        *("NLL (argmax)", "ECE %", "confidence %", "when wrong %", "seconds"),
+    )
+    rows = []
+    for setup in setups:
+        for loss, by_seed in setup.losses.items():
+            runs = list(by_seed.values())
+            accuracy = [100 * run.values["accuracy"] for run in runs]
+            estimate, seconds = estimates.of_mean(accuracy), [run.seconds for run in runs]
+            rows.append(
+                (
+                    setup.data if setup.split == "test" else f"{setup.data} (validation)",
+                    setup.model,
+                    loss,
+                    setup.settings,
+                    str(estimate.n),
+                    _with_spread(estimate, 2),
+                    _interval(estimate, "{:.2f}"),
+                    f"{min(accuracy):.2f}",
+                    _mean(runs, "nll_argmax", 1, 4),
+                    _mean(runs, "ece", 100, 2),
+                    _mean(runs, "confidence", 100, 2),
+                    _mean(runs, "confidence_incorrect", 100, 2),
+                    f"{min(seconds):.0f} to {max(seconds):.0f}",
+                )
+            )
+    return Table(head, rows)
+
+
+def difference(setup: Setup, first: str, second: str) -> Table:
+    """One row per metric: both means over the seeds that both losses have, and first - second, paired by seed."""
+    rows = []
+    for metric in PAIRED:
+        columns = [
+            {
+                seed: metric.factor * run.values[metric.name]
+                for seed, run in setup.losses[loss].items()
+                if metric.name in run.values
+            }
+            for loss in (first, second)
+        ]
+        estimate = estimates.of_difference(*columns)
+        shared = columns[0].keys() & columns[1].keys()
+        means = (_number(_fmean([column[seed] for seed in shared]), f"{{:.{metric.digits}f}}") for column in columns)
+        signed = f"{{:+.{metric.digits}f}}"
+        p = "-" if estimate.p is None else "< 0.001" if estimate.p < 0.001 else f"{estimate.p:.3f}"
+        cells = (_number(estimate.mean, signed), _interval(estimate, signed), p, str(estimate.n))
+        rows.append((metric.title, *means, *cells))
+    return Table(("metric", first, second, "difference", "95% interval", "p", "n"), rows)
+
+
+def means(setup: Setup) -> Table:
+    """One row per metric, one column per loss: mean ± sample standard deviation (95% interval of the mean)."""
+    rows = []
+    for metric in METRICS:
+        cells = []
+        for by_seed in setup.losses.values():
+            values = [metric.factor * run.values[metric.name] for run in by_seed.values() if metric.name in run.values]
+            estimate = estimates.of_mean(values)
+            text = _with_spread(estimate, metric.digits)
+            if estimate.interval is not None:
+                text += f" ({_interval(estimate, f'{{:.{metric.digits}f}}')})"
+            cells.append(text + (f", n = {estimate.n}" if 0 < estimate.n < len(by_seed) else ""))
+        rows.append((metric.title, *cells))
+    return Table(("metric", *(f"{loss} (n = {len(by_seed)})" for loss, by_seed in setup.losses.items())), rows)
+
+
+def _mean(runs: Sequence[Run], name: str, factor: float, digits: int) -> str:
+    """Over the runs that have a value (a run without mistakes has no confidence when wrong)."""
+    values = [factor * run.values[name] for run in runs if name in run.values]
+    return _number(_fmean(values), f"{{:.{digits}f}}")
+
+
+def _fmean(values: Sequence[float]) -> float:
+    return statistics.fmean(values) if values else math.nan
+
+
+def _with_spread(estimate: Estimate, digits: int) -> str:
+    spread = "" if estimate.spread is None else f" ± {estimate.spread:.{digits}f}"
+    return _number(estimate.mean, f"{{:.{digits}f}}") + spread
+
+
+def _interval(estimate: Estimate, form: str) -> str:
+    if estimate.interval is None:
+        return f"none (n = {estimate.n})" if estimate.n < 2 else "none (no spread)"
+    return " to ".join(_number(bound, form) for bound in estimate.interval)
+
+
+def _number(value: float, form: str) -> str:
+    """ "-" for NaN; no minus sign before what is rounded to 0."""
+    if math.isnan(value):
+        return "-"
+    text = form.format(value)
+    return form.format(0.0) if float(text) == 0 else text

@@ -1,0 +1,71 @@
+"""What an evaluation looks like: pictures and curves, for TensorBoard and for files."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from vgg_nll import metrics
+from vgg_nll.metrics import Sums
+from vgg_nll.mistakes import Wrong
+from vgg_nll.tracking import figures, tags
+from vgg_nll.tracking.entries import Entry, Histogram, Picture, PrecisionRecall
+
+MOST_CURVES = 20  # TensorBoard draws one chart per class: of more classes, the first ones
+
+
+def histograms(sums: Sums) -> list[Entry]:
+    """Of confidence: of every image, of those that were right, and of those that were wrong."""
+    correct = sums.bin_correct
+    return [
+        Histogram(tags.CONFIDENCE_HISTOGRAM, sums.bin_images.tolist()),
+        Histogram(tags.CORRECT_HISTOGRAM, correct.tolist()),
+        Histogram(tags.INCORRECT_HISTOGRAM, (sums.bin_images - correct).tolist()),
+    ]
+
+
+def draw(
+    sums: Sums, wrong: Wrong, class_names: Sequence[str], pixels: Callable[[Tensor], Tensor], what: str
+) -> dict[str, Callable[[], Figure]]:
+    """Tag -> what draws its figure.
+
+    Args:
+        pixels: normalised images -> uint8, both [K, 3, H, W].
+        what: the beginning of the titles.
+    """
+    values = metrics.compute(sums)
+    bins = (sums.bin_images.tolist(), sums.bin_correct.tolist(), sums.bin_confidence.tolist())
+    curves = metrics.precision_recall(sums)[:MOST_CURVES].cpu().numpy()
+    pictures = pixels(wrong.images).permute(0, 2, 3, 1).cpu().numpy()
+    many = f"{int(sums.images):,} images"
+    accuracy = f"{what}: accuracy {values['accuracy']:.2%} of {many}"
+    return {
+        tags.RELIABILITY_DIAGRAM: partial(figures.reliability_diagram, *bins, f"{what}: ECE {values['ece']:.4f}, {many}"),
+        tags.CONFUSION_MATRIX: partial(figures.confusion_matrix, sums.confusion.tolist(), class_names, accuracy),
+        tags.ACCURACY_COVERAGE: partial(
+            figures.accuracy_coverage, metrics.accuracy_coverage(sums).tolist(), f"{what}: AURC {values['aurc']:.5f}, {many}"
+        ),
+        tags.PR_CURVES: partial(
+            figures.precision_recall, curves[:, 4], curves[:, 5], class_names[:MOST_CURVES], f"{what}, {many}"
+        ),
+        tags.CONFIDENT_MISTAKES: partial(
+            figures.confident_mistakes,
+            pictures,
+            wrong.probabilities.cpu().numpy(),
+            wrong.target.tolist(),
+            class_names,
+            f"{what}: {len(pictures)} of {int(sums.images - sums.correct):,} mistakes, the surest first",
+        ),
+    }
+
+
+def pictures(
+    sums: Sums, wrong: Wrong, class_names: Sequence[str], pixels: Callable[[Tensor], Tensor], what: str
+) -> list[Entry]:
+    """`draw` and the precision-recall curves, as TensorBoard takes them."""
+    drawn = draw(sums, wrong, class_names, pixels, what)
+    del drawn[tags.PR_CURVES]  # TensorBoard has a page of its own for them
+    named = zip(class_names, metrics.precision_recall(sums)[:MOST_CURVES].cpu().numpy(), strict=False)
+    entries: list[Entry] = [Picture(tag, make) for tag, make in drawn.items()]
+    return entries + [PrecisionRecall(f"{tags.PR_CURVES}/{name}", curve) for name, curve in named]

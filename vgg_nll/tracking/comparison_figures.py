@@ -1,0 +1,126 @@
+"""Curves and reliability diagrams of several losses, side by side."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator, PercentFormatter
+
+from vgg_nll.tracking import tags
+from vgg_nll.tracking.curves import Point
+from vgg_nll.tracking.figures import BLUE, RED
+
+# Okabe and Ito's, which colour-blind readers can tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LOSS_VALIDATION = tags.VALIDATION["loss"]
+# What can be compared between losses: tag -> title.
+COMPARABLE = {
+    tags.VALIDATION["accuracy"]: "validation: accuracy",
+    tags.VALIDATION["nll_argmax"]: "validation: NLL of method 1 (argmax)",
+    tags.VALIDATION["nll_all_logit"]: "validation: NLL of method 2 (all logits)",
+    tags.VALIDATION["ece"]: "validation: ECE",
+    tags.ACCURACY_TRAIN: "training: accuracy",
+}
+SHARES = (tags.VALIDATION["accuracy"], tags.VALIDATION["ece"], tags.ACCURACY_TRAIN)
+TAGS = (*COMPARABLE, tags.LOSS_TRAIN, LOSS_VALIDATION)
+COLUMNS, THIN = 4, 1.4
+
+
+def curves(losses: Mapping[str, Mapping[str, Sequence[Point]]]) -> Figure:
+    """A panel for each of `COMPARABLE` with a line per loss, then a panel per loss with its own value.
+
+    Args:
+        losses: loss -> tag -> points. A line is the mean, a band goes from the least to the greatest value.
+    """
+    panels = len(COMPARABLE) + len(losses)
+    rows = -(-panels // COLUMNS)
+    figure = Figure(figsize=(3.6 * COLUMNS, 2.9 * rows + 0.4), layout="constrained")  # not pyplot: nothing to close
+    axes = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
+    colours = {loss: COLOURS[k % len(COLOURS)] for k, loss in enumerate(losses)}
+    for panel, (tag, title) in zip(axes, COMPARABLE.items(), strict=False):
+        for k, (loss, by_tag) in enumerate(losses.items()):
+            width = THIN + 0.9 * (len(losses) - 1 - k)  # the first ones show behind those that cover them
+            _line(panel, by_tag.get(tag, ()), colours[loss], "-", width, label=loss)
+        _finish(panel, title, logarithmic=tag not in SHARES)
+        if tag in SHARES:
+            panel.yaxis.set_major_formatter(PercentFormatter(1.0))
+    for panel, (loss, by_tag) in zip(axes[len(COMPARABLE) :], losses.items(), strict=False):
+        _line(panel, by_tag.get(tags.LOSS_TRAIN, ()), colours[loss], "-")
+        _line(panel, by_tag.get(LOSS_VALIDATION, ()), colours[loss], "--")
+        _finish(panel, f"its own loss: {loss}\n(dashed: validation)", logarithmic=True)
+    for panel in axes[panels:]:
+        panel.set_axis_off()
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(4, max(1, len(labels))), frameon=False)
+    return figure
+
+
+def reliability(diagrams: Sequence[tuple[str, Sequence[float], Sequence[float], Sequence[float]]]) -> Figure:
+    """Reliability diagrams side by side.
+
+    Args:
+        diagrams: title, and per bin of confidence the images, how many of them right, the sum of their confidences.
+    """
+    width = max(3.2 * len(diagrams), 4.2)
+    figure = Figure(figsize=(width, 4.4), layout="constrained")
+    axes = figure.subplots(2, len(diagrams), sharex=True, sharey="row", height_ratios=(3, 1), squeeze=False)
+    for column, (title, *bins) in enumerate(diagrams):
+        reliability_panels(axes[0, column], axes[1, column], *bins)
+        axes[0, column].set_title(title, fontsize=10)
+        axes[1, column].set_xlabel("confidence")
+    axes[0, 0].set_ylabel("accuracy")
+    axes[1, 0].set_ylabel("images")
+    return figure
+
+
+def reliability_panels(
+    above: Axes, below: Axes, images: Sequence[float], correct: Sequence[float], confidence: Sequence[float]
+) -> None:
+    """Accuracy against confidence in equal bins over [0, 1] in one panel, and how many images each bin holds in another.
+
+    The red part is the gap between the two, which the expected calibration error adds up, weighted by images.
+    """
+    width = 1 / len(images)
+    for k, count in enumerate(images):
+        if count > 0:
+            accuracy, gap = correct[k] / count, (confidence[k] - correct[k]) / count
+            above.bar((k + 0.5) * width, accuracy, width, color=BLUE, edgecolor="white")
+            above.bar((k + 0.5) * width, gap, width, bottom=accuracy, color=RED, alpha=0.4, edgecolor=RED)
+    above.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1)
+    above.set(xlim=(0, 1), ylim=(0, 1))
+    below.bar([(k + 0.5) * width for k in range(len(images))], list(images), width, color=BLUE, edgecolor="white")
+    below.set_yscale("log")  # most images are in the last bin
+    below.set_ylim(bottom=0.5)  # one image is a bar, too
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def _line(panel: Axes, points: Sequence[Point], colour: str, style: str, width: float = THIN, label: str = "") -> None:
+    steps = [point.step for point in points]
+    panel.plot(steps, [point.mean for point in points], style, color=colour, linewidth=width, label=label)
+    least, greatest = [point.least for point in points], [point.greatest for point in points]
+    panel.fill_between(steps, least, greatest, color=colour, alpha=0.18, linewidth=0)
+
+
+def _finish(panel: Axes, title: str, logarithmic: bool) -> None:
+    heights = [float(y) for line in panel.lines for y in np.asarray(line.get_ydata(), dtype=float)]
+    if logarithmic and heights and min(heights) > 0:
+        panel.set_yscale("log")
+        decades = math.log10(max(heights) / min(heights))
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1,)))
+        panel.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+        panel.yaxis.set_minor_locator(NullLocator())
+    panel.set_title(title, fontsize=9)
+    panel.set_xlabel("optimizer step", fontsize=8)
+    panel.tick_params(labelsize=8)
+    panel.grid(alpha=0.25)
+    if not heights:
+        panel.text(0.5, 0.5, "no curve", ha="center", va="center", transform=panel.transAxes, color="grey")

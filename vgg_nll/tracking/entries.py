@@ -1,0 +1,183 @@
+"""What a run shows: each kind of entry writes itself with TensorBoard's writer."""
+
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from matplotlib.figure import Figure
+from tensorboard.compat.proto.attr_value_pb2 import AttrValue
+from tensorboard.compat.proto.config_pb2 import RunMetadata
+from tensorboard.compat.proto.graph_pb2 import GraphDef
+from tensorboard.compat.proto.node_def_pb2 import NodeDef
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from vgg_nll.tracking import tags
+
+
+class Entry(Protocol):
+    """One thing to show."""
+
+    def write(self, writer: SummaryWriter, step: int) -> None:
+        """Into the event file, at `step` of the x axis."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scalars:
+    """One point per tag. Values that are not finite are left out."""
+
+    values: Mapping[str, float]
+
+    def write(self, writer: SummaryWriter, step: int) -> None:
+        for tag, value in self.values.items():
+            if math.isfinite(value):
+                writer.add_scalar(tag, value, step)
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts in equal bins over [0, 1]; nothing where there is none."""
+
+    tag: str
+    counts: Sequence[float]
+
+    def write(self, writer: SummaryWriter, step: int) -> None:
+        number, bins = sum(self.counts), len(self.counts)
+        filled = [k for k, count in enumerate(self.counts) if count]
+        if not filled:
+            return
+        # TensorBoard cuts off empty bins at both ends, and takes these two for the edges of what is left.
+        least, largest = filled[0] / bins, (filled[-1] + 1) / bins
+        limits = [(k + 1) / bins for k in range(bins)]
+        # TensorBoard draws limits and counts; for the two sums that the format asks for, bins count as their middle.
+        total = sum(count * (k + 0.5) / bins for k, count in enumerate(self.counts))
+        squares = sum(count * ((k + 0.5) / bins) ** 2 for k, count in enumerate(self.counts))
+        writer.add_histogram_raw(self.tag, least, largest, int(number), total, squares, limits, list(self.counts), step)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A matplotlib figure, drawn only where somebody will see it."""
+
+    tag: str
+    draw: Callable[[], Figure]
+
+    def write(self, writer: SummaryWriter, step: int) -> None:
+        writer.add_figure(self.tag, self.draw(), step)
+
+
+@dataclass(frozen=True)
+class Text:
+    """Markdown."""
+
+    tag: str
+    markdown: str
+
+    def write(self, writer: SummaryWriter, step: int) -> None:
+        writer.add_text(self.tag, self.markdown, step)
+
+
+@dataclass(frozen=True)
+class PrecisionRecall:
+    """A precision-recall curve over T thresholds; none for a class without images.
+
+    Args:
+        curve: [6, T], true and false positives, true and false negatives, precision, recall.
+    """
+
+    tag: str
+    curve: np.ndarray
+
+    def write(self, writer: SummaryWriter, step: int) -> None:
+        if not np.isnan(self.curve).any():
+            hits, false_alarms, rest, misses, precision, recall = self.curve
+            writer.add_pr_curve_raw(
+                self.tag, hits, false_alarms, rest, misses, precision, recall, step, num_thresholds=len(hits)
+            )
+
+
+class Points(NamedTuple):
+    """N points of D numbers, each with a label and a picture."""
+
+    points: Tensor  # [N, D]
+    labels: Sequence[str]
+    pictures: Tensor  # uint8 [N, 3, H, W]
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Points for the projector, made only where somebody will see them; they take the place of earlier ones."""
+
+    make: Callable[[], Points]
+
+    def write(self, writer: SummaryWriter, step: int) -> None:
+        folder = Path(writer.log_dir)
+        for old in folder.glob(f"*/{tags.EMBEDDING}"):
+            shutil.rmtree(old.parent)
+        points, labels, pictures = self.make()
+        writer.add_embedding(points, list(labels), pictures.float() / 255, global_step=step, tag=tags.EMBEDDING)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a network: its name, its kind, the shape of what it gives for one image, and its parameters."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Layers:
+    """A network whose layers follow on each other: for the graph page, and as a table of text."""
+
+    layers: Sequence[Layer]
+
+    def write(self, writer: SummaryWriter, step: int) -> None:
+        # Not SummaryWriter.add_graph: it takes two seconds, and shows operations, not layers.
+        graph = GraphDef()
+        before: list[str] = []
+        for layer in self.layers:
+            name = layer.name.replace(".", "/")
+            shape = AttrValue.ListValue(
+                shape=[TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in (-1, *layer.shape)])]
+            )
+            graph.node.append(NodeDef(name=name, op=layer.kind, input=before, attr={"_output_shapes": AttrValue(list=shape)}))
+            before = [name]
+        writer._get_file_writer().add_graph((graph, RunMetadata()))
+        rows = [
+            f"| {layer.name} | {layer.kind} | {' x '.join(map(str, layer.shape))} | {layer.parameters:,} |"
+            for layer in self.layers
+        ]
+        total = sum(layer.parameters for layer in self.layers)
+        head = "| layer | kind | output | parameters |\n|---|---|---|--:|\n"
+        writer.add_text(tags.LAYERS, f"{head}" + "\n".join(rows) + f"\n| all | | | **{total:,}** |", step)
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """The run's row in the HParams tab: its settings, none of them None, and the tags whose last values stand beside them."""
+
+    values: Mapping[str, str | float]
+
+    def write(self, writer: SummaryWriter, step: int) -> None:
+        # Not SummaryWriter.add_hparams: it opens a second run folder, and ends the session before it has begun.
+        experiment, start, _ = hparams(dict(self.values), dict.fromkeys(tags.HYPERPARAMETER_METRICS, 0.0))
+        for summary in (experiment, start):
+            writer._get_file_writer().add_summary(summary, step)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The run of the HParams tab is over."""
+
+    def write(self, writer: SummaryWriter, step: int) -> None:
+        writer._get_file_writer().add_summary(hparams({}, {})[2], step)
