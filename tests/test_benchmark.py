@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
 
 
@@ -39,3 +40,15 @@ def test_saves(tmp_path: Path) -> None:
     assert row["MB"] == 176  # 14.7 million weights, and two moments for each
     assert 0 < row["stands still ms"] < 1e3 * row["step ms"]
     assert row["n"] == 2
+
+
+def test_pages(tmp_path: Path) -> None:
+    """What is drawn costs more than what is not; the run's cost is made of the medians."""
+    out = tmp_path / "pages.json"
+    command = [sys.executable, "scripts/benchmark.py", "pages", "--device", "cpu", "--repeats", "1", "--images", "20"]
+    subprocess.run([*command, "--batch-size", "2", "--out", str(out)], cwd=ROOT, check=True)
+    rows = {row["what"]: row["median s"] for row in json.loads(out.read_text())["results"]}
+    step, numbers, drawn, end, run = (float(seconds) for seconds in rows.values())
+    assert 0 < numbers < drawn
+    assert run == pytest.approx(3 * numbers + 3 * drawn + end, abs=0.01)
+    assert step > 0

@@ -17,6 +17,7 @@ from test_data import FOLDER, write_folder
 from vgg_nll import checkpoint, run_folder
 
 Command = Callable[..., int]
+pytestmark = pytest.mark.usefixtures("narrow")
 
 
 @pytest.mark.parametrize(

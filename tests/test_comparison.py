@@ -453,7 +453,7 @@ def test_figure_of_reliability() -> None:
     above = figure.axes[0]
     assert [axes.get_title() for axes in figure.axes[:2]] == ["one", "two"]
     heights = [(bar.get_y(), bar.get_height()) for bar in above.patches]
-    assert np.allclose(heights, [(0, 0.6), (0.6, 0.3), (0, 89 / 90), (89 / 90, -1 / 90)])
+    assert np.allclose(heights, [(0, 0.6), (0, 89 / 90), (0.6, 0.3), (89 / 90, -1 / 90)])
     below = figure.axes[2]
     assert [bar.get_height() for bar in below.patches] == BINS["images"]
     assert below.get_yscale() == "log" and below.get_ylim()[0] < 1  # one image is a bar, too

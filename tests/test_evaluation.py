@@ -12,6 +12,8 @@ from omegaconf import OmegaConf
 
 from vgg_nll import evaluation
 
+pytestmark = pytest.mark.usefixtures("narrow")
+
 
 @pytest.fixture
 def mine(finished: Path, tmp_path: Path) -> Path:

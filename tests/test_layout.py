@@ -20,7 +20,7 @@ LEVELS = {
     4: ("trainer",),
     5: ("build", "circumstances"),
     6: ("network",),
-    7: ("run", "command", "evaluation", "prediction"),
+    7: ("run", "command", "evaluation", "prediction", "benchmarks"),
 }
 LEVEL_OF = {module: level for level, modules in LEVELS.items() for module in modules}
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

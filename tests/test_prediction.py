@@ -16,6 +16,7 @@ from vgg_nll import evaluation, prediction
 from vgg_nll.network import open_network
 
 Script = Callable[..., int]
+pytestmark = pytest.mark.usefixtures("narrow")
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,12 @@ from torch import nn
 
 from vgg_nll import build, checkpoint, run
 from vgg_nll.checkpoint import CheckpointError
+from vgg_nll.model import CONFIGURATION_D
 from vgg_nll.signals import Interrupted
 from vgg_nll.trainer import Trainer, TrainingError
 
 Config = Callable[..., DictConfig]
+pytestmark = pytest.mark.usefixtures("narrow")
 # 6 steps an epoch; every step logged; augmentation and accumulation; validations and saves in mid-epoch too.
 SHORT = (*TINY, "data.shift_pixels=2", "trainer.accumulation_steps=2", "trainer.validate_every_epochs=0.5")
 # The same with a third of the bytes to save.
@@ -428,6 +430,7 @@ def test_a_stuck_run_is_told(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
+    monkeypatch.setattr("vgg_nll.model.CONFIGURATION_D", CONFIGURATION_D)  # the narrow one would leave its place
     monkeypatch.setattr("vgg_nll.watch.PLATEAU_STEPS", 3)
     monkeypatch.setattr("vgg_nll.model._initialise", lambda _: None)  # PyTorch's own, with which plain VGG-16 never learns
     train(config(*LIGHT, "trainer.steps=5"), tmp_path / "run")

@@ -18,6 +18,7 @@ from vgg_nll.state import TrainState
 from vgg_nll.trainer import TrainingError
 
 Config = Callable[..., DictConfig]
+pytestmark = pytest.mark.usefixtures("narrow")
 CHOICES = {"data": "synthetic", "model": "vgg16", "loss": "argmax"}
 SCALARS = {
     "loss/train loss/val nll/argmax nll/argmax_prediction nll/all_logit accuracy/train accuracy/val accuracy/val_top5 "

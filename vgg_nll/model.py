@@ -55,11 +55,11 @@ class VGG16(nn.Module):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
         self.num_classes = num_classes
-        self.features = _features(batch_norm)
+        self.features, channels = _features(batch_norm)
         if head == "paper":
             self.avgpool = AveragePool(7)
             self.classifier = nn.Sequential(
-                nn.Linear(512 * 7 * 7, 4096),
+                nn.Linear(channels * 7 * 7, 4096),
                 nn.ReLU(inplace=True),
                 nn.Dropout(dropout),
                 nn.Linear(4096, 4096),
@@ -69,7 +69,7 @@ class VGG16(nn.Module):
             )
         elif head == "compact":
             self.avgpool = AveragePool(1)
-            self.classifier = nn.Sequential(nn.Linear(512, num_classes))
+            self.classifier = nn.Sequential(nn.Linear(channels, num_classes))
         else:
             raise ValueError(f"head must be one of {', '.join(HEADS)}, got {head!r}")
         self.apply(_initialise)
@@ -140,7 +140,8 @@ def head_for(image_size: int) -> str:
     return "paper" if image_size // 32 >= 7 else "compact"
 
 
-def _features(batch_norm: bool) -> nn.Sequential:
+def _features(batch_norm: bool) -> tuple[nn.Sequential, int]:
+    """The convolutions, and how many channels come out of them."""
     layers: list[nn.Module] = []
     channels = 3
     for width in CONFIGURATION_D:
@@ -152,7 +153,7 @@ def _features(batch_norm: bool) -> nn.Sequential:
             layers.append(nn.BatchNorm2d(width))
         layers.append(nn.ReLU(inplace=True))
         channels = width
-    return nn.Sequential(*layers)
+    return nn.Sequential(*layers), channels
 
 
 def _initialise(module: nn.Module) -> None:

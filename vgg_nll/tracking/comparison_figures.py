@@ -11,7 +11,7 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator, Perce
 
 from vgg_nll.tracking import tags
 from vgg_nll.tracking.curves import Point
-from vgg_nll.tracking.figures import BLUE, RED
+from vgg_nll.tracking.figures import reliability_panels
 
 # Okabe and Ito's, which colour-blind readers can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -68,32 +68,15 @@ def reliability(diagrams: Sequence[tuple[str, Sequence[float], Sequence[float], 
     figure = Figure(figsize=(width, 4.4), layout="constrained")
     axes = figure.subplots(2, len(diagrams), sharex=True, sharey="row", height_ratios=(3, 1), squeeze=False)
     for column, (title, *bins) in enumerate(diagrams):
-        reliability_panels(axes[0, column], axes[1, column], *bins)
-        axes[0, column].set_title(title, fontsize=10)
-        axes[1, column].set_xlabel("confidence")
+        above, below = axes[:, column]
+        reliability_panels(above, below, *bins)
+        above.set_title(title, fontsize=10)
+        below.set_xlabel("confidence")
+        below.set_yscale("log")  # most images are in the last bin
+        below.set_ylim(bottom=0.5)  # one image is a bar, too
     axes[0, 0].set_ylabel("accuracy")
     axes[1, 0].set_ylabel("images")
     return figure
-
-
-def reliability_panels(
-    above: Axes, below: Axes, images: Sequence[float], correct: Sequence[float], confidence: Sequence[float]
-) -> None:
-    """Accuracy against confidence in equal bins over [0, 1] in one panel, and how many images each bin holds in another.
-
-    The red part is the gap between the two, which the expected calibration error adds up, weighted by images.
-    """
-    width = 1 / len(images)
-    for k, count in enumerate(images):
-        if count > 0:
-            accuracy, gap = correct[k] / count, (confidence[k] - correct[k]) / count
-            above.bar((k + 0.5) * width, accuracy, width, color=BLUE, edgecolor="white")
-            above.bar((k + 0.5) * width, gap, width, bottom=accuracy, color=RED, alpha=0.4, edgecolor=RED)
-    above.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1)
-    above.set(xlim=(0, 1), ylim=(0, 1))
-    below.bar([(k + 0.5) * width for k in range(len(images))], list(images), width, color=BLUE, edgecolor="white")
-    below.set_yscale("log")  # most images are in the last bin
-    below.set_ylim(bottom=0.5)  # one image is a bar, too
 
 
 def png(figure: Figure) -> bytes:

@@ -27,6 +27,22 @@ def reliability_diagram(
     """
     figure = Figure(figsize=(4.5, 5.5))  # not pyplot: no global state, nothing to close
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1), gridspec_kw=_margins(figure, hspace=0.08))
+    reliability_panels(above, below, images, correct, confidence)
+    above.set_title(title, fontsize=10)
+    above.set_ylabel("accuracy")
+    above.legend(loc="upper left", fontsize=8)
+    below.set(xlabel="confidence", ylabel="images")
+    for k, count in enumerate(images):
+        if count > 0:
+            below.annotate(f"{count:.0f}", ((k + 0.5) / len(images), count), ha="center", va="bottom", fontsize=6)
+    below.margins(y=0.2)
+    return figure
+
+
+def reliability_panels(
+    above: Axes, below: Axes, images: Sequence[float], correct: Sequence[float], confidence: Sequence[float]
+) -> None:
+    """The bars of `reliability_diagram`: accuracy and gap in one panel, counts in another."""
     count = np.asarray(images, dtype=float)
     width = 1 / len(count)
     filled = np.flatnonzero(count)
@@ -36,15 +52,8 @@ def reliability_diagram(
     above.bar(middle, accuracy, width, color=BLUE, edgecolor="white", label="accuracy")
     above.bar(middle, gap, width, bottom=accuracy, color=RED, alpha=0.4, edgecolor=RED, label="confidence less accuracy")
     above.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1)
-    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
-    above.set_title(title, fontsize=10)
-    above.legend(loc="upper left", fontsize=8)
+    above.set(xlim=(0, 1), ylim=(0, 1))
     below.bar((np.arange(len(count)) + 0.5) * width, count, width, color=BLUE, edgecolor="white")
-    below.set(xlabel="confidence", ylabel="images")
-    for k in filled:
-        below.annotate(f"{count[k]:.0f}", ((k + 0.5) * width, count[k]), ha="center", va="bottom", fontsize=6)
-    below.margins(y=0.2)
-    return figure
 
 
 def confusion_matrix(counts: Sequence[Sequence[float]], class_names: Sequence[str], title: str = "") -> Figure:

@@ -1,0 +1,84 @@
+"""What TensorBoard's pages cost a run."""
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vgg_nll import engine, hardware, metrics
+from vgg_nll.benchmarks.timing import seconds
+from vgg_nll.logbook import Logbook
+from vgg_nll.losses import all_logit_nll
+from vgg_nll.mistakes import Mistakes
+from vgg_nll.model import VGG16, head_for
+from vgg_nll.progress import track
+from vgg_nll.state import TrainState
+from vgg_nll.tracking.tracker import TensorBoardTracker
+
+
+def pages(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Seconds that the pages of one validation take, that of the end, and their share of a run as long as the default one.
+
+    The images are noise, so most predictions are wrong, and every picture is full.
+    """
+    device = hardware.choose_device(args.device)
+    hardware.keep_freed_memory()
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randn(args.images, 3, args.image_size, args.image_size, generator=draw).to(device)
+    target = torch.randint(0, args.classes, (args.images,), generator=draw).to(device)
+    model = VGG16(args.classes, head=head_for(args.image_size)).to(device).to(memory_format=torch.channels_last)
+    state = TrainState(model, torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True), device)
+    dtype = hardware.choose_dtype("auto", device)
+    mistakes = Mistakes(16)
+    sums = engine.evaluate(model, all_logit_nll, [(images, target)], dtype, mistakes.look)
+    values = metrics.compute(sums)
+
+    def step() -> None:
+        options: dict[str, Any] = {"learning_rate": 1e-5, "clip_norm": 1.0, "accumulation_steps": 1, "dtype": dtype}
+        engine.train_step(state, all_logit_nll, images[: args.batch_size], target[: args.batch_size], **options)
+        hardware.wait(device)
+
+    with tempfile.TemporaryDirectory() as folder:
+        logbook = _logbook(Path(folder), args.classes)
+        kinds: dict[str, Callable[[int], None]] = {
+            "a step": lambda _: step(),
+            "scalars and histograms": lambda i: logbook.validation_point(i, sums, values, best=False, wrong=None),
+            "the same and pictures": lambda i: logbook.validation_point(i, sums, values, best=False, wrong=mistakes.surest),
+            "the end": lambda i: logbook.end(i, lambda: engine.features(model, [(images, target)], dtype)),
+        }
+        times: dict[str, list[float]] = {name: [] for name in kinds}
+        for i in track(range(args.repeats + 1), args.repeats + 1, "pages"):
+            for name, call in kinds.items():
+                times[name].append(seconds(lambda call=call, i=i: call(i)))  # type: ignore[misc]
+        logbook.close()
+    median = {name: statistics.median(values[1:]) for name, values in times.items()}  # the first one warms up
+    without = args.validations - args.with_pictures
+    cost = without * median["scalars and histograms"] + args.with_pictures * median["the same and pictures"] + median["the end"]
+    rows = [
+        {"what": name, "n": args.repeats, "min s": f"{min(values[1:]):.4f}"}
+        | {"median s": f"{median[name]:.4f}", "max s": f"{max(values[1:]):.4f}"}
+        for name, values in times.items()
+    ]
+    share = f"{100 * cost / (args.steps * median['a step']):.2f}% of {args.steps} steps"
+    return [*rows, {"what": "a run", "n": args.repeats, "min s": "", "median s": f"{cost:.2f}", "max s": share}]
+
+
+def _logbook(folder: Path, classes: int) -> Logbook:
+    def pixels(images: Tensor) -> Tensor:
+        return images.clamp(0, 1).mul(255).to(torch.uint8)
+
+    return Logbook(
+        TensorBoardTracker(folder, 1),
+        class_names=[str(k) for k in range(classes)],
+        pixels=pixels,
+        total_steps=1,
+        steps_per_epoch=1,
+        constant_loss=1.0,
+        flops_per_image=1.0,
+        peak_flops=1.0,
+    )
