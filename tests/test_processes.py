@@ -77,7 +77,7 @@ def test_sigusr1_saves_and_goes_on(tmp_path: Path) -> None:
 
 def test_a_second_sigint_stops_at_once(tmp_path: Path) -> None:
     # A step takes a second or so, in parts of a few milliseconds each, between which Python sees signals.
-    run = Run(tmp_path, *ENDLESS, "trainer.batch_size=60", "trainer.accumulation_steps=30", "data.num_images=120")
+    run = Run(tmp_path, *ENDLESS, "trainer.batch_size=20", "trainer.accumulation_steps=20")
     checkpoints = tmp_path / "run/checkpoints"
     run.until(lambda: checkpoint.exists(checkpoints))
     run.until(lambda: unfinished(tmp_path))  # the next step has just begun

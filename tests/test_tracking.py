@@ -137,6 +137,14 @@ def test_files_are_free_of_what_is_done_again(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 3
 
 
+def test_a_start_from_the_beginning_takes_everything_back(tmp_path: Path) -> None:
+    """A run that was killed before its first save is started again in its folder."""
+    use(TensorBoardTracker(tmp_path, 1))
+    assert len(points(tmp_path)) > 0
+    TensorBoardTracker(tmp_path, 1).close()
+    assert points(tmp_path) == []
+
+
 def test_a_damaged_event_file_is_left_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Only a torn end is cut off: behind a flipped bit there may be the points of hours. Nor is another's file emptied."""
     use(TensorBoardTracker(tmp_path, 1))

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from matplotlib.figure import Figure
 from tensorboard.compat.proto.attr_value_pb2 import AttrValue
-from tensorboard.compat.proto.config_pb2 import RunMetadata
+from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.compat.proto.node_def_pb2 import NodeDef
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
@@ -152,7 +152,7 @@ class Layers:
             )
             graph.node.append(NodeDef(name=name, op=layer.kind, input=before, attr={"_output_shapes": AttrValue(list=shape)}))
             before = [name]
-        writer._get_file_writer().add_graph((graph, RunMetadata()))
+        writer._get_file_writer().add_event(Event(graph_def=graph.SerializeToString()), step)
         rows = [
             f"| {layer.name} | {layer.kind} | {' x '.join(map(str, layer.shape))} | {layer.parameters:,} |"
             for layer in self.layers
