@@ -17,7 +17,7 @@ from torchvision import datasets
 
 from vgg_nll import build
 from vgg_nll.data import augment, sources
-from vgg_nll.data.splits import DataError, ImageData, stratified_split
+from vgg_nll.data.splits import DataError, ImageData, stratified_split, thinned
 
 CPU = torch.device("cpu")
 Config = Callable[..., DictConfig]
@@ -293,3 +293,26 @@ def test_a_picture_that_is_refused_is_named(config: Config, tmp_path: Path, monk
     data = make(config, *FOLDER, f"data.root={tmp_path}/pictures", "data.num_workers=0")
     with pytest.raises(DataError, match=r"\.png: cannot be read as a picture; mend or remove it"):
         next(data.train_batches(0))
+
+
+@pytest.mark.parametrize(("images", "most"), [(10, 3), (10, 10), (10, 100), (7, 2), (1, 1)])
+@pytest.mark.parametrize("batch_size", [1, 3, 10])
+def test_thinned(images: int, most: int, batch_size: int) -> None:
+    """Every k-th image, whatever the batches."""
+    everything = torch.arange(images)
+    parts = [(part, part + 100) for part in everything.split(batch_size)]
+    kept = list(thinned(parts, images, most))
+    found = torch.cat([part for part, _ in kept])
+    assert found.tolist() == list(range(0, images, -(-images // most)))
+    assert len(found) <= most
+    assert torch.equal(torch.cat([labels for _, labels in kept]), found + 100)
+
+
+def test_pixels_come_back(config: Config) -> None:
+    """Bytes to floats and back are the same bytes; what cannot be a pixel is black, or the nearest one."""
+    data = make(config, "data=synthetic")
+    bytes_ = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(2, 3, 16, 16)
+    floats = data.preprocessing.normalise(bytes_)
+    assert torch.equal(data.preprocessing.pixels(floats), bytes_)
+    assert data.preprocessing.pixels(torch.full((1, 3, 1, 1), 1e9)).unique().tolist() == [255]
+    assert data.preprocessing.pixels(torch.full((1, 3, 1, 1), torch.nan)).unique().tolist() == [0]

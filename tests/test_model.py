@@ -8,7 +8,7 @@ import torch.nn.functional as F
 import torchvision
 
 from vgg_nll.losses import all_logit_nll, argmax_nll
-from vgg_nll.model import VGG16, Conv3x3, head_for
+from vgg_nll.model import VGG16, Conv3x3, Penultimate, head_for
 
 
 @pytest.mark.parametrize(("batch_norm", "parameters"), [(False, 138_357_544), (True, 138_365_992)])
@@ -102,3 +102,15 @@ def test_small_maps_are_convolved_exactly(size: tuple[int, int], memory_format: 
         torch.testing.assert_close(ours, reference)
     if memory_format == torch.channels_last:
         assert outputs.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(("head", "size", "features"), [("compact", 32, 512), ("paper", 224, 4096)])
+def test_penultimate(head: str, size: int, features: int) -> None:
+    """What the last linear layer gets, without dropout: with that layer on top, the logits."""
+    model = VGG16(3, head=head).eval()
+    images = torch.randn(1, 3, size, size)
+    with torch.no_grad():
+        seen = Penultimate(model)(images)
+        assert seen.shape == (1, features)
+        assert torch.equal(model.classifier[-1](seen), model(images))
+    assert not model.classifier[-1]._forward_pre_hooks

@@ -1,8 +1,10 @@
 """Every command of the README runs as written (cut short), and its figures and examples are the code's own."""
 
 import doctest
+import math
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,12 +17,15 @@ from test_data import write_cifar, write_folder
 from torchvision import datasets
 from torchvision.models import vgg16
 
+from vgg_nll.network import open_network, write_temperature
+
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 LINES = [line.partition(" #")[0].strip() for language, text in BLOCKS if language == "sh" for line in text.splitlines()]
 TRAIN = [line for line in LINES if line.startswith("python train.py")]
-OTHER = [line for line in LINES if not line.startswith("python train.py")]
+SCRIPTS = [line for line in LINES if line.startswith("python scripts/")]
+OTHER = [line for line in LINES if line not in TRAIN and line not in SCRIPTS]
 # The same run, but one step of it on few images.
 SHORT = ["trainer.epochs=4", "trainer.steps=1", "trainer.batch_size=4", "trainer.eval_batch_size=60", "device=cpu"]
 
@@ -48,34 +53,38 @@ def test_train_commands(
         given = {argument.partition("=")[0] for argument in arguments}
         arguments += [argument for argument in SHORT if argument.partition("=")[0] not in given]
     assert command(*arguments) == 0, capfd.readouterr().err
-    jobs = 4 if "-m" in arguments else 1
+    jobs = math.prod(argument.count(",") + 1 for argument in arguments) if "-m" in arguments else 1
     assert len(list(tmp_path.rglob("DONE"))) == jobs
 
 
+@pytest.mark.parametrize("line", SCRIPTS)
+def test_script_commands(
+    line: str, script: Callable[..., int], finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a run under the name that the README gives it, with a temperature, and a folder of pictures."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("vgg_nll.model.CONFIGURATION_D", NARROW)
+    run = tmp_path / "runs/train/2026-01-31_12-00-00-000000"
+    shutil.copytree(finished, run)
+    write_temperature(open_network(run, device="cpu"), 1.5)
+    write_folder(tmp_path / "pictures")
+    _, path, *arguments = shlex.split(line)
+    if path == "scripts/benchmark.py":  # as small as it can be; each has a test of its own
+        arguments += ["--device", "cpu", "--repeats", "1", "--image-size", "32", "--batch-size", "2", "--steps", "2"]
+    assert script(Path(path).stem, *arguments) == 0
+
+
 def test_other_commands_are_targets_and_tools() -> None:
-    """The rest of the commands are make's (run by CI and by hand), TensorBoard, and a script that has a test below."""
+    """The rest of the commands are make's (run by CI and by hand), and TensorBoard."""
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for line in OTHER:
         words = shlex.split(line)
-        if words[0] == "make":
-            assert words[1] in targets
-        else:
-            tools = ["compare.py", "evaluate.py"]  # the second has its own file, tests/test_evaluation.py
-            assert words[:2] in ([".venv/bin/tensorboard", "--logdir"], *(["python", f"scripts/{name}"] for name in tools)), (
-                line
-            )
+        assert (words[0] == "make" and words[1] in targets) or words[:2] == [".venv/bin/tensorboard", "--logdir"], line
 
 
 def test_tensorboard_starts() -> None:
     done = subprocess.run([sys.executable, "-m", "tensorboard.main", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("2.")
-
-
-def test_compare(tmp_path: Path) -> None:
-    script = [sys.executable, str(ROOT / "scripts" / "compare.py"), str(tmp_path)]
-    nothing = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path)
-    assert (nothing.returncode, nothing.stdout) == (1, "")
-    assert nothing.stderr.startswith("error: no finished runs there")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import TINY, make_model
 from omegaconf import DictConfig, OmegaConf
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from test_tracking import read
 
 from vgg_nll import build, run
@@ -71,7 +72,12 @@ def test_a_run_leaves_everything(config: Config, tmp_path: Path, caplog: pytest.
     assert [point.step for point in events.Scalars("loss/val")] == [6]
     assert [point.step for point in events.Scalars("speed/epoch")] == [2, 4, 6]
     assert len(events.Histograms("confidence/histogram")) == len(events.Images("calibration/reliability_diagram")) == 1
-    assert {"config/text_summary", "circumstances/text_summary"} <= set(events.Tags()["tensors"])
+    assert {"config/text_summary", "circumstances/text_summary", "model/text_summary"} <= set(events.Tags()["tensors"])
+    network = json.loads((tmp_path / "network.json").read_text())
+    assert (network["classes"], network["image_size"]) == (["pattern 0", "pattern 1"], 32)
+    points = (tmp_path / "00006/penultimate_features/tensors.tsv").read_text().splitlines()
+    assert len(points) == 8  # validation images
+    assert sum(content["reliability"]["images"]) == 8
     measured = re.search(r"untrained loss: ([\d.]+) ", caplog.text)
     assert measured
     assert float(measured[1]) == pytest.approx(1.3863, rel=0.1)  # of one small batch; on the digits it is 2%, below
@@ -103,6 +109,43 @@ def test_best_is_chosen_on_validation_and_test_is_read_once(
     assert content["val"]["accuracy"] == pytest.approx(best)
     assert content["best_step"] == max(step for step, value in accuracies.items() if value == best)
     assert torch.load(tmp_path / "checkpoints/best.pt", weights_only=True)["step"] == content["best_step"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps"),
+    [
+        (["trainer.epochs=5"], [12, 24, 30]),  # of 6 steps each; every second one, and the last
+        (["trainer.epochs=4", "trainer.figures_every_epochs=0.1"], [6, 12, 18, 24]),  # no more often than validations
+        (["trainer.epochs=3", "trainer.validate_every_epochs=1.5"], [18]),  # validated at 9 and 18
+        (["trainer.epochs=20", "trainer.early_stop_validations=2", "optimizer.lr=1e-9"], [12, 18]),  # stopped there
+    ],
+)
+def test_pictures_have_a_cadence_of_their_own(config: Config, tmp_path: Path, overrides: list[str], steps: list[int]) -> None:
+    train(config, tmp_path, *overrides)
+    events = read(tmp_path)
+    for tag in ("calibration/reliability_diagram", "mistakes/confusion_matrix", "selection/accuracy_coverage"):
+        assert [image.step for image in events.Images(tag)] == steps
+    assert [event.step for event in events.Tensors("precision_recall/pattern 1")] == steps
+    every = [event.step for event in events.Histograms("confidence/histogram")]
+    assert every == [event.step for event in events.Scalars("loss/val")]
+    assert set(steps) <= set(every)
+
+
+def test_a_run_is_one_row_of_hyperparameters(config: Config, tmp_path: Path) -> None:
+    """The same columns whatever was trained; what has none of its own stands under `other`."""
+    columns = []
+    for name, given in (("a", ["loss=all_logit", "seed=3"]), ("b", ["model=vgg16_bn", "trainer.clip_norm=2"])):
+        (tmp_path / name).mkdir()
+        choices = CHOICES | {group: value for group, _, value in (item.partition("=") for item in given) if group in CHOICES}
+        run.train(config(*TINY, "trainer.steps=1", *given), tmp_path / name, choices, given)
+        content = read(tmp_path / name).PluginTagToContent("hparams")["_hparams_/session_start_info"]
+        columns.append(HParamsPluginData.FromString(content).session_start_info.hparams)
+    first, second = columns
+    assert set(first) == set(second)
+    assert (first["loss"].string_value, second["loss"].string_value) == ("all_logit", "argmax")
+    assert (first["seed"].number_value, first["batch_size"].number_value, first["steps"].number_value) == (3, 4, 1)
+    assert (first["other"].string_value, second["other"].string_value) == ("", "trainer.clip_norm=2")
+    assert second["parameters"].number_value > first["parameters"].number_value  # batch norm has some
 
 
 def test_every_step_is_seeded(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
