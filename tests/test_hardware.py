@@ -74,3 +74,13 @@ def test_out_of_memory_is_known_by_its_words() -> None:
     assert hardware.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
     assert hardware.is_out_of_memory(MemoryError())
     assert not hardware.is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_peak_memory_only_grows() -> None:
+    """At least what a tensor takes that was just filled; it stays when that is gone."""
+    before = hardware.peak_memory(torch.device("cpu"))
+    held = torch.ones(60_000_000)
+    most = hardware.peak_memory(torch.device("cpu"))
+    assert most >= held.numel() * 4
+    del held
+    assert before <= most <= hardware.peak_memory(torch.device("cpu"))

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "vgg_nll"
 LEVELS = {
     0: (
         *("softmax", "model", "schedule", "rng", "settings", "hardware"),
-        *("checkpoint", "signals", "watch", "tracking", "progress"),
+        *("checkpoint", "signals", "watch", "tracking", "progress", "profiler"),
     ),
     1: ("targets", "metrics", "mistakes", "data", "state", "saver", "report", "comparison", "run_folder"),
     2: ("losses", "engine", "pages"),

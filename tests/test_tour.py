@@ -77,7 +77,7 @@ def page(address: str) -> Iterator[Any]:
         pytest.skip("needs a browser: apt-get install chromium")
     with api.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        tab = browser.new_page(viewport={"width": 1400, "height": 900})
+        tab = browser.new_page(viewport={"width": 1200, "height": 760})
         tab.set_default_timeout(1000 * PATIENCE)
         yield tab
         browser.close()
@@ -97,8 +97,9 @@ def visit(page: Any, address: str, request: pytest.FixtureRequest) -> Iterator[C
     folder = os.environ.get("TOUR_PICTURES")
     if folder is not None:
         page.wait_for_timeout(2000)  # until what moves has come to rest
-        name = re.sub(r"\W+", "_", request.node.name.removeprefix("test_")).strip("_")
-        page.screenshot(path=Path(folder) / f"{name}.png")
+        name = "tour_" + re.sub(r"\W+", "_", request.node.name.removeprefix("test_")).strip("_") + ".png"
+        if f"docs/{name}" in (ROOT / "README.md").read_text():
+            page.screenshot(path=Path(folder) / name)
 
 
 def found(page: Any) -> Any:

@@ -1,12 +1,14 @@
 """Which device and number format to use, and how fast the device is at its best."""
 
 import ctypes
+import math
 import os
 import platform
 import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -102,6 +104,17 @@ def keep_freed_memory() -> None:
     m_trim_threshold, m_mmap_threshold = -1, -3
     mallopt(m_mmap_threshold, 1 << 30)
     mallopt(m_trim_threshold, (1 << 31) - 1)
+
+
+def peak_memory(device: torch.device) -> float:
+    """Bytes: the most that tensors have taken on a GPU, or that this process has held; NaN where the system does not tell."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    try:
+        status = Path("/proc/self/status").read_text()  # of Linux; `getrusage` would count the parent's, too
+        return 1024.0 * int(status.split("VmHWM:")[1].split()[0])
+    except (OSError, IndexError, ValueError):
+        return math.nan
 
 
 def wait(device: torch.device) -> None:

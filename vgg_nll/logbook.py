@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from vgg_nll import pages
+from vgg_nll import hardware, pages
 from vgg_nll.metrics import Sums
 from vgg_nll.mistakes import Wrong
 from vgg_nll.progress import Progress
@@ -27,6 +27,7 @@ class Logbook:
         class_names: [C]; pixels: normalised images -> uint8, both [B, 3, H, W].
         constant_loss: of the same probability for every class; a run that stays there is stuck.
         flops_per_image: of a training step; peak_flops: what the device does per second on a large matrix product.
+        when_data_is_slow: what to change where training waits for images.
     """
 
     def __init__(
@@ -40,8 +41,9 @@ class Logbook:
         constant_loss: float,
         flops_per_image: float,
         peak_flops: float,
+        when_data_is_slow: str,
     ) -> None:
-        self._tracker, self._watch = tracker, Watch(constant_loss)
+        self._tracker, self._watch = tracker, Watch(constant_loss, when_data_is_slow)
         self._class_names, self._pixels = class_names, pixels
         self._total_steps, self._steps_per_epoch = total_steps, steps_per_epoch
         self._flops_per_image, self._peak_flops = flops_per_image, peak_flops
@@ -97,12 +99,14 @@ class Logbook:
             tags.IMAGES_PER_SECOND: speed,
             tags.MFU: speed * self._flops_per_image / self._peak_flops,
             tags.DATA_WAIT: self._wait / seconds,
+            tags.PEAK_MEMORY: hardware.peak_memory(state.device) / 2**30,
             tags.EPOCH: state.step / self._steps_per_epoch,
         }
         self._tracker.add(Scalars(values), state.step)
         if self._progress is not None:
             self._progress.news(state.step, f"loss {loss:.4f}  accuracy {accuracy:.3f}  {speed:.0f} images/s")
-        for warning in self._watch.look(state.step, loss, norm, learning_rate):
+        warnings = self._watch.look(state.step, loss, norm, learning_rate)
+        for warning in [*warnings, *self._watch.wait(state.step, values[tags.DATA_WAIT])]:
             self.line(f"warning: {warning}")
         state.reset_window()
         self._start, self._wait, self._images_before = now, 0.0, 0

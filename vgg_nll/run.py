@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from vgg_nll import build, checkpoint, engine, hardware, metrics, network, report, run_folder
+from vgg_nll import build, checkpoint, engine, hardware, metrics, network, profiler, report, run_folder
 from vgg_nll.checkpoint import CheckpointError
 from vgg_nll.circumstances import circumstances, hyperparameters
 from vgg_nll.data.splits import ImageData
@@ -109,10 +109,12 @@ def _prepare(cfg: DictConfig, folder: Path, signals: Signals, choices: Mapping[s
             constant_loss=constant_loss(loss, len(data.class_names), device),
             flops_per_image=build.flops_per_image(model, data.preprocessing.image_size),
             peak_flops=hardware.peak_flops(device, dtype),
+            when_data_is_slow=data.when_slow,
         ),
         saver=saver,
         save_every_steps=cfg.checkpoint.every_steps,
         signals=signals,
+        profiler=profiler.make(settings.profile, folder / "profile", device),
         seed=cfg.seed,
     )
     first = state.step + 1

@@ -26,6 +26,7 @@ class TrainerSettings:
     validate_every_epochs: float
     figures_every_epochs: float
     early_stop_validations: int | None
+    profile: bool
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Optimizer steps of the whole run, at least 1."""
@@ -143,6 +144,7 @@ RULES: dict[str, Rule] = {
     "trainer.validate_every_epochs": Rule(float, above=0),
     "trainer.figures_every_epochs": Rule(float, above=0),
     "trainer.early_stop_validations": Rule(int, least=1, optional=True),
+    "trainer.profile": FLAG,
 }
 
 

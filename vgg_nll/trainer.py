@@ -14,6 +14,7 @@ from vgg_nll import engine, hardware, metrics, rng
 from vgg_nll.data.splits import Batch, ImageData, thinned
 from vgg_nll.logbook import Logbook
 from vgg_nll.mistakes import Mistakes
+from vgg_nll.profiler import Profiler
 from vgg_nll.progress import track
 from vgg_nll.saver import Saver
 from vgg_nll.schedule import due
@@ -50,6 +51,7 @@ class Trainer:
     saver: Saver
     save_every_steps: int
     signals: Signals
+    profiler: Profiler
     seed: int
     _last_save: float = field(init=False, default=0.0)
 
@@ -70,7 +72,7 @@ class Trainer:
         """
         state = self.state
         self._last_save = time.perf_counter()
-        with self.logbook.training(state):
+        with self.logbook.training(state), self.profiler:
             try:
                 if state.validated_step < state.step and self._validation_is_due():  # it was cut short by a signal
                     self._save(best=self._validate())
@@ -137,6 +139,7 @@ class Trainer:
                 dtype=self.dtype,
             )
         self.logbook.step()
+        self.profiler.step()
         validate = self._validation_is_due()
         log = validate or due(state.step, settings.log_every_steps, total)
         save = self.signals.take_save() or validate or due(state.step, self.save_every_steps, total)

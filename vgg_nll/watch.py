@@ -5,21 +5,25 @@ from collections import deque
 
 PLATEAU_STEPS, PLATEAU_SHARE = 200, 0.99
 JUMP, MEMORY, LEAST_VALUES = 100.0, 100, 10
+WAITS, WAIT_SHARE = 3, 0.1
 
 
 class Watch:
-    """Looks at every logged loss and gradient norm; each kind of trouble is told once.
+    """Looks at every logged loss, gradient norm and wait; each kind of trouble is told once.
 
     Stuck: after 200 steps no logged loss has been below 99% of the loss of a constant prediction. Falling apart: a value is
     100 times the running median of the last 100 logged ones (ten at least). A loss below a thousandth of the constant one
-    counts as that much: near zero, a hundredfold is one hard image.
+    counts as that much: near zero, a hundredfold is one hard image. Starved: at three logged steps one after the other, more
+    than a tenth of the time since the last one was spent waiting for images.
 
     Args:
         constant_loss: of the same probability for every class.
+        when_data_is_slow: what to change where training waits for images.
     """
 
-    def __init__(self, constant_loss: float) -> None:
-        self._constant_loss = constant_loss
+    def __init__(self, constant_loss: float, when_data_is_slow: str) -> None:
+        self._constant_loss, self._when_data_is_slow = constant_loss, when_data_is_slow
+        self._waits: deque[float] = deque(maxlen=WAITS)
         self._best_loss = float("inf")
         self._told: set[str] = set()
         self._values: dict[str, deque[float]] = {}
@@ -45,6 +49,13 @@ class Watch:
                 )
             seen.append(value)
         return warnings
+
+    def wait(self, step: int, share: float) -> list[str]:
+        """The warning that this share of time, spent waiting for images, calls for; mostly none."""
+        self._waits.append(share)
+        if len(self._waits) < WAITS or min(self._waits) <= WAIT_SHARE or not self._tell("wait"):
+            return []
+        return [f"step {step}: {share:.0%} of the time is spent waiting for images; {self._when_data_is_slow}"]
 
     def _tell(self, kind: str) -> bool:
         new = kind not in self._told

@@ -30,6 +30,7 @@ def pages(args: argparse.Namespace) -> list[dict[str, Any]]:
     hardware.keep_freed_memory()
     draw = torch.Generator().manual_seed(0)
     images = torch.randn(args.images, 3, args.image_size, args.image_size, generator=draw).to(device)
+    images = images.contiguous(memory_format=torch.channels_last)  # as the data gives them
     target = torch.randint(0, args.classes, (args.images,), generator=draw).to(device)
     model = VGG16(args.classes, head=head_for(args.image_size)).to(device).to(memory_format=torch.channels_last)
     state = TrainState(model, torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True), device)
@@ -81,4 +82,5 @@ def _logbook(folder: Path, classes: int) -> Logbook:
         constant_loss=1.0,
         flops_per_image=1.0,
         peak_flops=1.0,
+        when_data_is_slow="",
     )

@@ -52,6 +52,7 @@ class FolderData:
         self.preprocessing = Preprocessing(image_size, round(image_size / 0.875), mean, std, device)
         self.sizes = {name: len(folder) for name, folder in folders.items()}
         check_batch_size(batch_size, self.sizes["train"])
+        self.when_slow = f"raise data.num_workers (now {num_workers}), or keep smaller pictures on the disk"
         self.steps_per_epoch = self.sizes["train"] // batch_size
         crop = [v2.RandomResizedCrop(image_size, scale=(min_crop, 1.0), antialias=True)]
         flip = [v2.RandomHorizontalFlip()] if horizontal_flip else []

@@ -47,6 +47,7 @@ class ResidentData:
         self.preprocessing = Preprocessing(image_size, image_size, mean, std, device)
         self.sizes = {name: len(split.target) for name, split in splits.items()}
         check_batch_size(batch_size, self.sizes["train"])
+        self.when_slow = "raise trainer.batch_size: the images are in memory, and what is left is overhead per batch"
         self.steps_per_epoch = self.sizes["train"] // batch_size
         self._splits = {name: Split(split.images.to(device), split.target.to(device)) for name, split in splits.items()}
         self._shift_pixels, self._horizontal_flip = shift_pixels, horizontal_flip

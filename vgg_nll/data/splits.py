@@ -22,6 +22,7 @@ class ImageData(Protocol):
     preprocessing: Preprocessing
     sizes: dict[str, int]  # images per split: "train", "val", and "test" where there is one
     steps_per_epoch: int
+    when_slow: str  # what to change where training waits for images
 
     def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from number `start` on; all of one size, a remainder is left out."""

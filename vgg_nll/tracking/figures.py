@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 BLUE, RED, GREEN = "#1f77b4", "#d62728", "#2ca02c"
 NUMBERED_CLASSES = 20  # a confusion matrix of more classes shows colours only
 BARS = 5  # of a mistake's softmax
-MISTAKES_A_ROW, ROW = 4, 0.8  # a mistake takes 1 by 0.8
+MISTAKES_A_ROW, ROW = 4, 0.8  # at most; one takes 1 by 0.8
 
 
 def reliability_diagram(
@@ -107,24 +107,25 @@ def confident_mistakes(
     Args:
         pictures: uint8 [K, H, W, 3]; probabilities: [K, C]; target: [K].
     """
-    rows = max(1, -(-len(pictures) // MISTAKES_A_ROW))
-    figure = Figure(figsize=(2 * MISTAKES_A_ROW, 2 * ROW * rows + 0.4))
+    columns = min(MISTAKES_A_ROW, max(2, len(pictures)))
+    rows = max(1, -(-len(pictures) // columns))
+    figure = Figure(figsize=(2 * columns, 2 * ROW * rows + 0.4))
     top = 1 - 0.4 / figure.get_figheight()
     axes = figure.add_axes((0, 0, 1, top))  # one for all: each further one would take as long as a picture
     axes.axis("off")
     axes.set_title(title, fontsize=10)
     if len(pictures) == 0:
-        axes.text(MISTAKES_A_ROW / 2, ROW / 2, "no mistakes", ha="center", va="center")
+        axes.text(columns / 2, ROW / 2, "no mistakes", ha="center", va="center")
     bars: list[Rectangle] = []
     for k, (picture, outputs, label) in enumerate(zip(pictures, probabilities, target, strict=True)):
-        x, y = k % MISTAKES_A_ROW, ROW * (k // MISTAKES_A_ROW)
+        x, y = k % columns, ROW * (k // columns)
         axes.imshow(picture, extent=(x + 0.02, x + 0.52, y + 0.75, y + 0.25), interpolation="nearest")
         guess = int(outputs.argmax())
         caption = f"{_short(class_names[label])}, taken for {_short(class_names[guess])} ({outputs[guess]:.1%})"
         axes.text(x + 0.02, y + 0.2, caption, fontsize=7, va="bottom")
         bars += _softmax_bars(axes, x + 0.62, y + 0.25, outputs, label, class_names)
     axes.add_collection(PatchCollection(bars, match_original=True))
-    axes.set(xlim=(0, MISTAKES_A_ROW), ylim=(ROW * rows, 0), aspect="equal")  # imshow had set its own
+    axes.set(xlim=(0, columns), ylim=(ROW * rows, 0), aspect="equal")  # imshow had set its own
     return figure
 
 

@@ -29,6 +29,7 @@ TEST = "test/"
 LOSS_TRAIN, ACCURACY_TRAIN = "loss/train", "accuracy/train"
 LEARNING_RATE, GRADIENT_NORM = "optimizer/learning_rate", "optimizer/gradient_norm"
 IMAGES_PER_SECOND, MFU, DATA_WAIT, EPOCH = ("speed/images_per_second", "speed/mfu", "speed/data_wait", "speed/epoch")
+PEAK_MEMORY = "speed/peak_memory_gib"
 # What the HParams tab shows of a run, and leads to the curves of.
 HYPERPARAMETER_METRICS = (
     *("accuracy/val", "nll/argmax", "nll/all_logit", "calibration/ece", "calibration/brier", "confidence/mean"),

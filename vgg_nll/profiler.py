@@ -1,0 +1,55 @@
+"""Where the time of a step goes: `trainer.profile=true`."""
+
+import logging
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import torch
+
+log = logging.getLogger(__name__)
+FIRST, WARM_UP, STEPS = 5, 3, 10  # the first steps allocate and choose kernels; the next ones still bear the profiler's start
+ROWS = 30
+
+
+class Profiler(Protocol):
+    """Told of every step while it is entered."""
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any, /) -> object: ...
+
+    def step(self) -> None:
+        """One step is over."""
+        ...
+
+
+class NoProfiler:
+    """Looks at nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any, /) -> None:
+        pass
+
+    def step(self) -> None:
+        pass
+
+
+def make(wanted: bool, folder: Path, device: torch.device) -> Profiler:
+    """One that watches the 9th to the 18th step of a process, and leaves trace.json and operators.txt in `folder`; or none."""
+    if not wanted:
+        return NoProfiler()
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if device.type == "cuda":
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+
+    def write(profile: torch.profiler.profile) -> None:
+        folder.mkdir(exist_ok=True)
+        profile.export_chrome_trace(str(folder / "trace.json"))
+        order = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+        (folder / "operators.txt").write_text(profile.key_averages().table(sort_by=order, row_limit=ROWS))
+        log.info(f"profile: {folder}/operators.txt, the operators that take longest; trace.json opens in ui.perfetto.dev")
+
+    schedule = torch.profiler.schedule(skip_first=FIRST, wait=0, warmup=WARM_UP, active=STEPS, repeat=1)
+    return torch.profiler.profile(activities=activities, schedule=schedule, on_trace_ready=write)
