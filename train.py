@@ -21,7 +21,7 @@ from vgg_nll import command, run
 def main(cfg: DictConfig) -> float:
     """One run, or one job of a sweep; the validation accuracy is what a sweeper maximises."""
     job = HydraConfig.get()
-    with command.errors_of_a_job() if job.mode is RunMode.MULTIRUN else command.errors_as_lines():
+    with command.errors_of_a_job() if job.mode is RunMode.MULTIRUN else command.errors_as_lines(command.OTHER_FOLDER):
         return run.train(cfg, Path(job.runtime.output_dir), job.runtime.choices, job.overrides.task)
 
 

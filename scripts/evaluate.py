@@ -16,6 +16,8 @@ def main() -> None:
     parser.add_argument("--split", default="test", help="train, val or test (the default)")
     parser.add_argument("--checkpoint", default="best", choices=["best", "last", "previous"])
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--batch-size", type=int, help="images that go through the network at once (the run's eval_batch_size)")
+    parser.add_argument("--data-root", help="where the data is, if it has moved (the run's data.root)")
     parser.add_argument(
         "--temperature",
         nargs="?",
@@ -25,17 +27,19 @@ def main() -> None:
         "images best, which is saved in the run",
     )
     args = parser.parse_args()
+    if args.batch_size is not None and args.batch_size < 1:
+        parser.error("--batch-size must be at least 1")
     with errors_as_lines():
-        run = evaluation.open_run(args.run, args.checkpoint, args.device)
+        run = evaluation.open_run(args.run, args.checkpoint, args.device, args.data_root, args.batch_size)
+        evaluation.check_split(run, args.split)
         at = temperature_of(run, args.temperature)
         found = evaluation.evaluate(run, args.split)
         values = {args.split: metrics.compute(found[0])}
         if at != 1:
             found = evaluation.evaluate(run, args.split, at)
             values[f"{args.split} at T"] = metrics.compute(found[0])
-        folder = evaluation.write(run, args.split, values, found, at)
-        print(f"{args.run}, checkpoint {args.checkpoint}, step {run.network.step}\n{report.final_table(values)}")
-        print(f"\nwritten to {folder}")
+        print(f"{args.run}, checkpoint {args.checkpoint}, step {run.network.step}\n{report.final_table(values)}\n", flush=True)
+        print(f"written to {evaluation.write(run, args.split, values, found, at)}")
 
 
 def temperature_of(run: evaluation.Run, wish: str | None) -> float:

@@ -41,6 +41,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.top < 1 or args.batch_size < 1:
         parser.error("--top and --batch-size must be at least 1")
+    sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names of files are bytes
     unreadable: list[str] = []
     with errors_as_lines():
         network = open_network(args.run, args.checkpoint, args.device)

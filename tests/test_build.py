@@ -11,7 +11,7 @@ from conftest import Bomb, make_model
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from vgg_nll import build, checkpoint
+from vgg_nll import anatomy, build, checkpoint
 from vgg_nll.checkpoint import CheckpointError
 from vgg_nll.settings import RULES, ConfigError
 from vgg_nll.state import TrainState
@@ -182,7 +182,7 @@ def test_flops_of_vgg16() -> None:
     """15.47 billion multiply-adds at 224x224, in each of three passes."""
     from vgg_nll.model import VGG16
 
-    assert build.flops_per_image(VGG16(), 224) == pytest.approx(3 * 2 * 15.47e9, rel=1e-3)
+    assert anatomy.flops_per_image(VGG16(), 224) == pytest.approx(3 * 2 * 15.47e9, rel=1e-3)
 
 
 def test_trackers(config: Config, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from conftest import TINY, compose_config
 from omegaconf import OmegaConf
+from test_data import FOLDER, write_folder
 
-from vgg_nll import evaluation
+from vgg_nll import evaluation, run
 
 pytestmark = pytest.mark.usefixtures("narrow")
 
@@ -90,6 +91,49 @@ def test_no_temperature_where_all_is_right(
     assert "no temperature: " in capsys.readouterr().out
 
 
+def test_a_run_of_an_earlier_version(mine: Path, evaluate: Callable[..., int]) -> None:
+    """It had no network.json; its data tells what that holds."""
+    before = (mine / "network.json").read_text()
+    (mine / "network.json").unlink()
+    assert evaluate(mine) == 0
+    assert (mine / "network.json").read_text() == before
+
+
+def test_nothing_is_fitted_for_a_split_that_is_not_there(mine: Path, evaluate: Callable[..., int]) -> None:
+    assert evaluate(mine, "--split", "tset", "--temperature") == 1
+    assert not (mine / "temperature.json").exists()
+
+
+def test_a_smaller_batch_and_less_memory(
+    mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not fit is said, with what would; the numbers do not depend on it."""
+    assert evaluate(mine) == 0
+    first = json.loads((mine / "evaluation/evaluation.json").read_text())
+    assert evaluate(mine, "--batch-size", "3") == 0
+    second = json.loads((mine / "evaluation/evaluation.json").read_text())
+    assert second["test"]["nll_argmax"] == pytest.approx(first["test"]["nll_argmax"], rel=1e-5)
+    assert evaluate(mine, "--batch-size", "0") == 2
+    full = torch.OutOfMemoryError("CUDA out of memory")
+    monkeypatch.setattr("vgg_nll.model.VGG16.forward", lambda *_: (_ for _ in ()).throw(full))
+    capsys.readouterr()
+    assert evaluate(mine) == 1
+    assert capsys.readouterr().err == "error: out of memory: fewer images at once take less (--batch-size)\n"
+
+
+def test_data_that_has_moved(
+    evaluate: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path / "old")
+    cfg = compose_config(*FOLDER, f"data.root={tmp_path}/old", "data.num_workers=0", "trainer.steps=1", "device=cpu")
+    (tmp_path / "run").mkdir()
+    run.train(cfg, tmp_path / "run", {})
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert evaluate(tmp_path / "run") == 1
+    assert "there is no such folder" in capsys.readouterr().err
+    assert evaluate(tmp_path / "run", "--data-root", tmp_path / "new") == 0
+
+
 def rename_classes(folder: Path) -> None:
     content = json.loads((folder / "network.json").read_text())
     (folder / "network.json").write_text(json.dumps(content | {"classes": ["cat", "dog"]}))
@@ -101,14 +145,16 @@ def rename_classes(folder: Path) -> None:
         (lambda folder: None, ["--split", "tset"], "--split tset: this data set has train, val, test"),
         (lambda folder: None, ["--checkpoint", "previous"], ""),
         (lambda folder: None, ["--temperature", "saved"], "has no temperature; python scripts/evaluate.py"),
-        (lambda folder: None, ["--temperature", "0"], "--temperature 0: must be a number above 0"),
-        (lambda folder: None, ["--temperature", "hot"], "--temperature hot: must be a number above 0"),
+        (lambda folder: None, ["--temperature", "0"], "--temperature 0: must be a number from 0.01 to 100"),
+        (lambda folder: None, ["--temperature", "hot"], "--temperature hot: must be a number from 0.01 to 100"),
         (lambda folder: (folder / "temperature.json").write_text("{}"), ["--temperature", "saved"], "is damaged"),
-        (lambda folder: (folder / "network.json").unlink(), [], "is missing, as in runs of earlier versions"),
+        (lambda folder: (folder / "evaluation").write_text(""), [], "evaluation: File exists"),
+        (lambda folder: (folder / ".hydra/config.yaml").write_bytes(b"\xff"), [], ".hydra/config.yaml is missing or damaged"),
+        (lambda folder: (folder / ".hydra/config.yaml").write_text("a: [1"), [], ".hydra/config.yaml is missing or damaged"),
         (lambda folder: (folder / "network.json").write_text('{"classes": 3}'), [], "is damaged"),
         (lambda folder: rename_classes(folder), [], "was trained on other classes than its data has now"),
         (lambda folder: (folder / ".hydra/config.yaml").unlink(), [], "holds no run"),
-        (lambda folder: (folder / ".hydra/config.yaml").write_text("- 1\n"), [], "is not a run's config"),
+        (lambda folder: (folder / ".hydra/config.yaml").write_text("- 1\n"), [], "it holds no dict"),
         (lambda folder: (folder / ".hydra/config.yaml").write_text("seed: 0\n"), [], ""),
         (lambda folder: (folder / "checkpoints/best.pt").unlink(), [], "there is no such checkpoint"),
         (lambda folder: (folder / "checkpoints/best.pt").write_bytes(b"x"), [], "damaged"),
@@ -139,4 +185,4 @@ def test_bad_input(
     assert words in error
     assert error.startswith("error: ")
     assert error.count("\n") == 1
-    assert not (folder / "evaluation").exists()
+    assert not (folder / "evaluation").is_dir()

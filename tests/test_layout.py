@@ -14,13 +14,14 @@ LEVELS = {
         *("softmax", "model", "schedule", "rng", "settings", "hardware"),
         *("checkpoint", "signals", "watch", "tracking", "progress", "profiler"),
     ),
-    1: ("targets", "metrics", "mistakes", "data", "state", "saver", "report", "comparison", "run_folder"),
+    1: ("targets", "metrics", "mistakes", "data", "state", "saver", "report", "comparison", "run_folder", "anatomy"),
     2: ("losses", "engine", "pages"),
-    3: ("logbook", "temperature"),
-    4: ("trainer",),
-    5: ("build", "circumstances"),
-    6: ("network",),
-    7: ("run", "command", "evaluation", "prediction", "benchmarks"),
+    3: ("embedding", "temperature"),
+    4: ("logbook",),
+    5: ("trainer",),
+    6: ("build", "circumstances"),
+    7: ("network",),
+    8: ("run", "command", "evaluation", "prediction", "benchmarks"),
 }
 LEVEL_OF = {module: level for level, modules in LEVELS.items() for module in modules}
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

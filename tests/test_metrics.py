@@ -144,6 +144,23 @@ def test_ties_in_confidence() -> None:
     assert compute(update(surer, torch.tensor([1, 0]), torch.tensor(0.0)))["auroc"] == 0
 
 
+@pytest.mark.parametrize("steps", [1, 4])
+def test_order_among_equals_means_nothing(steps: int) -> None:
+    """Images of one class after the other, as a folder has them, and a network that knows few margins, or a single one."""
+    draw = torch.Generator().manual_seed(0)
+    target = torch.arange(10).repeat_interleave(20)
+    logits = torch.zeros(200, 10)
+    logits[:, 0] = torch.randint(steps, (200,), generator=draw) / 2
+    found = []
+    for order in (torch.arange(200), torch.arange(199, -1, -1), torch.randperm(200, generator=draw)):
+        found.append(compute(update(logits[order], target[order], torch.tensor(0.0))))
+    for name in found[0]:
+        assert [values[name] for values in found] == pytest.approx([found[0][name]] * 3, nan_ok=True), name
+    if steps == 1:
+        assert found[0]["aurc"] == pytest.approx(0.9)
+        assert found[0]["adaptive_ece"] == pytest.approx(0)  # a confidence of 0.1, and 0.1 right
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 299])
 def test_one_value_for_every_batch_size(batch_size: int) -> None:
     logits, target = sample()

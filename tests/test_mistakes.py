@@ -34,7 +34,8 @@ def test_beyond_a_confidence_of_one() -> None:
 
 def test_fewer_than_asked_for() -> None:
     mistakes = Mistakes(16)
-    assert mistakes.surest is None
+    with pytest.raises(ValueError, match="no images"):
+        _ = mistakes.surest
     mistakes.look(torch.zeros(2, 3, 1, 1), torch.eye(2), torch.tensor([0, 1]))
     assert mistakes.surest.images.shape == (0, 3, 1, 1)
     mistakes.look(torch.zeros(2, 3, 1, 1), torch.eye(2), torch.tensor([0, 0]))

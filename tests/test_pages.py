@@ -1,5 +1,7 @@
 """What an evaluation looks like: the figures hold its numbers."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -93,3 +95,18 @@ def test_entries() -> None:
     curves = [entry for entry in entries if isinstance(entry, PrecisionRecall)]
     assert [curve.tag for curve in curves] == [f"precision_recall/{k}" for k in range(20)]
     assert curves[3].curve.shape == (6, metrics.NUM_THRESHOLDS)
+
+
+@pytest.mark.parametrize("name", ["C#$", "x$%a", "a$\\b$", "_background_noise_", "tab\tand\nline", "猫", "{", "a/b", "^_^"])
+def test_class_names_of_any_kind(name: str) -> None:
+    """No character means anything to what draws them; each class is in the legend."""
+    sums, wrong = evaluated(60, 3)
+    names = [name + "1", name + "2", name]
+    for draw in pages.draw(sums, wrong, names, as_bytes, "validation").values():
+        figure = draw()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # a font that lacks it draws a box
+            FigureCanvasAgg(figure).draw()
+        legend = figure.axes[0].get_legend()
+        if legend is not None and figure.axes[0].get_xlabel() == "recall":
+            assert len(legend.get_texts()) == 3

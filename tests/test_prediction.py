@@ -3,19 +3,29 @@
 import csv
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import NARROW, ROOT
 from PIL import Image
 
 from vgg_nll import evaluation, prediction
 from vgg_nll.network import open_network
 
 Script = Callable[..., int]
+# scripts/predict.py, with the narrow network
+PREDICT = f"""
+import runpy, vgg_nll.model
+vgg_nll.model.CONFIGURATION_D = {NARROW}
+runpy.run_path({str(ROOT / "scripts/predict.py")!r}, run_name="__main__")
+"""
 pytestmark = pytest.mark.usefixtures("narrow")
 
 
@@ -90,6 +100,41 @@ def test_unreadable_files_are_named_and_left_out(
     assert lines[2] == "warning: 2 of 9 files were left out"
 
 
+def test_links_are_followed_once(finished: Path, pictures: Path, tmp_path: Path) -> None:
+    """As in training; a folder that holds itself ends; a folder with the name of a picture is none."""
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all/linked").symlink_to(pictures)
+    (tmp_path / "all/again").symlink_to(tmp_path / "all")
+    (tmp_path / "all/x.png").mkdir()
+    assert len(prediction.find_pictures([tmp_path / "all"])) == 8
+
+
+def test_a_picture_too_narrow_is_named(finished: Path, tmp_path: Path) -> None:
+    """Resized by its shorter side it would have millions of pixels."""
+    Image.new("L", (1, 3000)).save(tmp_path / "line.png")
+    (found,) = prediction.predict(open_network(finished, device="cpu"), [tmp_path / "line.png"], most=1, at=1.0, batch_size=1)
+    assert found == f"{tmp_path}/line.png: 1x3000 pixels are too narrow; crop or remove it"
+
+
+def test_equal_outputs_go_to_the_first(finished: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = open_network(finished, device="cpu")
+    network.class_names = tuple(f"class {k}" for k in range(40))
+    monkeypatch.setattr("vgg_nll.model.VGG16.forward", lambda self, images: torch.zeros(len(images), 40))
+    (found,) = prediction.predict(network, [pictures / "0.png"], most=3, at=1.0, batch_size=1)
+    assert found.classes == ("class 0", "class 1", "class 2")
+
+
+def test_a_name_that_is_no_text(finished: Path, pictures: Path, tmp_path: Path) -> None:
+    """A file's name is bytes; the table holds the same ones. As a process, with a strict standard output."""
+    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    shutil.copy(pictures / "0.png", name)
+    command = [sys.executable, "-c", PREDICT, str(finished), os.fsdecode(name), "--device", "cpu"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(command, capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(name + b"  ")
+
+
 def test_nothing_readable(finished: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
     assert script("predict", finished, tmp_path / "a.png", "--json", "--device", "cpu") == 3
@@ -117,6 +162,7 @@ def test_each_picture_is_read_once_beside_the_network(finished: Path, pictures: 
         (["nowhere.png"], "nowhere.png: there is no such file or folder"),
         (["."], ".: holds no pictures (.jpg, "),
         ([".", "--temperature"], "has no temperature; python scripts/evaluate.py"),
+        ([".", "--temperature", "1e-320"], "--temperature 1e-320: must be a number from 0.01 to 100"),
     ],
 )
 def test_bad_input(
@@ -134,6 +180,13 @@ def test_bad_input(
     assert error.startswith("error: ")
     assert words in error
     assert error.count("\n") == 1
+
+
+def test_a_run_of_an_earlier_version(finished: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    (run / "network.json").unlink()
+    assert script("predict", run, ".") == 1
+    assert "is missing, as in runs of earlier versions; scripts/evaluate.py writes it" in capsys.readouterr().err
 
 
 def test_no_run(tmp_path: Path, script: Script, capsys: pytest.CaptureFixture) -> None:

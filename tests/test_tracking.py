@@ -27,7 +27,7 @@ from vgg_nll.tracking.entries import (
     Text,
 )
 from vgg_nll.tracking.figures import reliability_diagram
-from vgg_nll.tracking.tracker import NullTracker, TensorBoardTracker, Tracker
+from vgg_nll.tracking.tracker import GuardedTracker, NullTracker, TensorBoardTracker, Tracker
 
 
 def read(folder: Path) -> EventAccumulator:
@@ -86,6 +86,48 @@ def test_files_of_a_run(tmp_path: Path) -> None:
     assert left == {"00005", "projector_config.pbtxt"}
     assert (tmp_path / "00005/penultimate_features/metadata.tsv").read_text().split() == ["a", "b"]
     assert (tmp_path / "projector_config.pbtxt").read_text().count("embeddings {") == 1
+
+
+def test_nobody_elses_folder_is_removed(tmp_path: Path) -> None:
+    """Nor the old points, where new ones cannot be made."""
+    (tmp_path / "my analysis" / "penultimate_features").mkdir(parents=True)
+    (tmp_path / "00001" / "penultimate_features").mkdir(parents=True)
+    (tmp_path / "00001" / "notes.txt").touch()
+    (tmp_path / "00002" / "penultimate_features").mkdir(parents=True)
+    tracker = TensorBoardTracker(tmp_path, 1)
+    with pytest.raises(MemoryError):
+        tracker.add(Embedding(lambda: (_ for _ in ()).throw(MemoryError())), 5)
+    assert (tmp_path / "00002/penultimate_features").exists()
+    names = ["a\tb", "c\nd"]
+    tracker.add(Embedding(lambda: Points(torch.eye(2), names, torch.zeros(2, 3, 2, 2, dtype=torch.uint8))), 5)
+    tracker.close()
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"my analysis", "00001", "00005"}
+    assert (tmp_path / "my analysis/penultimate_features").exists()
+    assert (tmp_path / "00001/notes.txt").exists()
+    assert (tmp_path / "00005/penultimate_features/metadata.tsv").read_text() == "a b\nc d\n"
+
+
+def test_hyperparameters_of_a_run_that_goes_on(tmp_path: Path) -> None:
+    """TensorBoard keeps the first ones that it finds: those of the last start are the only ones."""
+    tracker = TensorBoardTracker(tmp_path, 1)
+    tracker.add(Hyperparameters({"loss": "argmax", "lr": 0.1}), 1)
+    tracker.add(Finished(), 5)
+    tracker.close()
+    tracker = TensorBoardTracker(tmp_path, 6)
+    tracker.add(Hyperparameters({"loss": "argmax", "lr": 0.2}), 6)
+    tracker.close()
+    plugin = read(tmp_path).PluginTagToContent("hparams")
+    start = HParamsPluginData.FromString(plugin["_hparams_/session_start_info"]).session_start_info
+    assert start.hparams["lr"].number_value == 0.2
+    assert "_hparams_/session_end_info" not in plugin
+
+
+def test_what_was_taken_before_a_failure_is_written(tmp_path: Path) -> None:
+    tracker = GuardedTracker(lambda: TensorBoardTracker(tmp_path, 1))
+    tracker.add(Scalars({"loss/train": 1.0}), 1)
+    tracker.add(Picture("a/b", lambda: (_ for _ in ()).throw(ValueError("no"))), 1)
+    tracker.add(Scalars({"loss/train": 2.0}), 2)
+    assert [tag for tag, _, _ in points(tmp_path)] == ["loss/train"]  # at once, without an end
 
 
 def test_hyperparameters_are_one_session(tmp_path: Path) -> None:

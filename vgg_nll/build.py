@@ -11,7 +11,6 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from vgg_nll import checkpoint, rng, settings
 from vgg_nll.checkpoint import CheckpointError
@@ -21,7 +20,6 @@ from vgg_nll.hardware import choose_device, choose_dtype
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.schedule import Schedule
 from vgg_nll.settings import ConfigError, TrainerSettings
-from vgg_nll.tracking.entries import Layer
 from vgg_nll.tracking.tracker import GuardedTracker, Tracker
 
 log = logging.getLogger(__name__)
@@ -58,6 +56,22 @@ def _targets(node: Any) -> set[str]:
         own = {str(node["_target_"])} if "_target_" in node else set()
         return own.union(*(_targets(value) for value in node.values()))
     return set().union(*(_targets(value) for value in node)) if isinstance(node, list) else set()
+
+
+def read_saved(folder: Path, name: str, kind: type, what: str) -> Any:
+    """What a run has written into .hydra/, as plain lists and dicts. Raises CheckpointError where that is damaged.
+
+    Args:
+        kind: list or dict; what: the beginning of the message.
+    """
+    path = folder / ".hydra" / name
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except Exception as error:  # a damaged file can break its reader in any way
+        raise CheckpointError(f"{what}: .hydra/{name} is missing or damaged ({type(error).__name__})") from error
+    if not isinstance(content, kind) or content == {}:  # {}: an empty file
+        raise CheckpointError(f"{what}: .hydra/{name} is damaged: it holds no {kind.__name__}")
+    return content
 
 
 def flatten(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -155,39 +169,6 @@ def make_tracker(cfg: DictConfig, folder: Path, first_step: int) -> Tracker:
     except TypeError as error:
         raise ConfigError(f"tracking: {error}") from error
     return GuardedTracker(lambda: constructor(folder, first_step=first_step))
-
-
-def flops_per_image(model: nn.Module, image_size: int) -> float:
-    """Floating-point operations of one training step per image: three forward passes' worth, two per multiply-add."""
-    counter = FlopCounterMode(display=False)
-    was_training = model.training
-    device = next(model.parameters()).device
-    with torch.inference_mode(), counter:
-        model.eval()(torch.zeros(1, 3, image_size, image_size, device=device))
-    model.train(was_training)
-    return 3.0 * counter.get_total_flops()
-
-
-def layers(model: nn.Module, image_size: int) -> list[Layer]:
-    """The layers of a network in the order in which an image goes through them."""
-    found: list[Layer] = []
-
-    def note(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, _: Any, output: torch.Tensor) -> None:
-            parameters = sum(p.numel() for p in module.parameters())
-            found.append(Layer(name, type(module).__name__, tuple(output.shape[1:]), parameters))
-
-        return hook
-
-    leaves = [(name, module) for name, module in model.named_modules() if not list(module.children())]
-    hooks = [module.register_forward_hook(note(name)) for name, module in leaves]
-    was_training = model.training
-    with torch.inference_mode():
-        model.eval()(torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device))
-    model.train(was_training)
-    for hook in hooks:
-        hook.remove()
-    return found
 
 
 def _start_from(model: VGG16, path: str) -> None:

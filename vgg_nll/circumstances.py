@@ -34,7 +34,7 @@ def hyperparameters(
     trainer: Trainer, lr: float, choices: Mapping[str, str], overrides: Sequence[str]
 ) -> dict[str, str | float]:
     """The same columns for every run, since TensorBoard takes the columns of one for all; `other` holds the other overrides."""
-    own = (*(f"{group}=" for group in GROUPS), "seed=", "optimizer.lr=", "trainer.batch_size=")
+    own = (*(f"{group}=" for group in GROUPS), "seed=", "optimizer.lr=", "trainer.batch_size=", "resume=")
     columns: dict[str, str | float] = {group: choices.get(group, "") for group in GROUPS}
     return columns | {
         "lr": lr,

@@ -17,9 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vgg_nll import checkpoint
-from vgg_nll.build import CONFIGS, check, check_targets, flatten, make_device
+from vgg_nll.build import CONFIGS, check, check_targets, flatten, make_device, read_saved
 from vgg_nll.checkpoint import CheckpointError
 from vgg_nll.data.splits import DataError
+from vgg_nll.hardware import is_out_of_memory
 from vgg_nll.run_folder import holds_run
 from vgg_nll.settings import ConfigError
 from vgg_nll.signals import Interrupted
@@ -34,6 +35,7 @@ FREE_ON_RESUME = ("optimizer.lr", "data.num_workers", "data.download", "model.we
 # What gives a finished run something to do.
 LENGTH = ("trainer.epochs", "trainer.steps", "trainer.early_stop_validations")
 MOST_BYTES = 200
+OTHER_FOLDER = "hydra.run.dir=<folder> takes another run folder"
 SHOWN = "shown as a line"
 
 
@@ -42,16 +44,19 @@ def call(main: Callable[[], None]) -> None:
     os.environ[FULL_ERROR] = "1"  # Hydra hands its errors on instead of printing them in its own way
     logging.raiseExceptions = False  # a pipe that is closed (| head) is no reason for pages of errors
     OmegaConf.register_new_resolver("short", _short, replace=True)
-    with errors_as_lines():
+    with errors_as_lines(OTHER_FOLDER):
         sys.argv[1:] = with_resumed_overrides(sys.argv[1:])
         main()
 
 
 @contextmanager
-def errors_as_lines() -> Iterator[None]:
+def errors_as_lines(place: str = "") -> Iterator[None]:
     """What a user can mend ends as one line per fault on stderr and exit code 1; a signal, as a line and 128 + signal.
 
     `HYDRA_FULL_ERROR=1` shows the traceback instead.
+
+    Args:
+        place: what to do where the disk refuses.
     """
     try:
         yield
@@ -66,7 +71,12 @@ def errors_as_lines() -> Iterator[None]:
     except EXPECTED as error:
         if WANTS_TRACEBACK:
             raise
-        _show(error)
+        _show(error, place)
+        sys.exit(1)
+    except (RuntimeError, MemoryError) as error:
+        if WANTS_TRACEBACK or not is_out_of_memory(error):
+            raise
+        _show(ConfigError("out of memory: fewer images at once take less (--batch-size)"))
         sys.exit(1)
 
 
@@ -79,7 +89,7 @@ def errors_of_a_job() -> Iterator[None]:
     try:
         yield
     except EXPECTED as error:
-        _show(error)
+        _show(error, OTHER_FOLDER)
         raise
 
 
@@ -103,7 +113,7 @@ def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
     saved = folder / ".hydra"
     if not checkpoint.exists(folder / "checkpoints") or not (saved / "overrides.yaml").is_file():
         raise CheckpointError(f"resume={folder}: holds no run to go on with (no checkpoints/last.pt, or no .hydra/)")
-    before = [str(item) for item in _read(folder, "overrides.yaml", list)]
+    before = [str(item) for item in read_saved(folder, "overrides.yaml", list, f"resume={folder}")]
     foreign = [item for item in before if item.startswith("-") or _key(item).startswith("hydra")]
     if foreign:  # a run's own list never holds these, and they could bring in configs and code from anywhere
         raise ConfigError(f"resume={folder}: its .hydra/overrides.yaml holds {foreign[0]!r}, which no run writes there")
@@ -117,14 +127,14 @@ def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
     check_targets(cfg, f"resume={folder}", typed)
     check(cfg)
     make_device(cfg)
-    saved_cfg = dict(flatten(OmegaConf.create(_read(folder, "config.yaml", dict))))
+    saved_cfg = dict(flatten(OmegaConf.create(read_saved(folder, "config.yaml", dict, f"resume={folder}"))))
     _check_same_run(folder, saved_cfg, cfg)
     _end_if_finished(folder, saved_cfg, dict(flatten(cfg)))
     return [*merged, f"hydra.run.dir={_quoted(folder)}"]
 
 
-def explain(error: Exception, arguments: Sequence[str]) -> str:
-    """A line per fault: what was misspelt, what there is, what was probably meant."""
+def explain(error: Exception, arguments: Sequence[str], place: str = "") -> str:
+    """A line per fault: what was misspelt, what there is, what was probably meant; `place` where the disk refuses."""
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         there = ", ".join(sorted(error.options))
@@ -132,7 +142,7 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
     if isinstance(error, OSError):
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         cannot_write = isinstance(error, (PermissionError, NotADirectoryError, FileExistsError, FileNotFoundError))
-        return what + ("; hydra.run.dir=<folder> takes another run folder" if cannot_write else "")
+        return what + (f"; {place}" if cannot_write and place else "")
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return str(error)
     message = " ".join(str(error).split())
@@ -177,18 +187,6 @@ def _end_if_finished(folder: Path, before: dict[str, Any], now: dict[str, Any]) 
         sys.exit(0)
 
 
-def _read(folder: Path, name: str, kind: type) -> Any:
-    """What the run has written into .hydra/, as plain lists and dicts."""
-    path = folder / ".hydra" / name
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(path))
-    except Exception as error:  # a damaged file can break its reader in any way
-        raise CheckpointError(f"resume={folder}: .hydra/{name} is missing or damaged ({type(error).__name__})") from error
-    if not isinstance(content, kind) or content == {}:  # {}: an empty file
-        raise CheckpointError(f"resume={folder}: .hydra/{name} is damaged: it holds no {kind.__name__}")
-    return content
-
-
 def _known_keys(arguments: Sequence[str]) -> list[str]:
     """Every key and group of the config that the group choices among the arguments give."""
     groups = [path.name for path in CONFIGS.iterdir() if path.is_dir()]
@@ -224,11 +222,11 @@ def _quoted(path: Path) -> str:
     return f"'{text}'"
 
 
-def _show(error: Exception) -> None:
+def _show(error: Exception, place: str = "") -> None:
     if SHOWN in getattr(error, "__notes__", []):
         return
     error.add_note(SHOWN)
-    print("\n".join(f"error: {line}" for line in explain(error, sys.argv[1:]).splitlines()), file=sys.stderr)
+    print("\n".join(f"error: {line}" for line in explain(error, sys.argv[1:], place).splitlines()), file=sys.stderr)
 
 
 def _key(argument: str) -> str:

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from vgg_nll import metrics
-from vgg_nll.model import Penultimate
 from vgg_nll.state import TrainState
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -93,19 +92,13 @@ def outputs(
     """
     was_training = model.training
     model.eval()
-    for images, target in batches:
-        with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
-            logits = model(images)
-        yield images, logits.float(), target
-    model.train(was_training)
-
-
-@torch.no_grad()
-def features(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Images, what the last linear layer sees of them [N, D], and labels; all of them in memory."""
-    parts = zip(*outputs(Penultimate(model), batches, dtype), strict=True)
-    images, seen, target = map(torch.cat, parts)
-    return images, seen, target
+    try:
+        for images, target in batches:
+            with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
+                logits = model(images)
+            yield images, logits.float(), target
+    finally:
+        model.train(was_training)
 
 
 def _clip(model: nn.Module, clip_norm: float | None) -> Tensor:

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from vgg_nll import build, engine, pages, report, temperature
+from vgg_nll import build, engine, network, pages, report, temperature
 from vgg_nll.data.splits import Batch, DataError, ImageData
 from vgg_nll.engine import Loss
 from vgg_nll.metrics import Sums
 from vgg_nll.mistakes import Mistakes, Wrong
-from vgg_nll.network import Network, open_network
+from vgg_nll.network import Network
 from vgg_nll.progress import track
 
 MOST_MISTAKES = 16
@@ -22,24 +22,41 @@ MOST_MISTAKES = 16
 
 @dataclass
 class Run:
-    """A run's network, data and loss."""
+    """A run's network, data and loss, and how many images go through at once."""
 
     network: Network
     data: ImageData
     loss: Loss
+    batch_size: int
 
 
-def open_run(folder: Path, checkpoint_name: str = "best", device: str = "auto") -> Run:
+def open_run(
+    folder: Path,
+    checkpoint_name: str = "best",
+    device: str = "auto",
+    data_root: str | None = None,
+    batch_size: int | None = None,
+) -> Run:
     """A run, with the weights of one of its checkpoints.
+
+    Args:
+        data_root, batch_size: take the place of the run's own, for data that has moved, or another machine.
 
     Raises CheckpointError and ConfigError as `open_network` does, and DataError where the data is no longer there, or has
     other classes.
     """
-    network = open_network(folder, checkpoint_name, device)
-    data = build.make_data(network.cfg, network.device)
-    if data.class_names != network.class_names:
+    cfg = network.read_config(folder, device)
+    if data_root is not None:
+        cfg.data.root = data_root
+    if batch_size is not None:
+        cfg.trainer.eval_batch_size = batch_size
+    data = build.make_data(cfg, build.make_device(cfg))
+    if not (folder / network.INPUTS).exists():  # a run of an earlier version
+        network.write(folder, data.preprocessing, data.class_names)
+    opened = network.open_network(folder, checkpoint_name, device)
+    if data.class_names != opened.class_names:
         raise DataError(f"{folder}: was trained on other classes than its data has now")
-    return Run(network, data, build.make_loss(network.cfg, network.device))
+    return Run(opened, data, build.make_loss(cfg, opened.device), cfg.trainer.eval_batch_size)
 
 
 def evaluate(run: Run, split: str, at: float = 1.0) -> tuple[Sums, Wrong]:
@@ -47,7 +64,6 @@ def evaluate(run: Run, split: str, at: float = 1.0) -> tuple[Sums, Wrong]:
     mistakes = Mistakes(MOST_MISTAKES)
     model: nn.Module = run.network.model if at == 1 else temperature.Scaled(run.network.model, at)
     sums = engine.evaluate(model, run.loss, _batches(run, split), run.network.dtype, mistakes.look)
-    assert mistakes.surest is not None  # there was a batch
     return sums, mistakes.surest
 
 
@@ -66,8 +82,8 @@ def fit_temperature(run: Run) -> float | None:
 def write(run: Run, split: str, values: Mapping[str, Mapping[str, float]], found: tuple[Sums, Wrong], at: float) -> Path:
     """evaluation.json and the figures, into `evaluation/` in the run folder; returns that."""
     sums, wrong = found
-    network = run.network
-    folder = network.folder / "evaluation"
+    opened = run.network
+    folder = opened.folder / "evaluation"
     folder.mkdir(exist_ok=True)
     per_class = {
         name: {
@@ -76,20 +92,24 @@ def write(run: Run, split: str, values: Mapping[str, Mapping[str, float]], found
             "confidence": float(confidence / count) if count else None,
         }
         for name, count, correct, confidence in zip(
-            network.class_names, sums.class_images, sums.class_correct, sums.class_confidence, strict=True
+            opened.class_names, sums.class_images, sums.class_correct, sums.class_confidence, strict=True
         )
     }
-    content: dict[str, Any] = {"split": split, "step": network.step, "temperature": at, **values, "classes": per_class}
+    content: dict[str, Any] = {"split": split, "step": opened.step, "temperature": at, **values, "classes": per_class}
     report.write_metrics(folder / "evaluation.json", content)
-    what = f"{split}, step {network.step}" + (f", T = {at:.3g}" if at != 1 else "")
-    drawn = pages.draw(sums, wrong, network.class_names, network.preprocessing.pixels, what)
+    what = f"{split}, step {opened.step}" + (f", T = {at:.3g}" if at != 1 else "")
+    drawn = pages.draw(sums, wrong, opened.class_names, opened.preprocessing.pixels, what)
     for tag, draw in track(drawn.items(), len(drawn), "figures"):
         draw().savefig(folder / f"{tag.rpartition('/')[2]}.png", dpi=150)
     return folder
 
 
-def _batches(run: Run, split: str) -> Iterator[Batch]:
+def check_split(run: Run, split: str) -> None:
+    """Raises DataError where the data set has no such split."""
     if split not in run.data.sizes:
         raise DataError(f"--split {split}: this data set has {', '.join(run.data.sizes)}")
-    batches = math.ceil(run.data.sizes[split] / run.network.cfg.trainer.eval_batch_size)
+
+
+def _batches(run: Run, split: str) -> Iterator[Batch]:
+    batches = math.ceil(run.data.sizes[split] / run.batch_size)
     return track(run.data.eval_batches(split), batches, split)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from torch import Tensor
 
 from vgg_nll import hardware, pages
+from vgg_nll.embedding import Embedded
 from vgg_nll.metrics import Sums
 from vgg_nll.mistakes import Wrong
 from vgg_nll.progress import Progress
@@ -128,19 +129,15 @@ class Logbook:
         """Every metric of the test split."""
         self._tracker.add(Scalars({f"{tags.TEST}{name}": value for name, value in values.items()}), step)
 
-    def end(self, step: int, features: Callable[[], tuple[Tensor, Tensor, Tensor]]) -> None:
-        """The run is over.
-
-        Args:
-            features: gives images [N, 3, H, W], their features [N, D] and labels [N], for the projector.
-        """
+    def end(self, step: int, embed: Callable[[], Embedded]) -> None:
+        """The run is over; `embed` gives the points of the projector."""
 
         def points() -> Points:
-            images, found, target = features()
-            return Points(found, [self._class_names[label] for label in target.tolist()], self._pixels(images))
+            found = embed()
+            return Points(found.points, [self._class_names[label] for label in found.target.tolist()], found.pictures)
 
-        self._tracker.add(Embedding(points), step)
         self._tracker.add(Finished(), step)
+        self._tracker.add(Embedding(points), step)
 
     def close(self) -> None:
         """Writes what is left."""

@@ -68,11 +68,13 @@ def update(logits: Tensor, target: Tensor, loss: Tensor) -> Sums:
     probabilities = torch.exp(-nll)
     confidence, prediction = probabilities.max(dim=1)  # [B]
     correct = (prediction == target).double()
-    is_target = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, target[:, None], True)
+    label = target[:, None]  # no boolean masks from here on: a GPU would be waited for
+    of_label = probabilities.gather(1, label)[:, 0]
+    is_target = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, label, True)
     top5 = logits.topk(min(5, logits.shape[1]), dim=1).indices
     bins = _bins(confidence)
     ones, classes = torch.ones_like(confidence), logits.shape[1]
-    by_class, of_class = _bins(probabilities), _bins(probabilities[is_target])  # [B, C], [B]
+    by_class, of_class = _bins(probabilities), _bins(of_label)  # [B, C], [B]
     # Neighbouring doubles of a threshold count with it, as rounding may have moved them.
     steps = (probabilities * (NUM_THRESHOLDS - 1) + 1e-12).long().clamp(0, NUM_THRESHOLDS - 1)  # [B, C]
     every_class = torch.arange(classes, device=logits.device).expand_as(by_class)
@@ -81,13 +83,13 @@ def update(logits: Tensor, target: Tensor, loss: Tensor) -> Sums:
         loss=loss.double() * len(logits),
         correct=correct.sum(),
         top5_correct=(top5 == target[:, None]).sum().double(),
-        nll_argmax=nll[is_target].sum(),
+        nll_argmax=nll.gather(1, label).sum(),
         nll_argmax_prediction=nll.amin(dim=1).sum(),
         nll_all_logit=torch.where(is_target, nll, complement_nll).sum(),
         brier=(probabilities - is_target.double()).square().sum(),
         confidence=confidence.sum(),
         confidence_correct=(confidence * correct).sum(),
-        true_class_probability=probabilities[is_target].sum(),
+        true_class_probability=of_label.sum(),
         margin=margin.sum(),
         bin_images=_count((NUM_BINS,), ones, bins),
         bin_correct=_count((NUM_BINS,), correct, bins),
@@ -97,7 +99,7 @@ def update(logits: Tensor, target: Tensor, loss: Tensor) -> Sums:
         class_bin_images=_count((classes, NUM_BINS), ones, target, of_class),
         class_bin_probability=_count((classes, NUM_BINS), probabilities, every_class, by_class),
         threshold_images=_count((classes, NUM_THRESHOLDS), torch.ones_like(probabilities), every_class, steps),
-        threshold_positives=_count((classes, NUM_THRESHOLDS), ones, target, steps[is_target]),
+        threshold_positives=_count((classes, NUM_THRESHOLDS), ones, target, steps.gather(1, label)[:, 0]),
         scores=(torch.stack([confidence, margin, correct]),),
     )
 
@@ -144,8 +146,8 @@ def compute(sums: Sums) -> dict[str, float]:
 
 def accuracy_coverage(sums: Sums) -> Tensor:
     """[N]: the accuracy on the image that the network is surest of, on the first two, ..., on all (arXiv:1705.08500)."""
-    correct = _by_margin(sums)[2].flip(0)
-    return correct.cumsum(0) / torch.arange(1, len(correct) + 1, device=correct.device)
+    _, margin, correct = _by_margin(sums)
+    return _evened(margin, correct).flip(0).cumsum(0) / torch.arange(1, len(correct) + 1)
 
 
 def precision_recall(sums: Sums) -> Tensor:
@@ -172,14 +174,23 @@ def _count(shape: tuple[int, ...], values: Tensor, *places: Tensor) -> Tensor:
 
 
 def _by_margin(sums: Sums) -> Tensor:
-    """The scores from the least confident to the most, [3, N]; the margin has the same order, and goes on where p is 1."""
-    scores = torch.cat(sums.scores, dim=1)
+    """The scores from the least confident to the most, [3, N]; the margin has the same order, and goes on where p is 1.
+
+    On the CPU: on a GPU, deterministic sums along N cost N^2.
+    """
+    scores = torch.cat(sums.scores, dim=1).cpu()
     return scores[:, scores[1].argsort(stable=True)]
+
+
+def _evened(margin: Tensor, correct: Tensor) -> Tensor:
+    """`correct`, where equal margins share their mean: which of them comes first says nothing. Both [N], in order."""
+    _, group, size = margin.unique_consecutive(return_inverse=True, return_counts=True)
+    return (torch.zeros(len(size), dtype=correct.dtype).index_add(0, group, correct) / size)[group]
 
 
 def _of_scores(sums: Sums) -> dict[str, Tensor]:
     confidence, margin, correct = _by_margin(sums)
-    parts = zip(confidence.tensor_split(NUM_BINS), correct.tensor_split(NUM_BINS), strict=True)
+    parts = zip(confidence.tensor_split(NUM_BINS), _evened(margin, correct).tensor_split(NUM_BINS), strict=True)
     right, wrong = margin[correct == 1], margin[correct == 0]
     below = torch.searchsorted(wrong, right).double() + torch.searchsorted(wrong, right, right=True)  # twice, ties half
     return {

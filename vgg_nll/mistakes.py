@@ -25,14 +25,29 @@ class Mistakes:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self.surest: Wrong | None = None  # None before the first batch
+        self._kept: Wrong | None = None
 
     def look(self, images: Tensor, logits: Tensor, target: Tensor) -> None:
-        """One batch: images [B, 3, H, W], logits [B, C], target [B]."""
+        """One batch: images [B, 3, H, W], logits [B, C], target [B]. Nothing waits for the device."""
         nll, _, margin = log_probabilities(logits.double())
-        wrong = logits.argmax(dim=1) != target
-        found = Wrong(images[wrong], torch.exp(-nll[wrong]), target[wrong], margin[wrong])
-        if self.surest is not None:
-            found = Wrong(*(torch.cat(pair) for pair in zip(self.surest, found, strict=True)))
-        order = found.margin.argsort(descending=True, stable=True)[: self._most]
-        self.surest = Wrong(*(part[order] for part in found))
+        # What is right stays in, behind what is wrong, so that shapes do not depend on values.
+        found = Wrong(images, torch.exp(-nll), target, margin.masked_fill(logits.argmax(dim=1) == target, -torch.inf))
+        found = _first(found, self._most)
+        self._kept = found if self._kept is None else _first(Wrong(*map(_joined, self._kept, found)), self._most)
+
+    @property
+    def surest(self) -> Wrong:
+        """What was kept. Raises ValueError before the first batch."""
+        if self._kept is None:
+            raise ValueError("there were no images to look at")
+        wrong = self._kept.margin != -torch.inf
+        return Wrong(*(part[wrong] for part in self._kept))
+
+
+def _first(found: Wrong, most: int) -> Wrong:
+    order = found.margin.argsort(descending=True, stable=True)[:most]
+    return Wrong(*(part[order] for part in found))
+
+
+def _joined(old: Tensor, new: Tensor) -> Tensor:
+    return torch.cat([old, new])

@@ -90,6 +90,7 @@ class Penultimate(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.training = model.training  # a part of it, not a mode of its own
         self._last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
 
     def forward(self, images: Tensor) -> Tensor:

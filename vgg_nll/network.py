@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError
 
 from vgg_nll import build, checkpoint
 from vgg_nll.checkpoint import CheckpointError
@@ -16,6 +17,7 @@ from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.model import VGG16
 from vgg_nll.settings import ConfigError
 from vgg_nll.state import check_weights
+from vgg_nll.temperature import LEAST, MOST
 
 TEMPERATURE = "temperature.json"
 INPUTS = "network.json"  # what it takes and gives: preprocessing and class names
@@ -48,15 +50,7 @@ def open_network(folder: Path, checkpoint_name: str = "best", device: str = "aut
         CheckpointError: there is no such run or checkpoint, it is damaged, or of another version.
         ConfigError: its config cannot be used here, or names code that no file in configs/ names.
     """
-    path = folder / ".hydra" / "config.yaml"
-    if not path.is_file():
-        raise CheckpointError(f"{folder}: holds no run (there is no .hydra/config.yaml)")
-    cfg = OmegaConf.load(path)
-    if not isinstance(cfg, DictConfig):
-        raise ConfigError(f"{path}: is not a run's config")
-    cfg.device, cfg.resume = device, str(folder)  # it has weights of its own
-    build.check_targets(cfg, str(folder))
-    build.check(cfg)
+    cfg = read_config(folder, device)
     content = checkpoint.load(folder / "checkpoints" / f"{checkpoint_name}.pt")
     place = build.make_device(cfg)
     class_names, preprocessing = _inputs(folder / INPUTS, place)
@@ -70,13 +64,27 @@ def open_network(folder: Path, checkpoint_name: str = "best", device: str = "aut
     return Network(folder, cfg, model, preprocessing, class_names, dtype, place, int(content["step"]))
 
 
+def read_config(folder: Path, device: str) -> DictConfig:
+    """The config of a run, for another device. Raises as `open_network` does."""
+    if not (folder / ".hydra" / "config.yaml").is_file():
+        raise CheckpointError(f"{folder}: holds no run (there is no .hydra/config.yaml)")
+    cfg = OmegaConf.create(build.read_saved(folder, "config.yaml", dict, str(folder)))
+    try:
+        cfg.device, cfg.resume = device, str(folder)  # it has weights of its own
+        build.check_targets(cfg, str(folder))
+        build.check(cfg)
+    except ConfigAttributeError as error:
+        raise CheckpointError(f"{folder}: .hydra/config.yaml lacks a part ({error.full_key})") from error
+    return cfg
+
+
 def _inputs(path: Path, device: torch.device) -> tuple[tuple[str, ...], Preprocessing]:
     try:
         content = json.loads(path.read_text())
         class_names = tuple(map(str, content.pop("classes")))
         return class_names, Preprocessing(**content, device=device)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: is missing, as in runs of earlier versions; going on with the run writes it") from error
+        raise CheckpointError(f"{path}: is missing, as in runs of earlier versions; scripts/evaluate.py writes it") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: is damaged ({error})") from error
 
@@ -97,17 +105,19 @@ def read_temperature(network: Network, wish: str) -> float:
             value = float(wish)
         except ValueError:
             value = math.nan
-        if not 0 < value < math.inf:
-            raise ConfigError(f"--temperature {wish}: must be a number above 0")
+        if not LEAST <= value <= MOST:
+            raise ConfigError(f"--temperature {wish}: must be a number from {LEAST:g} to {MOST:g}")
         return value
     path = network.folder / TEMPERATURE
     fit = f"python scripts/evaluate.py {shlex.quote(str(network.folder))} --temperature fits one"
     try:
         content = json.loads(path.read_text())
         value, step = float(content["temperature"]), content["step"]
+        if not LEAST <= value <= MOST:
+            raise ValueError(value)
     except FileNotFoundError as error:
         raise CheckpointError(f"{network.folder}: has no temperature; {fit}") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: is damaged; {fit} anew") from error
     if step != network.step:
         raise CheckpointError(f"{path}: is of step {step}, and the checkpoint of step {network.step}; {fit} anew")

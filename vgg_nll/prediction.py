@@ -1,5 +1,6 @@
 """A trained network on pictures: the classes that it takes them for, and how sure it is."""
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            below = sorted(item for item in path.rglob("*") if item.suffix.lower() in IMG_EXTENSIONS)
+            below = sorted(_below(path))
             if not below:
                 raise DataError(f"{path}: holds no pictures ({', '.join(IMG_EXTENSIONS)})")
             found += below
@@ -49,8 +50,17 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
+def _below(folder: Path) -> Iterator[Path]:
+    """Pictures in and below a folder, also behind links, as in training; each folder once."""
+    seen = set()
+    for name, folders, files in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(name))
+        folders[:] = [inner for inner in folders if os.path.realpath(Path(name) / inner) not in seen]
+        yield from (Path(name) / file for file in files if file.lower().endswith(IMG_EXTENSIONS))
+
+
 def predict(network: Network, paths: Sequence[Path], *, most: int, at: float, batch_size: int) -> Iterator[Prediction | str]:
-    """For every picture, in order, what the network says; for one that cannot be read, the message instead.
+    """For every picture, batch by batch, what the network says; for one that cannot be read, the message instead.
 
     Args:
         most: classes a picture; at: the temperature that divides the logits.
@@ -76,12 +86,11 @@ def _of_batch(network: Network, paths: list[Path], pictures: Tensor, most: int, 
     with torch.autocast(network.device.type, network.dtype, enabled=network.dtype != torch.float32):
         logits = network.model(images)
     nll, _, margin = log_probabilities(logits.double() / at)
-    surest = (-nll).topk(min(most, len(network.class_names)), dim=1)
+    order = (-nll).sort(dim=1, descending=True, stable=True)  # of equal ones the first, as argmax takes it
+    values, indices = order.values[:, :most].exp(), order.indices[:, :most]
     return [
         Prediction(path, tuple(network.class_names[k] for k in classes), tuple(confidence), float(its_margin))
-        for path, classes, confidence, its_margin in zip(
-            paths, surest.indices.tolist(), surest.values.exp().tolist(), margin.tolist(), strict=True
-        )
+        for path, classes, confidence, its_margin in zip(paths, indices.tolist(), values.tolist(), margin.tolist(), strict=True)
     ]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from vgg_nll import build, checkpoint, engine, hardware, metrics, network, profiler, report, run_folder
+from vgg_nll import anatomy, build, checkpoint, engine, hardware, metrics, network, profiler, report, run_folder
 from vgg_nll.checkpoint import CheckpointError
 from vgg_nll.circumstances import circumstances, hyperparameters
 from vgg_nll.data.splits import ImageData
@@ -107,7 +107,7 @@ def _prepare(cfg: DictConfig, folder: Path, signals: Signals, choices: Mapping[s
             total_steps=total_steps,
             steps_per_epoch=data.steps_per_epoch,
             constant_loss=constant_loss(loss, len(data.class_names), device),
-            flops_per_image=build.flops_per_image(model, data.preprocessing.image_size),
+            flops_per_image=anatomy.flops_per_image(model, data.preprocessing.image_size),
             peak_flops=hardware.peak_flops(device, dtype),
             when_data_is_slow=data.when_slow,
         ),
@@ -122,7 +122,7 @@ def _prepare(cfg: DictConfig, folder: Path, signals: Signals, choices: Mapping[s
     tracker.add(Text(tags.CONFIG, f"```yaml\n{OmegaConf.to_yaml(cfg, resolve=True)}```"), first)
     tracker.add(Text(tags.CIRCUMSTANCES, f"```json\n{json.dumps(circumstances(trainer), indent=2)}\n```"), first)
     if state.step == 0:
-        tracker.add(Layers(build.layers(model, data.preprocessing.image_size)), first)
+        tracker.add(Layers(anatomy.layers(model, data.preprocessing.image_size)), first)
     _introduce(trainer, cfg)
     return trainer
 
@@ -211,7 +211,6 @@ def _finish(trainer: Trainer, cfg: DictConfig, choices: Mapping[str, str], overr
     log.info(
         f"\nbest of validation: step {state.best_step}\n{report.final_table({'validation': state.best_metrics} | tested)}\n"
     )
-    trainer.end()
     report.write_metrics(
         folder / "metrics.json",
         {name: choices.get(name, "") for name in ("data", "model", "loss")}
@@ -222,6 +221,7 @@ def _finish(trainer: Trainer, cfg: DictConfig, choices: Mapping[str, str], overr
         | circumstances(trainer)
         | {"config": OmegaConf.to_container(cfg, resolve=True)},
     )
+    trainer.end()
     log.info(f"trained in {state.seconds:.1f} s; run folder {folder}")
     program = Path(sys.executable).with_name("tensorboard")
     log.info(f"curves: {program if program.exists() else 'tensorboard'} --logdir {shlex.quote(str(folder.parent))}")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vgg_nll import engine, hardware, metrics, rng
 from vgg_nll.data.splits import Batch, ImageData, thinned
+from vgg_nll.embedding import embed
 from vgg_nll.logbook import Logbook
 from vgg_nll.mistakes import Mistakes
 from vgg_nll.profiler import Profiler
@@ -112,8 +113,9 @@ class Trainer:
 
     def end(self) -> None:
         """Shows how the network, as `test` has left it, tells the validation images apart; the run is over."""
-        batches = thinned(self.data.eval_batches("val"), self.data.sizes["val"], MOST_POINTS)
-        self.logbook.end(self.state.step, lambda: engine.features(self.state.model, batches, self.dtype))
+        batches = thinned(self._eval_batches("val", self.settings.eval_batch_size), self.data.sizes["val"], MOST_POINTS)
+        pixels = self.data.preprocessing.pixels
+        self.logbook.end(self.state.step, lambda: embed(self.state.model, batches, self.dtype, pixels))
 
     def evaluate(self, split: str, look: engine.Look | None = None) -> metrics.Sums:
         """Sums over every image of a split. Raises Interrupted between two batches after a signal to stop."""

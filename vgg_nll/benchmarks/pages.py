@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vgg_nll import engine, hardware, metrics
 from vgg_nll.benchmarks.timing import seconds
+from vgg_nll.embedding import embed
 from vgg_nll.logbook import Logbook
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.mistakes import Mistakes
@@ -50,7 +51,7 @@ def pages(args: argparse.Namespace) -> list[dict[str, Any]]:
             "a step": lambda _: step(),
             "scalars and histograms": lambda i: logbook.validation_point(i, sums, values, best=False, wrong=None),
             "the same and pictures": lambda i: logbook.validation_point(i, sums, values, best=False, wrong=mistakes.surest),
-            "the end": lambda i: logbook.end(i, lambda: engine.features(model, [(images, target)], dtype)),
+            "the end": lambda i: logbook.end(i, lambda: embed(model, [(images, target)], dtype, _pixels)),
         }
         times: dict[str, list[float]] = {name: [] for name in kinds}
         for i in track(range(args.repeats + 1), args.repeats + 1, "pages"):
@@ -70,13 +71,10 @@ def pages(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _logbook(folder: Path, classes: int) -> Logbook:
-    def pixels(images: Tensor) -> Tensor:
-        return images.clamp(0, 1).mul(255).to(torch.uint8)
-
     return Logbook(
         TensorBoardTracker(folder, 1),
         class_names=[str(k) for k in range(classes)],
-        pixels=pixels,
+        pixels=_pixels,
         total_steps=1,
         steps_per_epoch=1,
         constant_loss=1.0,
@@ -84,3 +82,7 @@ def _logbook(folder: Path, classes: int) -> Logbook:
         peak_flops=1.0,
         when_data_is_slow="",
     )
+
+
+def _pixels(images: Tensor) -> Tensor:
+    return images.clamp(0, 1).mul(255).to(torch.uint8)

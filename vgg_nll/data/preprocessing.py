@@ -10,6 +10,8 @@ from torch import Tensor
 from torchvision.datasets.folder import default_loader
 from torchvision.transforms import v2
 
+MOST_ASPECT = 100
+
 
 class DataError(ValueError):
     """Data that cannot be used; the message says what was expected."""
@@ -57,8 +59,12 @@ class Preprocessing:
 def read_picture(path: Path) -> Image.Image:
     """A picture file, in RGB. Raises DataError that names the file where it cannot be read."""
     try:
-        return default_loader(path)
+        picture = default_loader(path)
     except MemoryError:
         raise
     except Exception as error:  # PIL has many
         raise DataError(f"{path}: cannot be read as a picture; mend or remove it") from error
+    width, height = picture.size
+    if max(width, height) > MOST_ASPECT * min(width, height):  # resized by its shorter side it would fill the memory
+        raise DataError(f"{path}: {width}x{height} pixels are too narrow; crop or remove it")
+    return picture

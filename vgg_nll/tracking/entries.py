@@ -1,5 +1,6 @@
 """What a run shows: each kind of entry writes itself with TensorBoard's writer."""
 
+import contextlib
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -118,11 +119,14 @@ class Embedding:
     make: Callable[[], Points]
 
     def write(self, writer: SummaryWriter, step: int) -> None:
-        folder = Path(writer.log_dir)
-        for old in folder.glob(f"*/{tags.EMBEDDING}"):
-            shutil.rmtree(old.parent)
         points, labels, pictures = self.make()
-        writer.add_embedding(points, list(labels), pictures.float() / 255, global_step=step, tag=tags.EMBEDDING)
+        for old in Path(writer.log_dir).glob(f"*/{tags.EMBEDDING}"):
+            if old.parent.name.isdecimal():  # add_embedding names it by the step
+                shutil.rmtree(old)
+                with contextlib.suppress(OSError):  # not empty: somebody has put something there
+                    old.parent.rmdir()
+        names = [" ".join(label.split()) for label in labels]  # a tab or a newline would be another column or row
+        writer.add_embedding(points, names, pictures.float() / 255, global_step=step, tag=tags.EMBEDDING)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ log = logging.getLogger(__name__)
 
 
 def forget(path: Path, first_step: int) -> None:
-    """Deletes from an event file what belongs to `first_step` and later, and the test split; and what a kill left torn.
+    """Deletes from an event file what belongs to `first_step` and later, the test split and hyperparameters (TensorBoard keeps
+    the first ones that it finds), which every start writes anew; and what a kill left torn.
 
     A file that cannot be read to its end for another reason is left as it is.
     """
@@ -26,7 +27,7 @@ def forget(path: Path, first_step: int) -> None:
         read += len(record) + FRAME_BYTES
         event = Event.FromString(record)
         names = [value.tag for value in event.summary.value]
-        if event.step < first_step and not any(name.startswith(tags.TEST) for name in names):
+        if event.step < first_step and not any(name.startswith((tags.TEST, "_hparams_/")) for name in names):
             writer.write(record)
     rest = content[read:]
     length, checksum = int.from_bytes(rest[:8], "little"), int.from_bytes(rest[8:12], "little")

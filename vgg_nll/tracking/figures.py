@@ -169,4 +169,7 @@ def _softmax_bars(
 
 
 def _short(name: str, length: int = 14) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"
+    """A class's name for a caption: matplotlib would take $ for mathematics, and skip what begins with _ in a legend."""
+    name = " ".join(name.split())
+    name = name if len(name) <= length else name[: length - 1] + "…"
+    return ("\u200a" if name.startswith("_") else "") + name.replace("$", r"\$")

@@ -1,5 +1,6 @@
 """Trackers: TensorBoard, and its null twin, so that the loop never asks whether logging is on."""
 
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -84,5 +85,8 @@ class GuardedTracker:
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        self._tracker = None
+        failed, self._tracker = self._tracker, None
+        if failed is not None:
+            with contextlib.suppress(Exception):
+                failed.close()  # what it has taken before is written
         log.warning(f"warning: no more curves from here on, training goes on: tracking failed ({error})")

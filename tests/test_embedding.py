@@ -1,0 +1,50 @@
+"""What goes to the projector: small pictures, and points whose distances are those of the features."""
+
+import pytest
+import torch
+from torch import nn
+
+from vgg_nll.embedding import embed, principal_components
+
+
+class Network(nn.Module):
+    """As wide before its last layer as a test asks for."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.features, self.last = nn.Linear(3 * 80 * 80, width), nn.Linear(width, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.last(self.features(images.flatten(1)).relu())
+
+
+@pytest.mark.parametrize(("width", "numbers"), [(5, 5), (600, 12)])
+def test_embed(width: int, numbers: int) -> None:
+    """12 images in three batches: their features, or as many components as there are images; thumbnails; labels."""
+    torch.manual_seed(0)
+    network = Network(width)
+    images, target = torch.rand(12, 3, 80, 80), torch.arange(12)
+    batches = list(zip(images.split(5), target.split(5), strict=True))
+    found = embed(network, batches, torch.float32, lambda pictures: (255 * pictures).to(torch.uint8))
+    assert found.points.shape == (12, numbers)
+    assert torch.equal(found.target, target)
+    assert (found.pictures.shape, found.pictures.dtype) == ((12, 3, 64, 64), torch.uint8)
+    assert found.pictures.float().mean() == pytest.approx(127, abs=1)
+    with torch.no_grad():
+        features = network.features(images.flatten(1)).relu()
+    torch.testing.assert_close(torch.cdist(found.points, found.points), torch.cdist(features, features), atol=1e-3, rtol=1e-3)
+    assert network.training  # as it was
+
+
+def test_principal_components_are_those_of_numpy() -> None:
+    """Up to their signs; the largest first."""
+    draw = torch.Generator().manual_seed(0)
+    points = torch.randn(40, 60, generator=draw) * torch.linspace(0.1, 3, 60) + 5
+    found = principal_components(points, 7)
+    u, s, _ = torch.linalg.svd(points.double() - points.double().mean(0), full_matrices=False)
+    torch.testing.assert_close(found.abs(), (u * s)[:, :7].abs().float(), atol=1e-4, rtol=1e-4)
+
+
+def test_few_numbers_stay_as_they_are() -> None:
+    points = torch.randn(10, 7)
+    assert principal_components(points, 7) is points

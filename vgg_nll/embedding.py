@@ -1,0 +1,63 @@
+"""The images as the last linear layer of a network sees them, small enough for a browser."""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vgg_nll import engine
+from vgg_nll.model import Penultimate
+
+MOST_NUMBERS = 512  # per image
+THUMBNAIL = 64  # pixels: TensorBoard keeps all pictures in one of at most 8192 x 8192
+
+
+class Embedded(NamedTuple):
+    """N images, on the CPU."""
+
+    points: Tensor  # [N, D]
+    pictures: Tensor  # uint8 [N, 3, H, W]
+    target: Tensor  # [N]
+
+
+@torch.no_grad()
+def embed(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    dtype: torch.dtype,
+    pixels: Callable[[Tensor], Tensor],
+) -> Embedded:
+    """What the last linear layer gets of every image, or, where that is more than 512 numbers, its 512 principal components.
+
+    Args:
+        batches: images [B, 3, H, W] and labels [B].
+        pixels: normalised images -> uint8.
+    """
+    parts = [
+        (seen.cpu(), _small(pixels(images)).cpu(), target.cpu())
+        for images, seen, target in engine.outputs(Penultimate(model), batches, dtype)
+    ]
+    points, pictures, target = map(torch.cat, zip(*parts, strict=True))
+    return Embedded(principal_components(points, MOST_NUMBERS), pictures, target)
+
+
+def principal_components(points: Tensor, most: int) -> Tensor:
+    """[N, D] -> [N, min(D, most)]: as it is, or in the directions of largest variance, where D is larger (or N components, if
+    there are fewer images). Distances stay, as far as these directions hold them.
+    """
+    if points.shape[1] <= most:
+        return points
+    centred = points.double() - points.double().mean(0)
+    # Of the images' inner products [N, N], since there may be many more numbers than images.
+    variance, directions = torch.linalg.eigh(centred @ centred.T)
+    components = directions * variance.clamp(min=0).sqrt()
+    return components.flip(1)[:, :most].float()
+
+
+def _small(pictures: Tensor) -> Tensor:
+    """uint8 [B, 3, H, W], shrunk where a side is longer than a thumbnail's."""
+    if pictures.shape[-1] <= THUMBNAIL:
+        return pictures
+    return F.interpolate(pictures.float(), size=(THUMBNAIL, THUMBNAIL), mode="area").round().to(torch.uint8)
