@@ -1,4 +1,4 @@
-"""How fast this is, as ratios within one run: `python scripts/benchmark.py losses|saves|pages` (a table; `--out`: JSON)."""
+"""How fast this is, as ratios within one run: `python scripts/benchmark.py losses|pages|saves|step` (`--out`: JSON)."""
 
 import argparse
 import json
@@ -16,6 +16,7 @@ from vgg_nll import hardware
 from vgg_nll.benchmarks.losses import losses
 from vgg_nll.benchmarks.pages import pages
 from vgg_nll.benchmarks.saves import saves
+from vgg_nll.benchmarks.step import step
 
 
 def _table(results: list[dict[str, Any]]) -> str:
@@ -71,6 +72,13 @@ OPTIONS: dict[Callable[[argparse.Namespace], list[dict[str, Any]]], dict[str, di
         "validations": {"type": int, "default": 6, "help": "of a run"},
         "with-pictures": {"type": int, "default": 3, "help": "of these"},
         "repeats": {"type": int, "default": 5},
+    },
+    step: {
+        "image-size": {"type": int, "default": 224},
+        "classes": {"type": int, "default": 1000},
+        "batch-size": {"type": int, "default": 16},
+        "compile": {"action": "store_true", "help": "also with torch.compile (takes minutes, and needs a compiler)"},
+        "repeats": {"type": int, "default": 10},
     },
 }
 

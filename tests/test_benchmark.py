@@ -52,3 +52,19 @@ def test_pages(tmp_path: Path) -> None:
     assert 0 < numbers < drawn
     assert run == pytest.approx(3 * numbers + 3 * drawn + end, abs=0.01)
     assert step > 0
+
+
+def test_step(tmp_path: Path) -> None:
+    """Every row is of the same step, so speed and arithmetic go together; the textbook is its own yardstick."""
+    out = tmp_path / "step.json"
+    sizes = ["--image-size", "32", "--classes", "3", "--batch-size", "2", "--repeats", "2"]
+    subprocess.run(
+        [sys.executable, "scripts/benchmark.py", "step", "--device", "cpu", *sizes, "--out", str(out)], cwd=ROOT, check=True
+    )
+    rows = json.loads(out.read_text())["results"]
+    assert [rows[0]["step"], rows[-1]["step"]] == ["textbook loop", "this project's step"]
+    assert rows[0]["x textbook"] == 1
+    for row in rows:
+        assert row["min images/s"] <= row["median"] <= row["max"]
+        assert row["TFLOP/s"] == pytest.approx(row["median"] * 1.88e9 / 1e12, rel=0.05, abs=6e-4)  # of a 32x32 image's step
+        assert 0 < row["% of a matrix product"] < 100

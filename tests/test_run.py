@@ -116,7 +116,7 @@ def test_best_is_chosen_on_validation_and_test_is_read_once(
     [
         (["trainer.epochs=5"], [12, 24, 30]),  # of 6 steps each; every second one, and the last
         (["trainer.epochs=4", "trainer.figures_every_epochs=0.1"], [6, 12, 18, 24]),  # no more often than validations
-        (["trainer.epochs=3", "trainer.validate_every_epochs=1.5"], [18]),  # validated at 9 and 18
+        (["trainer.epochs=6", "trainer.validate_every_epochs=1.5"], [18, 27, 36]),  # validated at 9, too: less than two epochs
         (["trainer.epochs=20", "trainer.early_stop_validations=2", "optimizer.lr=1e-9"], [12, 18]),  # stopped there
     ],
 )
@@ -137,8 +137,10 @@ def test_a_run_is_one_row_of_hyperparameters(config: Config, tmp_path: Path) -> 
     for name, given in (("a", ["loss=all_logit", "seed=3"]), ("b", ["model=vgg16_bn", "trainer.clip_norm=2"])):
         (tmp_path / name).mkdir()
         choices = CHOICES | {group: value for group, _, value in (item.partition("=") for item in given) if group in CHOICES}
-        run.train(config(*TINY, "trainer.steps=1", *given), tmp_path / name, choices, given)
-        content = read(tmp_path / name).PluginTagToContent("hparams")["_hparams_/session_start_info"]
+        run.train(config(*TINY, "trainer.steps=1", *given), tmp_path / name, choices, [*given, "resume=a/folder"])
+        plugin = read(tmp_path / name).PluginTagToContent("hparams")
+        assert set(plugin) == {f"_hparams_/{part}" for part in ("experiment", "session_start_info", "session_end_info")}
+        content = plugin["_hparams_/session_start_info"]
         columns.append(HParamsPluginData.FromString(content).session_start_info.hparams)
     first, second = columns
     assert set(first) == set(second)

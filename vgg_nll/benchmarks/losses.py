@@ -76,7 +76,7 @@ def _batch(rows: int, classes: int, device: torch.device) -> tuple[Tensor, Tenso
     return logits.to(device).requires_grad_(), target.to(device)
 
 
-def _forward_and_backward(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, target: Tensor) -> Callable[[], None]:
+def _forward_and_backward(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, target: Tensor) -> Callable[[], object]:
     def call() -> None:
         logits.grad = None
         loss(logits, target).backward()

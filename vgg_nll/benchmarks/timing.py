@@ -9,7 +9,9 @@ from vgg_nll import hardware
 from vgg_nll.progress import track
 
 
-def interleaved(calls: dict[str, Callable[[], None]], repeats: int, name: str, device: torch.device) -> dict[str, list[float]]:
+def interleaved(
+    calls: dict[str, Callable[[], object]], repeats: int, name: str, device: torch.device
+) -> dict[str, list[float]]:
     """Seconds of every call, `repeats` times each, in turn, so that what else the machine does falls on all alike."""
     seconds: dict[str, list[float]] = {key: [] for key in calls}
     for i in track(range(-3, repeats), repeats + 3, name):  # three to warm up

@@ -1,0 +1,104 @@
+"""The training step against the loops that people write, and against what the chip can do."""
+
+import argparse
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from vgg_nll import anatomy, engine, hardware
+from vgg_nll.benchmarks.timing import interleaved
+from vgg_nll.losses import all_logit_nll
+from vgg_nll.model import VGG16, head_for
+from vgg_nll.state import TrainState
+
+Step = Callable[[], object]
+
+
+def step(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Images/s of forward, backward and update: the textbook loop, its usual improvements, and this project's step.
+
+    The textbook is torchvision's VGG-16 (for small images ours, since torchvision has no head for them) in float32 with
+    `F.cross_entropy` and SGD with momentum. The share is that of a large matrix product's speed, in the precision at hand,
+    measured in the same run.
+    """
+    device = hardware.choose_device(args.device)
+    hardware.keep_freed_memory()
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randn(args.batch_size, 3, args.image_size, args.image_size, generator=draw).to(device)
+    target = torch.randint(0, args.classes, (args.batch_size,), generator=draw).to(device)
+    best = hardware.choose_dtype("auto", device)
+    flops = anatomy.flops_per_image(_ours(args, device), args.image_size)
+    peak = {dtype: hardware.peak_flops(device, dtype) for dtype in {torch.float32, best}}
+    variants: dict[str, tuple[torch.dtype, Step]] = {
+        "textbook loop": (torch.float32, _loop(_textbook(args, device), images, target, torch.float32, fused=False)),
+    }
+    for dtype in sorted({torch.float32, best}, key=str):
+        model = _textbook(args, device).to(memory_format=torch.channels_last)
+        arranged = images.contiguous(memory_format=torch.channels_last)
+        variants[f"{_name(dtype)}, channels-last, fused SGD"] = (dtype, _loop(model, arranged, target, dtype, fused=True))
+        if args.compile:
+            compiled = _textbook(args, device).to(memory_format=torch.channels_last)
+            compiled.compile()
+            variants[f"{_name(dtype)}, the same, compiled"] = (dtype, _loop(compiled, arranged, target, dtype, fused=True))
+    variants["this project's step"] = (best, _own(_ours(args, device), images, target, best))
+    times = interleaved({name: call for name, (_, call) in variants.items()}, args.repeats, "steps", device)
+    yardstick = statistics.median(times["textbook loop"])
+    return [
+        _row(name, dtype, times[name], args.batch_size, flops, peak[dtype], yardstick) for name, (dtype, _) in variants.items()
+    ]
+
+
+def _row(
+    name: str, dtype: torch.dtype, times: list[float], images: int, flops: float, peak: float, yardstick: float
+) -> dict[str, Any]:
+    median = statistics.median(times)
+    speeds = (images / max(times), images / median, images / min(times))
+    flops_per_second = flops * images / median
+    return (
+        {"step": name, "precision": _name(dtype), "n": len(times)}
+        | dict(zip(("min images/s", "median", "max"), (round(speed, 1) for speed in speeds), strict=True))
+        | {"TFLOP/s": round(flops_per_second / 1e12, 3), "% of a matrix product": round(100 * flops_per_second / peak, 1)}
+        | {"x textbook": round(yardstick / median, 2)}
+    )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _ours(args: argparse.Namespace, device: torch.device) -> VGG16:
+    return VGG16(args.classes, head=head_for(args.image_size)).to(device).to(memory_format=torch.channels_last)
+
+
+def _textbook(args: argparse.Namespace, device: torch.device) -> nn.Module:
+    if head_for(args.image_size) == "paper":
+        return torchvision.models.vgg16(weights=None, num_classes=args.classes).to(device)
+    return VGG16(args.classes, head="compact").to(device)
+
+
+def _loop(model: nn.Module, images: Tensor, target: Tensor, dtype: torch.dtype, *, fused: bool) -> Step:
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, fused=fused)
+    model.train()
+
+    def call() -> None:
+        optimizer.zero_grad()
+        with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
+            loss = F.cross_entropy(model(images).float(), target)
+        loss.backward()
+        optimizer.step()
+
+    return call
+
+
+def _own(model: nn.Module, images: Tensor, target: Tensor, dtype: torch.dtype) -> Step:
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, fused=True)
+    state = TrainState(model, optimizer, images.device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    return lambda: engine.train_step(
+        state, all_logit_nll, images, target, learning_rate=1e-4, clip_norm=1.0, accumulation_steps=1, dtype=dtype
+    )
