@@ -13,7 +13,7 @@ run: $(READY)
 	$(BIN)/python train.py loss=all_logit
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 soak: $(READY)
 	$(BIN)/python -m pytest -m soak -s

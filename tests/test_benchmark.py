@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,45 +24,34 @@ def test_losses(tmp_path: Path) -> None:
     assert {row["n"] for row in content["results"]} == {1}
 
 
-def test_saves(tmp_path: Path) -> None:
-    sizes = ["--image-size", "32", "--classes", "3", "--batch-size", "2", "--steps", "2", "--repeats", "2"]
-    command = [
-        sys.executable,
-        "scripts/benchmark.py",
-        "saves",
-        "--device",
-        "cpu",
-        *sizes,
-        "--out",
-        str(tmp_path / "saves.json"),
-    ]
-    subprocess.run(command, cwd=ROOT, check=True)
-    (row,) = json.loads((tmp_path / "saves.json").read_text())["results"]
+def rows_of(script: Callable[..., int], tmp_path: Path, *arguments: object) -> list[dict]:
+    """What a sub-command finds, as it stands in its JSON file."""
+    out = tmp_path / "rows.json"
+    assert script("benchmark", *arguments, "--device", "cpu", "--out", out) == 0
+    return json.loads(out.read_text())["results"]
+
+
+def test_saves(script: Callable[..., int], tmp_path: Path) -> None:
+    sizes = ("--image-size", 32, "--classes", 3, "--batch-size", 2, "--steps", 2, "--repeats", 2)
+    (row,) = rows_of(script, tmp_path, "saves", *sizes)
     assert row["MB"] == 176  # 14.7 million weights, and two moments for each
     assert 0 < row["stands still ms"] < 1e3 * row["step ms"]
     assert row["n"] == 2
 
 
-def test_pages(tmp_path: Path) -> None:
+def test_pages(script: Callable[..., int], tmp_path: Path) -> None:
     """What is drawn costs more than what is not; the run's cost is made of the medians."""
-    out = tmp_path / "pages.json"
-    command = [sys.executable, "scripts/benchmark.py", "pages", "--device", "cpu", "--repeats", "1", "--images", "20"]
-    subprocess.run([*command, "--batch-size", "2", "--out", str(out)], cwd=ROOT, check=True)
-    rows = {row["what"]: row["median s"] for row in json.loads(out.read_text())["results"]}
-    step, numbers, drawn, end, run = (float(seconds) for seconds in rows.values())
+    rows = rows_of(script, tmp_path, "pages", "--repeats", 1, "--images", 20, "--batch-size", 2)
+    step, numbers, drawn, end, run = (float(row["median s"]) for row in rows)
     assert 0 < numbers < drawn
     assert run == pytest.approx(3 * numbers + 3 * drawn + end, abs=0.01)
     assert step > 0
 
 
-def test_step(tmp_path: Path) -> None:
+def test_step(script: Callable[..., int], tmp_path: Path) -> None:
     """Every row is of the same step, so speed and arithmetic go together; the textbook is its own yardstick."""
-    out = tmp_path / "step.json"
-    sizes = ["--image-size", "32", "--classes", "3", "--batch-size", "2", "--repeats", "2"]
-    subprocess.run(
-        [sys.executable, "scripts/benchmark.py", "step", "--device", "cpu", *sizes, "--out", str(out)], cwd=ROOT, check=True
-    )
-    rows = json.loads(out.read_text())["results"]
+    sizes = ("--image-size", 32, "--classes", 3, "--batch-size", 2, "--repeats", 2)
+    rows = rows_of(script, tmp_path, "step", *sizes)
     assert [rows[0]["step"], rows[-1]["step"]] == ["textbook loop", "this project's step"]
     assert rows[0]["x textbook"] == 1
     for row in rows:
