@@ -181,7 +181,6 @@ def test_learning_rate(config: Config) -> None:
 
 def test_flops_of_vgg16() -> None:
     """15.47 billion multiply-adds at 224x224, in each of three passes."""
-
     assert anatomy.flops_per_image(VGG16(), 224) == pytest.approx(3 * 2 * 15.47e9, rel=1e-3)
 
 
