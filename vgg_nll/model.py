@@ -28,7 +28,6 @@ CONFIGURATION_D = (
     512,
     "pool",
 )
-MIN_IMAGE_SIZE = 32  # five poolings leave one pixel of it
 HEADS = ("paper", "compact")
 SMALL_MAP = 16  # pixels
 
