@@ -118,7 +118,10 @@ def test_a_smaller_batch_and_less_memory(
     monkeypatch.setattr("vgg_nll.model.VGG16.forward", lambda *_: (_ for _ in ()).throw(full))
     capsys.readouterr()
     assert evaluate(mine) == 1
-    assert capsys.readouterr().err == "error: out of memory: fewer images at once take less (--batch-size)\n"
+    assert (
+        capsys.readouterr().err
+        == "error: out of memory: fewer images at once take less (--batch-size; in training, trainer.batch_size)\n"
+    )
 
 
 def test_data_that_has_moved(

@@ -39,6 +39,7 @@ def test_figures_say_what_was_measured(images: int, classes: int) -> None:
     sums, wrong = evaluated(images, classes)
     names = [f"class number {k}" for k in range(classes)]
     drawn = {tag: draw() for tag, draw in pages.draw(sums, wrong, names, as_bytes, "validation, step 7").items()}
+    drawn[tags.PR_CURVES] = pages.draw_curves(sums, names, "validation, step 7")
     for figure in drawn.values():
         FigureCanvasAgg(figure).draw()  # no error, no warning
         assert any(axes.get_title().startswith("validation, step 7") for axes in figure.axes)
@@ -102,7 +103,8 @@ def test_class_names_of_any_kind(name: str) -> None:
     """No character means anything to what draws them; each class is in the legend."""
     sums, wrong = evaluated(60, 3)
     names = [name + "1", name + "2", name]
-    for draw in pages.draw(sums, wrong, names, as_bytes, "validation").values():
+    drawn = pages.draw(sums, wrong, names, as_bytes, "validation").values()
+    for draw in (*drawn, lambda: pages.draw_curves(sums, names, "validation")):
         figure = draw()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph")  # a font that lacks it draws a box

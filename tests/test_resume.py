@@ -83,8 +83,9 @@ PAPER = ("data.image_size=224", "model.head=paper")
 @pytest.mark.parametrize("loss", ["argmax", "all_logit"])
 @pytest.mark.parametrize("size", [(), PAPER], ids=["32", "224"])
 def test_stopped_runs_come_to_the_same_on_a_gpu(
-    config: Config, tmp_path: Path, size: tuple[str, ...], loss: str, model: str
+    config: Config, tmp_path: Path, size: tuple[str, ...], loss: str, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("vgg_nll.model.CONFIGURATION_D", CONFIGURATION_D)  # other widths have other kernels
     stop_and_go_on(config, tmp_path, *GPU, *size, f"loss={loss}", f"model={model}")
 
 

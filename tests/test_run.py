@@ -15,6 +15,7 @@ from test_tracking import read
 
 from vgg_nll import build, run
 from vgg_nll.losses import AllLogitNLL, ArgmaxNLL
+from vgg_nll.model import CONFIGURATION_D
 from vgg_nll.state import TrainState
 from vgg_nll.trainer import TrainingError
 
@@ -206,8 +207,11 @@ def test_the_loss_without_labels_warns(config: Config, tmp_path: Path, caplog: p
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(("loss", "constant"), [("argmax", 2.3026), ("all_logit", 3.2508)])
-def test_the_untrained_loss_is_the_constant_one(config: Config, seed: int, loss: str, constant: float) -> None:
-    """Within 2% on the default data, as printed at the start of a run."""
+def test_the_untrained_loss_is_the_constant_one(
+    config: Config, seed: int, loss: str, constant: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within 2% on the default data and the network in its full width, as printed at the start of a run."""
+    monkeypatch.setattr("vgg_nll.model.CONFIGURATION_D", CONFIGURATION_D)
     cfg, device = config(f"loss={loss}", f"seed={seed}"), torch.device("cpu")
     data = build.make_data(cfg, device)
     state = TrainState(make_model(cfg, data), torch.optim.SGD([torch.zeros(1)]), device)

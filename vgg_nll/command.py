@@ -76,7 +76,7 @@ def errors_as_lines(place: str = "") -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if WANTS_TRACEBACK or not is_out_of_memory(error):
             raise
-        _show(ConfigError("out of memory: fewer images at once take less (--batch-size)"))
+        _show(ConfigError("out of memory: fewer images at once take less (--batch-size; in training, trainer.batch_size)"))
         sys.exit(1)
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,7 @@ from vgg_nll.metrics import Sums
 from vgg_nll.mistakes import Mistakes, Wrong
 from vgg_nll.network import Network
 from vgg_nll.progress import track
-
-MOST_MISTAKES = 16
+from vgg_nll.tracking import tags
 
 
 @dataclass
@@ -53,7 +53,7 @@ def open_run(
     data = build.make_data(cfg, build.make_device(cfg))
     if not (folder / network.INPUTS).exists():  # a run of an earlier version
         network.write(folder, data.preprocessing, data.class_names)
-    opened = network.open_network(folder, checkpoint_name, device)
+    opened = network.load(folder, cfg, checkpoint_name)
     if data.class_names != opened.class_names:
         raise DataError(f"{folder}: was trained on other classes than its data has now")
     return Run(opened, data, build.make_loss(cfg, opened.device), cfg.trainer.eval_batch_size)
@@ -61,7 +61,7 @@ def open_run(
 
 def evaluate(run: Run, split: str, at: float = 1.0) -> tuple[Sums, Wrong]:
     """The sums of a split and its surest mistakes, with the logits divided by the temperature `at`."""
-    mistakes = Mistakes(MOST_MISTAKES)
+    mistakes = Mistakes()
     model: nn.Module = run.network.model if at == 1 else temperature.Scaled(run.network.model, at)
     sums = engine.evaluate(model, run.loss, _batches(run, split), run.network.dtype, mistakes.look)
     return sums, mistakes.surest
@@ -99,6 +99,7 @@ def write(run: Run, split: str, values: Mapping[str, Mapping[str, float]], found
     report.write_metrics(folder / "evaluation.json", content)
     what = f"{split}, step {opened.step}" + (f", T = {at:.3g}" if at != 1 else "")
     drawn = pages.draw(sums, wrong, opened.class_names, opened.preprocessing.pixels, what)
+    drawn[tags.PR_CURVES] = partial(pages.draw_curves, sums, opened.class_names, what)
     for tag, draw in track(drawn.items(), len(drawn), "figures"):
         draw().savefig(folder / f"{tag.rpartition('/')[2]}.png", dpi=150)
     return folder

@@ -23,7 +23,7 @@ class Mistakes:
     The margin, not the confidence, since it goes on where confidence is 1. Memory: that of `most` images.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int = 16) -> None:
         self._most = most
         self._kept: Wrong | None = None
 

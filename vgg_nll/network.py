@@ -28,7 +28,6 @@ class Network:
     """The weights of one of a run's checkpoints, and what goes in and comes out."""
 
     folder: Path
-    cfg: DictConfig
     model: VGG16
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
@@ -50,7 +49,11 @@ def open_network(folder: Path, checkpoint_name: str = "best", device: str = "aut
         CheckpointError: there is no such run or checkpoint, it is damaged, or of another version.
         ConfigError: its config cannot be used here, or names code that no file in configs/ names.
     """
-    cfg = read_config(folder, device)
+    return load(folder, read_config(folder, device), checkpoint_name)
+
+
+def load(folder: Path, cfg: DictConfig, checkpoint_name: str) -> Network:
+    """`open_network`, where the config has been read."""
     content = checkpoint.load(folder / "checkpoints" / f"{checkpoint_name}.pt")
     place = build.make_device(cfg)
     class_names, preprocessing = _inputs(folder / INPUTS, place)
@@ -61,7 +64,7 @@ def open_network(folder: Path, checkpoint_name: str = "best", device: str = "aut
         raise CheckpointError(f"{folder}: checkpoints/{checkpoint_name}.pt does not fit its config: {error}") from error
     model.load_state_dict(content["model"])
     dtype = build.make_dtype(cfg, place)
-    return Network(folder, cfg, model, preprocessing, class_names, dtype, place, int(content["step"]))
+    return Network(folder, model, preprocessing, class_names, dtype, place, int(content["step"]))
 
 
 def read_config(folder: Path, device: str) -> DictConfig:

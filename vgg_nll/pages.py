@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -36,7 +37,6 @@ def draw(
     """
     values = metrics.compute(sums)
     bins = (sums.bin_images.tolist(), sums.bin_correct.tolist(), sums.bin_confidence.tolist())
-    curves = metrics.precision_recall(sums)[:MOST_CURVES].cpu().numpy()
     pictures = pixels(wrong.images).permute(0, 2, 3, 1).cpu().numpy()
     many = f"{int(sums.images):,} images"
     accuracy = f"{what}: accuracy {values['accuracy']:.2%} of {many}"
@@ -45,9 +45,6 @@ def draw(
         tags.CONFUSION_MATRIX: partial(figures.confusion_matrix, sums.confusion.tolist(), class_names, accuracy),
         tags.ACCURACY_COVERAGE: partial(
             figures.accuracy_coverage, metrics.accuracy_coverage(sums).tolist(), f"{what}: AURC {values['aurc']:.5f}, {many}"
-        ),
-        tags.PR_CURVES: partial(
-            figures.precision_recall, curves[:, 4], curves[:, 5], class_names[:MOST_CURVES], f"{what}, {many}"
         ),
         tags.CONFIDENT_MISTAKES: partial(
             figures.confident_mistakes,
@@ -64,8 +61,17 @@ def pictures(
     sums: Sums, wrong: Wrong, class_names: Sequence[str], pixels: Callable[[Tensor], Tensor], what: str
 ) -> list[Entry]:
     """`draw` and the precision-recall curves, as TensorBoard takes them."""
-    drawn = draw(sums, wrong, class_names, pixels, what)
-    del drawn[tags.PR_CURVES]  # TensorBoard has a page of its own for them
-    named = zip(class_names, metrics.precision_recall(sums)[:MOST_CURVES].cpu().numpy(), strict=False)
-    entries: list[Entry] = [Picture(tag, make) for tag, make in drawn.items()]
+    entries: list[Entry] = [Picture(tag, make) for tag, make in draw(sums, wrong, class_names, pixels, what).items()]
+    named = zip(class_names, _curves(sums), strict=False)
     return entries + [PrecisionRecall(f"{tags.PR_CURVES}/{name}", curve) for name, curve in named]
+
+
+def draw_curves(sums: Sums, class_names: Sequence[str], what: str) -> Figure:
+    """The precision-recall curves as a figure, for files: TensorBoard has a page of its own for them."""
+    curves = _curves(sums)
+    title = f"{what}, {int(sums.images):,} images"
+    return figures.precision_recall(curves[:, 4], curves[:, 5], class_names[:MOST_CURVES], title)
+
+
+def _curves(sums: Sums) -> np.ndarray:
+    return metrics.precision_recall(sums)[:MOST_CURVES].cpu().numpy()

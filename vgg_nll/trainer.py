@@ -23,7 +23,6 @@ from vgg_nll.settings import TrainerSettings
 from vgg_nll.signals import Interrupted, Signals
 from vgg_nll.state import TrainState, check_weights
 
-MOST_MISTAKES = 16  # shown of a validation
 MOST_POINTS = 2000  # in the projector
 
 
@@ -157,7 +156,7 @@ class Trainer:
         """Evaluates, and tells whether this is the best so far; on a tie it is, since it has seen more."""
         state = self.state
         with self.logbook.pause():
-            mistakes = Mistakes(MOST_MISTAKES)
+            mistakes = Mistakes()
             sums = self.evaluate("val", mistakes.look)
             values = metrics.compute(sums)
             if not math.isfinite(values["loss"]):

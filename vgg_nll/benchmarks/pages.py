@@ -36,7 +36,7 @@ def pages(args: argparse.Namespace) -> list[dict[str, Any]]:
     model = VGG16(args.classes, head=head_for(args.image_size)).to(device).to(memory_format=torch.channels_last)
     state = TrainState(model, torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True), device)
     dtype = hardware.choose_dtype("auto", device)
-    mistakes = Mistakes(16)
+    mistakes = Mistakes()
     sums = engine.evaluate(model, all_logit_nll, [(images, target)], dtype, mistakes.look)
     values = metrics.compute(sums)
 
