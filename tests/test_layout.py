@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "vgg_nll"
 LEVELS = {
     0: (
-        *("softmax", "model", "schedule", "rng", "settings", "hardware"),
+        *("softmax", "model", "parameters", "schedule", "rng", "settings", "hardware"),
         *("checkpoint", "signals", "watch", "tracking", "progress", "profiler"),
     ),
     1: ("targets", "metrics", "mistakes", "data", "state", "saver", "report", "comparison", "run_folder", "anatomy"),

@@ -1,11 +1,13 @@
 """VGG-16 against torchvision's, and what its start must be like."""
 
+import copy
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from torch import nn
 
 from vgg_nll.losses import all_logit_nll, argmax_nll
 from vgg_nll.model import VGG16, Conv3x3, Penultimate, head_for
@@ -102,6 +104,24 @@ def test_small_maps_are_convolved_exactly(size: tuple[int, int], memory_format: 
         torch.testing.assert_close(ours, reference)
     if memory_format == torch.channels_last:
         assert outputs.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_pooling_before_relu_changes_no_bit(batch_norm: bool) -> None:
+    torch.manual_seed(0)
+    own = VGG16(10, batch_norm=batch_norm, head="compact").to(memory_format=torch.channels_last)
+    paper = copy.deepcopy(own)
+    layers = list(paper.features)
+    for position in [i for i, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]:
+        layers[position : position + 2] = layers[position + 1], layers[position]
+    paper.features = nn.Sequential(*layers)
+    images = torch.randn(3, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    images[:, :, :16] = 0.5  # ties
+    for model in (own, paper):
+        model(images).square().sum().backward()
+    assert torch.equal(own(images), paper(images))
+    for a, b in zip(own.parameters(), paper.parameters(), strict=True):
+        assert torch.equal(a.grad, b.grad)
 
 
 @pytest.mark.parametrize(("head", "size", "features"), [("compact", 32, 512), ("paper", 224, 4096)])

@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from vgg_nll import checkpoint, rng, settings
+from vgg_nll import checkpoint, parameters, rng, settings
 from vgg_nll.checkpoint import CheckpointError
 from vgg_nll.data.splits import DataError, ImageData
 from vgg_nll.engine import Loss
@@ -142,10 +142,7 @@ def make_loss(cfg: DictConfig, device: torch.device) -> Loss:
 
 def make_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of `optimizer=`, fused; weight decay is for weights, not for biases and batch norm."""
-    weights = [p for p in model.parameters() if p.dim() > 1]
-    others = [p for p in model.parameters() if p.dim() <= 1]
-    groups = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
-    return _call("optimizer", _instantiate("optimizer", cfg.optimizer), groups, fused=True)
+    return _call("optimizer", _instantiate("optimizer", cfg.optimizer), parameters.groups(model), fused=True)
 
 
 def make_learning_rate(cfg: DictConfig, data: ImageData, total_steps: int) -> Callable[[int], float]:

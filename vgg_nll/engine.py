@@ -44,11 +44,13 @@ def train_step(
         loss.backward()
         batch_loss += loss.detach()
         state.window_correct += (logits.detach().argmax(dim=1) == part_target).sum()
-    norm = _clip(model, clip_norm)
+    norm = _gradient_norm(optimizer)
     _note_if_bad(state, batch_loss, norm)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
-    # Fused optimizers look for this attribute (it is how GradScaler reaches them) and leave everything as it is on 1.
+    # Fused optimizers look for these two (it is how GradScaler reaches them): they divide gradients by the one, while they
+    # read them anyway, and leave everything as it is where the other is 1.
+    optimizer.grad_scale = None if clip_norm is None else (norm / clip_norm).clamp(min=1)  # type: ignore[attr-defined]
     optimizer.found_inf = (state.bad_step >= 0).float()  # type: ignore[attr-defined]
     optimizer.step()
     state.window_loss += batch_loss.double() * len(images)
@@ -101,13 +103,13 @@ def outputs(
         model.train(was_training)
 
 
-def _clip(model: nn.Module, clip_norm: float | None) -> Tensor:
-    """The norm of all gradients together; they are scaled down to `clip_norm` where they exceed it."""
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    norm = nn.utils.get_total_norm(gradients)
-    if clip_norm is not None:
-        nn.utils.clip_grads_with_norm_(model.parameters(), clip_norm, norm)
-    return norm
+def _gradient_norm(optimizer: torch.optim.Optimizer) -> Tensor:
+    """The norm of all gradients together."""
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    if gradients[0].device.type == "cpu":
+        # By rows: over a whole tensor PyTorch loses 1% of the sum of 100 million squares, and takes twice as long.
+        gradients = [torch.linalg.vector_norm(g, dim=tuple(range(1, g.dim()))) if g.dim() > 1 else g for g in gradients]
+    return nn.utils.get_total_norm(gradients)
 
 
 def _note_if_bad(state: TrainState, loss: Tensor, norm: Tensor) -> None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from vgg_nll import anatomy, engine, hardware
+from vgg_nll import anatomy, engine, hardware, parameters
 from vgg_nll.benchmarks.timing import interleaved
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for
@@ -96,7 +96,7 @@ def _loop(model: nn.Module, images: Tensor, target: Tensor, dtype: torch.dtype, 
 
 
 def _own(model: nn.Module, images: Tensor, target: Tensor, dtype: torch.dtype) -> Step:
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, fused=True)
+    optimizer = torch.optim.SGD(parameters.groups(model), lr=1e-4, momentum=0.9, fused=True)
     state = TrainState(model, optimizer, images.device)
     images = images.contiguous(memory_format=torch.channels_last)
     return lambda: engine.train_step(
