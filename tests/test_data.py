@@ -101,6 +101,29 @@ def test_each_image_shifts_by_its_own_draw() -> None:
     assert set(augment.random_shift(edge, 1, torch.Generator().manual_seed(0)).unique().tolist()) == {0, 9}  # black comes in
 
 
+@pytest.mark.parametrize("size", [1, 4, 5])
+def test_each_image_is_cut_by_its_own_draw(size: int) -> None:
+    images = torch.full((400, 3, 12, 10), 7, dtype=torch.uint8)
+    cut = augment.cutout(images, size, torch.Generator().manual_seed(0))
+    assert set(cut.unique().tolist()) == {0, 7} and (cut == cut[:, :1]).all()
+    black = cut[:, 0] == 0
+    assert black.flatten(1).any(1).all()
+    rows, columns = black.any(2), black.any(1)  # of each image
+    assert torch.equal(black, rows[:, :, None] & columns[:, None, :])  # a rectangle ...
+    for marks in (rows, columns):
+        assert ((marks[:, 1:] != marks[:, :-1]).sum(1) <= 2).all() and marks.sum(1).max() == size  # ... in one piece
+    assert (rows.sum(1) < size).any() == (size > 1)  # cut off at an edge
+    assert len({tuple(place) for place in black.float().flatten(1).argmax(1, keepdim=True).tolist()}) > 40
+    assert augment.cutout(images, 0, torch.Generator()) is images
+
+
+def test_cutout_is_part_of_training_alone(config: Config) -> None:
+    data, plain = make(config, "data.cutout_pixels=8"), make(config)
+    assert not torch.equal(next(data.train_batches(0))[0], next(plain.train_batches(0))[0])
+    assert torch.equal(next(data.train_batches(0))[0], next(data.train_batches(0))[0])
+    assert torch.equal(next(data.eval_batches("val"))[0], next(plain.eval_batches("val"))[0])
+
+
 def test_each_image_flips_by_its_own_draw() -> None:
     images = torch.arange(4, dtype=torch.uint8).expand(200, 3, 4, 4)
     flipped = augment.random_horizontal_flip(images, torch.Generator().manual_seed(0))

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -115,6 +116,23 @@ def peak_memory(device: torch.device) -> float:
         return 1024.0 * int(status.split("VmHWM:")[1].split()[0])
     except (OSError, IndexError, ValueError):
         return math.nan
+
+
+def to_device(tensors: tuple[Tensor, ...], device: torch.device, copies: torch.cuda.Stream | None) -> tuple[Tensor, ...]:
+    """Tensors in pinned memory, on a GPU's side stream `copies`: while the step before this one is still at work there.
+
+    Args:
+        copies: None without a GPU, where nothing is copied.
+    """
+    if copies is None:
+        return tuple(tensor.to(device) for tensor in tensors)
+    current = torch.cuda.current_stream(device)
+    with torch.cuda.stream(copies):
+        moved = tuple(tensor.to(device, non_blocking=True) for tensor in tensors)
+    current.wait_stream(copies)
+    for tensor in moved:
+        tensor.record_stream(current)  # its memory is not for the next copy before this stream has done with it
+    return moved
 
 
 def wait(device: torch.device) -> None:

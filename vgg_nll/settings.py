@@ -120,6 +120,7 @@ RULES: dict[str, Rule] = {
     "data.mean": Rule(float, items=3),
     "data.std": Rule(float, above=0, items=3),
     "data.shift_pixels": Rule(int, least=0),
+    "data.cutout_pixels": Rule(int, least=0),
     "data.horizontal_flip": FLAG,
     "data.min_crop": Rule(float, above=0, most=1),
     "data.num_workers": Rule(int, least=0),

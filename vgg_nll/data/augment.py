@@ -25,3 +25,17 @@ def random_horizontal_flip(images: Tensor, generator: torch.Generator) -> Tensor
     """Each image of [B, 3, H, W] mirrored left to right with probability 1/2."""
     flip = torch.rand(len(images), generator=generator).to(images.device, non_blocking=True) < 0.5
     return torch.where(flip[:, None, None, None], images.flip(3), images)
+
+
+def cutout(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Each image of [B, 3, H, W] with a black square of `size` pixels somewhere, partly outside near edges (arXiv:1708.04552)."""
+    if size == 0:
+        return images
+    batch, _, height, width = images.shape
+    centres = torch.rand(2, batch, 1, generator=generator).to(images.device, non_blocking=True)
+    inside = []
+    for centre, length in zip(centres, (height, width), strict=True):
+        first = (centre * length).long() - size // 2  # [B, 1]
+        position = torch.arange(length, device=images.device)
+        inside.append((position >= first) & (position < first + size))  # [B, length]
+    return images.masked_fill((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 0)

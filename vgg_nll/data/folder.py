@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from vgg_nll import rng
-from vgg_nll.data.preprocessing import Preprocessing, read_picture
+from vgg_nll import hardware, rng
+from vgg_nll.data.pictures import jpeg_decoder, read_picture
+from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.data.splits import Batch, DataError, check_batch_size
 
 log = logging.getLogger(__name__)
@@ -56,10 +57,13 @@ class FolderData:
         self.steps_per_epoch = self.sizes["train"] // batch_size
         crop = [v2.RandomResizedCrop(image_size, scale=(min_crop, 1.0), antialias=True)]
         flip = [v2.RandomHorizontalFlip()] if horizontal_flip else []
-        self._train = _Pictures(folders["train"], v2.Compose([*crop, *flip, v2.PILToTensor()]), seed)
+        if jpeg_decoder() is None:
+            log.info("data: torchcodec is not installed; PIL reads the pictures, which takes longer for JPEGs")
+        self._train = _Pictures(folders["train"], v2.Compose([*crop, *flip]), seed)
         self._eval = {name: _Pictures(folder, self.preprocessing.transform, seed) for name, folder in folders.items()}
         self._batch_size, self._eval_batch_size = batch_size, eval_batch_size
         self._num_workers, self._seed, self._device = num_workers, seed, device
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         order = torch.randperm(len(self._train), generator=rng.generator(self._seed, "order", epoch))
@@ -72,8 +76,8 @@ class FolderData:
 
     def _load(self, pictures: "_Pictures", order: list[tuple[int, int]], batch_size: int) -> Iterator[Batch]:
         for images, target in _read(lambda done: self._loader(pictures, order[done * batch_size :], batch_size)):
-            images = images.to(self._device, non_blocking=True)
-            yield self.preprocessing.normalise(images), target.to(self._device, non_blocking=True)
+            images, target = hardware.to_device((images, target), self._device, self._copies)
+            yield self.preprocessing.normalise(images), target
 
     def _loader(self, pictures: "_Pictures", order: list[tuple[int, int]], batch_size: int) -> DataLoader[Any]:
         return DataLoader(

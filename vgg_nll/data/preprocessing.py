@@ -5,16 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
-from torchvision.datasets.folder import default_loader
 from torchvision.transforms import v2
 
-MOST_ASPECT = 100
-
-
-class DataError(ValueError):
-    """Data that cannot be used; the message says what was expected."""
+from vgg_nll.data.pictures import read_picture
 
 
 class Preprocessing:
@@ -29,7 +23,7 @@ class Preprocessing:
     def __init__(self, image_size: int, resize: int, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
         self.image_size, self.resize = image_size, resize
         self.mean, self.std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
-        self.transform = v2.Compose([v2.Resize(resize), v2.CenterCrop(image_size), v2.PILToTensor()])
+        self.transform = v2.Compose([v2.Resize(resize), v2.CenterCrop(image_size)])
 
     def to_dict(self) -> dict[str, Any]:
         """The arguments that make it, but for the device."""
@@ -54,17 +48,3 @@ class Preprocessing:
         """What `normalise` has made, as uint8 again."""
         scaled = (images * self.std[:, None, None] + self.mean[:, None, None]) * 255
         return scaled.nan_to_num().round().clamp(0, 255).to(torch.uint8)
-
-
-def read_picture(path: Path) -> Image.Image:
-    """A picture file, in RGB. Raises DataError that names the file where it cannot be read."""
-    try:
-        picture = default_loader(path)
-    except MemoryError:
-        raise
-    except Exception as error:  # PIL has many
-        raise DataError(f"{path}: cannot be read as a picture; mend or remove it") from error
-    width, height = picture.size
-    if max(width, height) > MOST_ASPECT * min(width, height):  # resized by its shorter side it would fill the memory
-        raise DataError(f"{path}: {width}x{height} pixels are too narrow; crop or remove it")
-    return picture

@@ -19,6 +19,7 @@ class ResidentData:
         mean, std: per channel, of pixels scaled to [0, 1].
         shift_pixels: training images move by up to this many pixels each way.
         horizontal_flip: training images are mirrored every other time.
+        cutout_pixels: side of a black square in each training image; 0 for none.
         seed: of the order and the augmentation.
 
     Raises DataError for labels outside [0, C), and for a training set smaller than a batch.
@@ -32,6 +33,7 @@ class ResidentData:
         std: list[float],
         shift_pixels: int = 0,
         horizontal_flip: bool = False,
+        cutout_pixels: int = 0,
         batch_size: int,
         eval_batch_size: int,
         seed: int,
@@ -50,7 +52,7 @@ class ResidentData:
         self.when_slow = "raise trainer.batch_size: the images are in memory, and what is left is overhead per batch"
         self.steps_per_epoch = self.sizes["train"] // batch_size
         self._splits = {name: Split(split.images.to(device), split.target.to(device)) for name, split in splits.items()}
-        self._shift_pixels, self._horizontal_flip = shift_pixels, horizontal_flip
+        self._shift_pixels, self._horizontal_flip, self._cutout_pixels = shift_pixels, horizontal_flip, cutout_pixels
         self._batch_size, self._eval_batch_size, self._seed = batch_size, eval_batch_size, seed
 
     def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -70,4 +72,5 @@ class ResidentData:
     def _augment(self, images: Tensor, epoch: int, step: int) -> Tensor:
         draw = rng.generator(self._seed, "augment", epoch, step)
         images = augment.random_shift(images, self._shift_pixels, draw)
-        return augment.random_horizontal_flip(images, draw) if self._horizontal_flip else images
+        images = augment.random_horizontal_flip(images, draw) if self._horizontal_flip else images
+        return augment.cutout(images, self._cutout_pixels, draw)

@@ -1,0 +1,48 @@
+"""Picture files -> bytes in RGB, the way up that a viewer would show them."""
+
+import functools
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+MOST_ASPECT = 100
+
+
+class DataError(ValueError):
+    """Data that cannot be used; the message says what was expected."""
+
+
+def read_picture(path: Path) -> Tensor:
+    """A picture file -> uint8 [3, H, W]. Raises DataError that names the file where it cannot be read.
+
+    JPEGs are decoded by torchcodec where that is installed, in three quarters of PIL's time and to the same bytes; anything
+    else by PIL.
+    """
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as picture:  # reads the header alone, and refuses sizes that would fill the memory
+            width, height = picture.size
+            if max(width, height) <= MOST_ASPECT * min(width, height):
+                decode = jpeg_decoder() if picture.format in ("JPEG", "MPO") else None
+                return decode(content) if decode else functional.pil_to_tensor(ImageOps.exif_transpose(picture).convert("RGB"))
+    except MemoryError:
+        raise
+    except Exception as error:  # both have many
+        raise DataError(f"{path}: cannot be read as a picture; mend or remove it") from error
+    # Resized by its shorter side it would fill the memory.
+    raise DataError(f"{path}: {width}x{height} pixels are too narrow; crop or remove it")
+
+
+@functools.cache
+def jpeg_decoder() -> Callable[[bytes], Tensor] | None:
+    """JPEG as bytes -> uint8 [3, H, W], by torchcodec; None where it is missing or does not go with this PyTorch."""
+    try:
+        from torchcodec.decoders import decode_jpeg
+    except Exception:  # it loads libraries of its own, which fail in many ways
+        return None
+    return lambda content: cast(Tensor, decode_jpeg(content, mode="RGB"))
