@@ -1,7 +1,8 @@
-"""How fast this is, as ratios within one run: `python scripts/benchmark.py losses|pages|saves|step` (`--out`: JSON)."""
+"""How fast this is, as ratios within one run: `python scripts/benchmark.py step` (`--help`: the others; `--out`: JSON)."""
 
 import argparse
 import json
+import os
 import platform
 import sys
 from collections.abc import Callable
@@ -13,10 +14,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # also where th
 import torch
 
 from vgg_nll import hardware
+from vgg_nll.benchmarks.data import data
 from vgg_nll.benchmarks.losses import losses
 from vgg_nll.benchmarks.pages import pages
 from vgg_nll.benchmarks.saves import saves
+from vgg_nll.benchmarks.startup import startup
 from vgg_nll.benchmarks.step import step
+from vgg_nll.benchmarks.trainer import trainer
 
 
 def _table(results: list[dict[str, Any]]) -> str:
@@ -51,6 +55,11 @@ SHARED: dict[str, dict[str, Any]] = {
     "out": {"type": Path, "help": "a JSON file for the results"},
 }
 OPTIONS: dict[Callable[[argparse.Namespace], list[dict[str, Any]]], dict[str, dict[str, Any]]] = {
+    data: {
+        "pictures": {"type": int, "default": 128, "help": "JPEGs to write and read"},
+        "processes": {"type": int, "default": os.cpu_count(), "help": "that read pictures"},
+        "repeats": {"type": int, "default": 5},
+    },
     losses: {
         "sizes": {"nargs": "+", "type": _size, "default": [(256, 1000), (256, 32768)], "help": "rows x classes"},
         "repeats": {"type": int, "default": 40},
@@ -73,12 +82,24 @@ OPTIONS: dict[Callable[[argparse.Namespace], list[dict[str, Any]]], dict[str, di
         "with-pictures": {"type": int, "default": 3, "help": "of these"},
         "repeats": {"type": int, "default": 5},
     },
+    startup: {
+        "repeats": {"type": int, "default": 5},
+    },
     step: {
         "image-size": {"type": int, "default": 224},
         "classes": {"type": int, "default": 1000},
         "batch-size": {"type": int, "default": 16},
         "compile": {"action": "store_true", "help": "also with torch.compile (takes minutes, and needs a compiler)"},
         "repeats": {"type": int, "default": 10},
+    },
+    trainer: {
+        "model": {"default": "vgg16"},
+        "image-size": {"type": int, "default": 32},
+        "classes": {"type": int, "default": 10},
+        "images": {"type": int, "default": 1000, "help": "of the data set, three fifths of them for training"},
+        "batch-size": {"type": int, "default": 32},
+        "steps": {"type": int, "default": 60},
+        "repeats": {"type": int, "default": 3},
     },
 }
 

@@ -58,3 +58,30 @@ def test_step(script: Callable[..., int], tmp_path: Path) -> None:
         assert row["min images/s"] <= row["median"] <= row["max"]
         assert row["TFLOP/s"] == pytest.approx(row["median"] * 1.88e9 / 1e12, rel=0.05, abs=6e-4)  # of a 32x32 image's step
         assert 0 < row["% of a matrix product"] < 100
+
+
+def test_data(script: Callable[..., int], tmp_path: Path) -> None:
+    """Each source by itself and against the first of its kind; with and without processes."""
+    rows = rows_of(script, tmp_path, "data", "--pictures", 32, "--processes", 1, "--repeats", 1)
+    assert [row["processes"] for row in rows] == ["this one"] * 2 + [1] * 2 + ["this one"] * 4
+    assert [row["x the first"] for row in rows[::2][:2]] == [1, 1]
+    for row in rows:
+        assert 0 < row["min images/s"] == row["median"] == row["max"]
+
+
+@pytest.mark.soak  # six processes
+def test_startup(script: Callable[..., int], tmp_path: Path) -> None:
+    rows = rows_of(script, tmp_path, "startup", "--repeats", 1)
+    torch_alone, helped, stepped = (row["median s"] for row in rows)
+    assert 0 < torch_alone < helped < stepped
+    assert [row["x import torch"] for row in rows] == pytest.approx([1, helped / torch_alone, stepped / torch_alone], rel=0.05)
+
+
+@pytest.mark.soak  # two runs
+def test_trainer(script: Callable[..., int], tmp_path: Path) -> None:
+    sizes = ("--images", 40, "--classes", 4, "--batch-size", 4, "--steps", 21, "--repeats", 1)
+    rows = rows_of(script, tmp_path, "trainer", *sizes)
+    bare, loop, busy = (row["median"] for row in rows)
+    assert rows[0]["% more time than the bare step"] == 0
+    assert rows[1]["% more time than the bare step"] == pytest.approx(100 * (bare / loop - 1), abs=1)
+    assert 0 < busy < loop  # a validation, pictures and a save every six steps

@@ -17,12 +17,13 @@ GROUPS = ("loss", "model", "data", "optimizer", "schedule")  # whose choice is a
 
 def circumstances(trainer: Trainer) -> dict[str, Any]:
     """With the config, they allow to repeat a run: device, precision, threads, versions, commit."""
-    packages = ("torch", "torchvision", "hydra-core", "tensorboard", "numpy")
-    versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
+    packages = ("torch", "torchvision", "torchcodec", "hydra-core", "tensorboard", "numpy")
+    versions = {"python": platform.python_version()} | {name: _version(name) for name in packages}
     cuda = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()} if torch.cuda.is_available() else {}
     return {
         "device": hardware.describe(trainer.state.device),
         "precision": _precision(trainer),
+        "peak_tflops": round(trainer.logbook.peak_flops / 1e12, 3),  # measured: what speed/mfu is a share of
         "threads": torch.get_num_threads(),
         "deterministic": trainer.settings.deterministic,
         "versions": versions | cuda,
@@ -46,6 +47,13 @@ def hyperparameters(
         "device": trainer.state.device.type,
         "other": " ".join(sorted(item for item in overrides if not item.startswith(own))),
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # torchcodec is not required
+        return ""
 
 
 def _precision(trainer: Trainer) -> str:

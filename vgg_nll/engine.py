@@ -39,7 +39,7 @@ def train_step(
     batch_loss = torch.zeros((), device=images.device)
     for part, part_target in zip(images.chunk(accumulation_steps), target.chunk(accumulation_steps), strict=True):
         with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
-            logits = model(part)
+            logits = state.forward(part)
         loss = loss_function(logits.float(), part_target) * (len(part) / len(images))
         loss.backward()
         batch_loss += loss.detach()

@@ -1,18 +1,21 @@
 """Which device and number format to use, and how fast the device is at its best."""
 
 import ctypes
+import logging
 import math
 import os
 import platform
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+log = logging.getLogger(__name__)
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -70,20 +73,34 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
 
 
 @contextmanager
-def deterministic(wanted: bool) -> Iterator[None]:
-    """With `wanted`, the same bits every time also on a GPU, for the block: slower kernels, or an error where there is none."""
-    if not wanted:
-        yield
-        return
+def kernels(*, deterministic: bool) -> Iterator[None]:
+    """For the block, a GPU's convolutions are those that prove fastest when first called; or, with `deterministic`, everything
+    there gives the same bits every time: slower, or an error where there is no such kernel."""
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0])
         torch.backends.cudnn.benchmark = before[1]
+
+
+def compiled(model: nn.Module, device: torch.device, *, graphs: bool) -> Callable[[Tensor], Tensor]:
+    """`torch.compile` of a network, for batches of one size; the network itself, with a warning, where there is no compiler.
+
+    Args:
+        graphs: replays CUDA graphs, which saves starting kernels one by one: for small images that takes longer than they do.
+    """
+    try:  # with something small, so that it does not end in the first step
+        torch.compile(lambda x: (2 * x).relu().sum())(torch.ones(8, device=device, requires_grad=True)).backward()
+    except Exception as error:  # every backend has its own
+        reason = str(error).strip().partition("\n")[0]
+        log.warning(f"warning: trainer.compile=true: nothing can be compiled here, training goes on without ({reason})")
+        return model
+    return cast(Callable[[Tensor], Tensor], torch.compile(model, dynamic=False, mode="reduce-overhead" if graphs else None))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

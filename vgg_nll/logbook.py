@@ -47,7 +47,7 @@ class Logbook:
         self._tracker, self._watch = tracker, Watch(constant_loss, when_data_is_slow)
         self._class_names, self._pixels = class_names, pixels
         self._total_steps, self._steps_per_epoch = total_steps, steps_per_epoch
-        self._flops_per_image, self._peak_flops = flops_per_image, peak_flops
+        self._flops_per_image, self.peak_flops = flops_per_image, peak_flops
         self._progress: Progress | None = None
         self._start = 0.0  # of the window of the next point, moved on by every pause
         self._wait = 0.0  # seconds of it spent waiting for data
@@ -98,7 +98,7 @@ class Logbook:
             tags.LEARNING_RATE: learning_rate,
             tags.GRADIENT_NORM: norm,
             tags.IMAGES_PER_SECOND: speed,
-            tags.MFU: speed * self._flops_per_image / self._peak_flops,
+            tags.MFU: speed * self._flops_per_image / self.peak_flops,
             tags.DATA_WAIT: self._wait / seconds,
             tags.PEAK_MEMORY: hardware.peak_memory(state.device) / 2**30,
             tags.EPOCH: state.step / self._steps_per_epoch,

@@ -26,6 +26,7 @@ from vgg_nll.tracking.entries import Hyperparameters, Layers, Text
 from vgg_nll.trainer import Trainer
 
 log = logging.getLogger(__name__)
+FULL_KERNELS = 128  # pixels a side: the kernels of smaller images are shorter than their start
 
 
 def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: Sequence[str] = ()) -> float:
@@ -40,7 +41,7 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
         TrainingError: the run cannot go on. The folder keeps the last good checkpoint and says FAILED.
         Interrupted: by a signal; the state is saved, and `resume=` goes on.
     """
-    with run_folder.alone(folder), hardware.deterministic(cfg.trainer.deterministic is True), Signals() as signals:
+    with run_folder.alone(folder), hardware.kernels(deterministic=cfg.trainer.deterministic is True), Signals() as signals:
         before = set(folder.iterdir())
         if cfg.resume is None and run_folder.holds_run(folder):
             raise ConfigError(
@@ -85,6 +86,8 @@ def _prepare(cfg: DictConfig, folder: Path, signals: Signals, choices: Mapping[s
     model = build.make_model(cfg, len(data.class_names), data.preprocessing.image_size, device)
     loss = build.make_loss(cfg, device)
     state = TrainState(model, build.make_optimizer(cfg, model), device)
+    if cfg.trainer.compile:
+        state.forward = hardware.compiled(model, device, graphs=data.preprocessing.image_size < FULL_KERNELS)
     saver = Saver(folder / "checkpoints", device)
     if cfg.resume is not None:
         _resume(state, Path(cfg.resume), saver)

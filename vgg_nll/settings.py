@@ -22,6 +22,7 @@ class TrainerSettings:
     clip_norm: float | None
     precision: str
     deterministic: bool
+    compile: bool
     log_every_steps: int
     validate_every_epochs: float
     figures_every_epochs: float
@@ -141,6 +142,7 @@ RULES: dict[str, Rule] = {
     "trainer.clip_norm": Rule(float, above=0, optional=True),
     "trainer.precision": Rule(str, choices=("auto", "float32", "bfloat16")),
     "trainer.deterministic": FLAG,
+    "trainer.compile": FLAG,
     "trainer.log_every_steps": COUNT,
     "trainer.validate_every_epochs": Rule(float, above=0),
     "trainer.figures_every_epochs": Rule(float, above=0),

@@ -4,6 +4,7 @@ N steps give what k steps, a save, a load and N - k steps give, to the bit on on
 learning rate are functions of the step, so the state is the weights, the optimizer's moments, and a few numbers.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ class TrainState:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     device: torch.device
+    forward: Callable[[Tensor], Tensor] = field(init=False)  # the model's, or its compiled twin, in training
     step: int = 0
     validated_step: int = 0  # the last one after which a validation was finished
     best_step: int = -1
@@ -38,6 +40,7 @@ class TrainState:
     bad_gradient_norm: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
+        self.forward = self.model
         self.reset_window()
         self.bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)
         self.bad_loss = torch.zeros((), device=self.device)

@@ -1,7 +1,7 @@
 """Clocks: calls in turn, so that what else the machine does falls on all alike."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -10,7 +10,7 @@ from vgg_nll.progress import track
 
 
 def interleaved(
-    calls: dict[str, Callable[[], object]], repeats: int, name: str, device: torch.device
+    calls: Mapping[str, Callable[[], object]], repeats: int, name: str, device: torch.device
 ) -> dict[str, list[float]]:
     """Seconds of every call, `repeats` times each, in turn, so that what else the machine does falls on all alike."""
     seconds: dict[str, list[float]] = {key: [] for key in calls}

@@ -28,7 +28,7 @@ def random_horizontal_flip(images: Tensor, generator: torch.Generator) -> Tensor
 
 
 def cutout(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Each image of [B, 3, H, W] with a black square of `size` pixels somewhere, partly outside near edges (arXiv:1708.04552)."""
+    """Each image of [B, 3, H, W] with a black square of `size` pixels at a random place, edges included (arXiv:1708.04552)."""
     if size == 0:
         return images
     batch, _, height, width = images.shape

@@ -42,7 +42,7 @@ class Preprocessing:
         """uint8 [B, 3, H, W] in 0..255 -> float32 `(x / 255 - mean) / std`, channels-last in memory."""
         scale = (1 / (255 * self.std))[:, None, None]
         offset = (self.mean / self.std)[:, None, None]
-        return (images.float() * scale - offset).contiguous(memory_format=torch.channels_last)
+        return images.float().mul_(scale).sub_(offset).contiguous(memory_format=torch.channels_last)
 
     def pixels(self, images: Tensor) -> Tensor:
         """What `normalise` has made, as uint8 again."""

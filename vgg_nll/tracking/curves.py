@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,15 +27,23 @@ def read(folder: Path) -> dict[str, list[tuple[int, float]]]:
     Nothing from files that cannot be opened.
     """
     values: dict[str, dict[int, float]] = defaultdict(dict)
-    for path in sorted(folder.glob("events.out.tfevents.*")):
-        if not path.is_file() or not os.access(path, os.R_OK):
-            continue
-        for record in RawEventFileLoader(str(path)).Load():
-            event = Event.FromString(record)
-            for value in event.summary.value:
-                if value.WhichOneof("value") == "simple_value":
-                    values[value.tag][event.step] = value.simple_value
+    for event in _events(folder):
+        for value in event.summary.value:
+            if value.WhichOneof("value") == "simple_value":
+                values[value.tag][event.step] = value.simple_value
     return {tag: sorted(by_step.items()) for tag, by_step in values.items()}
+
+
+def clock(folder: Path, tag: str) -> list[tuple[int, float]]:
+    """(step, seconds since 1970) of every point of a curve, in the order in which they were written."""
+    return [(event.step, event.wall_time) for event in _events(folder) if any(v.tag == tag for v in event.summary.value)]
+
+
+def _events(folder: Path) -> Iterator[Event]:
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        if path.is_file() and os.access(path, os.R_OK):
+            for record in RawEventFileLoader(str(path)).Load():
+                yield Event.FromString(record)
 
 
 def across(runs: Sequence[Mapping[str, Curve]], tag: str) -> list[Point]:

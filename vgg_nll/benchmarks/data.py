@@ -1,0 +1,111 @@
+"""How fast images come."""
+
+import argparse
+import functools
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from vgg_nll import hardware
+from vgg_nll.benchmarks.timing import interleaved
+from vgg_nll.data import sources
+from vgg_nll.data.folder import FolderData
+from vgg_nll.data.pictures import jpeg_decoder
+from vgg_nll.data.resident import ResidentData
+
+SIZE, QUALITY = (500, 400), 90  # as in ImageNet
+BATCH = 32
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+HALF = [0.5, 0.5, 0.5]
+
+
+def data(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Training images/s of each source: JPEGs of 500x400 cropped to 224 at random, against the usual PIL pipeline (crop, flip,
+    to floats, normalise) in the same processes; and sets of 32x32 that stay in memory, each augmentation by itself."""
+    device = hardware.choose_device(args.device)
+    decoder = "PIL" if jpeg_decoder() is None else "torchcodec"
+    threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as folder:
+        _write_pictures(Path(folder), args.pictures)
+        rows = []
+        for processes in sorted({0, args.processes}):
+            torch.set_num_threads(1 if processes == 0 else threads)  # without workers: what one core can do
+            ours = FolderData(
+                folder, num_workers=processes, min_crop=0.35, image_size=224, horizontal_flip=True, **_common(device, MEAN, STD)
+            )
+            epochs = {
+                "JPEG, PIL and floats": _epoch(functools.partial(iter, _usual(folder, processes))),
+                f"JPEG, this project ({decoder})": _epoch(functools.partial(ours.train_batches, 0)),
+            }
+            rows += _rows(epochs, args, processes, device, dict.fromkeys(epochs, ours.steps_per_epoch * BATCH))
+    torch.set_num_threads(1)
+    resident = {
+        "digits, shift": ResidentData(sources.digits(), shift_pixels=1, **_common(device, HALF, HALF)),
+        "32x32, nothing": _square(device),
+        "32x32, shift and flip": _square(device, shift_pixels=4, horizontal_flip=True),
+        "32x32, shift, flip and cutout": _square(device, shift_pixels=4, horizontal_flip=True, cutout_pixels=8),
+    }
+    epochs = {name: _epoch(functools.partial(its.train_batches, 0)) for name, its in resident.items()}
+    rows += _rows(epochs, args, 0, device, {name: its.steps_per_epoch * BATCH for name, its in resident.items()})
+    torch.set_num_threads(threads)
+    return rows
+
+
+def _rows(
+    epochs: dict[str, Callable[[], None]],
+    args: argparse.Namespace,
+    processes: int,
+    device: torch.device,
+    images: dict[str, int],
+) -> list[dict[str, Any]]:
+    times = interleaved(epochs, args.repeats, "epochs", device)
+    yardstick = statistics.median(next(iter(times.values())))
+    return [
+        {"images": name, "processes": processes or "this one", "n": len(seconds)}
+        | {"min images/s": round(images[name] / max(seconds)), "median": round(images[name] / statistics.median(seconds))}
+        | {"max": round(images[name] / min(seconds)), "x the first": round(yardstick / statistics.median(seconds), 2)}
+        for name, seconds in times.items()
+    ]
+
+
+def _common(device: torch.device, mean: list[float], std: list[float]) -> dict[str, Any]:
+    return {"mean": mean, "std": std, "batch_size": BATCH, "eval_batch_size": BATCH, "seed": 0, "device": device}
+
+
+def _square(device: torch.device, **augmentation: Any) -> ResidentData:
+    return ResidentData(sources.synthetic(num_images=2000), **augmentation, **_common(device, HALF, HALF))
+
+
+def _epoch(batches: Callable[[], Iterator[Any]]) -> Callable[[], None]:
+    def call() -> None:
+        for _ in batches():
+            pass
+
+    return call
+
+
+def _usual(folder: str, processes: int) -> DataLoader[Any]:
+    crop = [v2.RandomResizedCrop(224, scale=(0.35, 1.0)), v2.RandomHorizontalFlip()]
+    floats = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
+    pictures = ImageFolder(f"{folder}/train", v2.Compose([*crop, *floats]))
+    return DataLoader(pictures, batch_size=BATCH, shuffle=True, num_workers=processes, drop_last=True)
+
+
+def _write_pictures(folder: Path, number: int) -> None:
+    """Smooth colours under noise, some 80 kB each."""
+    draw = np.random.default_rng(0)
+    for split, count in (("train", number), ("val", 1)):
+        (folder / split / "pictures").mkdir(parents=True)
+        for i in range(count):
+            colours = Image.fromarray(draw.integers(0, 256, (13, 16, 3), dtype=np.uint8)).resize(SIZE, Image.Resampling.BICUBIC)
+            noisy = np.asarray(colours) + draw.normal(0, 12, (SIZE[1], SIZE[0], 3))
+            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / split / "pictures" / f"{i}.jpg", quality=QUALITY)
