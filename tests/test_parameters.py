@@ -39,6 +39,8 @@ def test_nothing_is_copied() -> None:
     model = VGG16(3, head="compact").to(memory_format=torch.channels_last)
     own = {p.data_ptr() for p in model.parameters()}
     taken = [p for group in parameters.groups(model) for p in group["params"]]
+    again = [p for group in parameters.groups(model) for p in group["params"]]
+    assert all(a is b for a, b in zip(taken, again, strict=True))  # two optimizers see the same gradients
     assert {p.data_ptr() for p in taken} == own
     assert all(p.is_contiguous() for p in taken)
     found: dict[int, int] = {}

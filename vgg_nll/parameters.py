@@ -1,8 +1,10 @@
 """A network's parameters, as an optimizer takes them."""
 
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
+
+VIEW = "view_as_stored"
 
 
 def groups(model: nn.Module) -> list[dict[str, Any]]:
@@ -17,9 +19,11 @@ def groups(model: nn.Module) -> list[dict[str, Any]]:
 
 
 def _as_stored(parameter: Tensor) -> Tensor:
-    """The parameter, or a contiguous view of it to which every backward hands its gradient over."""
+    """The parameter, or a contiguous view of it, always the same one, to which every backward hands its gradient over."""
     if parameter.is_contiguous():
         return parameter
+    if hasattr(parameter, VIEW):
+        return cast(Tensor, getattr(parameter, VIEW))
     order = sorted(range(parameter.dim()), key=parameter.stride, reverse=True)
     view = parameter.detach().permute(order)
 
@@ -30,4 +34,5 @@ def _as_stored(parameter: Tensor) -> Tensor:
         source.grad = None
 
     parameter.register_post_accumulate_grad_hook(hand_over)
+    setattr(parameter, VIEW, view)
     return view
