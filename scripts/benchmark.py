@@ -29,8 +29,8 @@ def _table(results: list[dict[str, Any]]) -> str:
 
 
 def _size(text: str) -> tuple[int, int]:
-    rows, classes = text.split("x")
-    return int(rows), int(classes)
+    first, second = text.split("x")
+    return int(first), int(second)
 
 
 def main() -> None:
@@ -57,6 +57,7 @@ SHARED: dict[str, dict[str, Any]] = {
 OPTIONS: dict[Callable[[argparse.Namespace], list[dict[str, Any]]], dict[str, dict[str, Any]]] = {
     data: {
         "pictures": {"type": int, "default": 128, "help": "JPEGs to write and read"},
+        "size": {"type": _size, "default": (500, 400), "help": "of these, 4000x3000 for photographs"},
         "processes": {"type": int, "default": os.cpu_count(), "help": "that read pictures"},
         "repeats": {"type": int, "default": 5},
     },

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
+from torchvision.transforms.v2 import functional
 
 from vgg_nll.data import pictures
 from vgg_nll.data.pictures import DataError, read_picture
@@ -61,9 +62,20 @@ def save(path: Path, kind: str) -> Image.Image:
 def test_the_bytes_are_those_of_pil(decoder: str, kind: str, tmp_path: Path) -> None:
     expected = ImageOps.exif_transpose(save(tmp_path / "x", kind)).convert("RGB")
     assert expected.size == ((50, 75) if kind == "turned" else (75, 50))
-    got = read_picture(tmp_path / "x")
+    got = read_picture(tmp_path / "x", 32)
     assert got.dtype == torch.uint8
     assert np.array_equal(got.permute(1, 2, 0).numpy(), np.asarray(expected))
+
+
+@pytest.mark.parametrize(("size", "scale"), [(64, 1), (41, 1), (40, 2), (20, 4), (10, 8), (5, 8)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_large_jpeg_comes_smaller(decoder: str, mode: str, size: int, scale: int, tmp_path: Path) -> None:
+    """No smaller than twice what is needed, and what is made of it is nearly the same."""
+    scene("RGB").resize((256, 160), Image.Resampling.BICUBIC).convert(mode).save(tmp_path / "x.jpg", quality=95)
+    got, whole = (read_picture(tmp_path / "x.jpg", wanted) for wanted in (size, 160))
+    assert whole.shape == (3, 160, 256) and got.shape == (3, 160 // scale, 256 // scale)
+    small = [functional.resize(picture, [10, 16]).float() for picture in (got, whole)]
+    assert (small[0] - small[1]).abs().mean() < 3  # of 255
 
 
 @pytest.mark.parametrize("length", [0, 20, 0.5, 0.97])
@@ -72,13 +84,13 @@ def test_a_file_cut_short_is_named(decoder: str, length: float, tmp_path: Path) 
     content = (tmp_path / "x.jpg").read_bytes()
     (tmp_path / "x.jpg").write_bytes(content[: int(length if length >= 1 else length * len(content))])
     with pytest.raises(DataError, match=rf"^{tmp_path}/x.jpg: cannot be read as a picture; mend or remove it$"):
-        read_picture(tmp_path / "x.jpg")
+        read_picture(tmp_path / "x.jpg", 32)
 
 
 def test_a_sliver_is_refused(decoder: str, tmp_path: Path) -> None:
     Image.new("RGB", (404, 4)).save(tmp_path / "x.jpg")
     with pytest.raises(DataError, match=r"x\.jpg: 404x4 pixels are too narrow; crop or remove it"):
-        read_picture(tmp_path / "x.jpg")
+        read_picture(tmp_path / "x.jpg", 32)
 
 
 def test_far_too_many_pixels_are_refused(decoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +98,7 @@ def test_far_too_many_pixels_are_refused(decoder: str, tmp_path: Path, monkeypat
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     monkeypatch.setattr(pictures, "jpeg_decoder", lambda: pytest.fail("decoded"))
     with pytest.raises(DataError, match="cannot be read as a picture"):
-        read_picture(tmp_path / "x.jpg")
+        read_picture(tmp_path / "x.jpg", 32)
 
 
 def test_which_decoder(decoder: str) -> None:

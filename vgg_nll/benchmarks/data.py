@@ -22,20 +22,21 @@ from vgg_nll.data.folder import FolderData
 from vgg_nll.data.pictures import jpeg_decoder
 from vgg_nll.data.resident import ResidentData
 
-SIZE, QUALITY = (500, 400), 90  # as in ImageNet
+QUALITY = 90
 BATCH = 32
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 HALF = [0.5, 0.5, 0.5]
 
 
 def data(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Training images/s of each source: JPEGs of 500x400 cropped to 224 at random, against the usual PIL pipeline (crop, flip,
-    to floats, normalise) in the same processes; and sets of 32x32 that stay in memory, each augmentation by itself."""
+    """Training images/s of each source: JPEGs (500x400, as in ImageNet) cropped to 224 at random, against the usual PIL pipeline
+    (crop, flip, to floats, normalise) in as many processes; and sets of 32x32 that stay in memory, each augmentation by itself.
+    """
     device = hardware.choose_device(args.device)
     decoder = "PIL" if jpeg_decoder() is None else "torchcodec"
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
-        _write_pictures(Path(folder), args.pictures)
+        _write_pictures(Path(folder), args.pictures, args.size)
         rows = []
         for processes in sorted({0, args.processes}):
             torch.set_num_threads(1 if processes == 0 else threads)  # without workers: what one core can do
@@ -100,12 +101,12 @@ def _usual(folder: str, processes: int) -> DataLoader[Any]:
     return DataLoader(pictures, batch_size=BATCH, shuffle=True, num_workers=processes, drop_last=True)
 
 
-def _write_pictures(folder: Path, number: int) -> None:
-    """Smooth colours under noise, some 80 kB each."""
+def _write_pictures(folder: Path, number: int, size: tuple[int, int]) -> None:
+    """Smooth colours under noise: of 500x400 some 80 kB each."""
     draw = np.random.default_rng(0)
     for split, count in (("train", number), ("val", 1)):
         (folder / split / "pictures").mkdir(parents=True)
         for i in range(count):
-            colours = Image.fromarray(draw.integers(0, 256, (13, 16, 3), dtype=np.uint8)).resize(SIZE, Image.Resampling.BICUBIC)
-            noisy = np.asarray(colours) + draw.normal(0, 12, (SIZE[1], SIZE[0], 3))
+            colours = Image.fromarray(draw.integers(0, 256, (13, 16, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+            noisy = np.asarray(colours) + draw.normal(0, 12, (size[1], size[0], 3))
             Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / split / "pictures" / f"{i}.jpg", quality=QUALITY)

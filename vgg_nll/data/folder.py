@@ -59,8 +59,10 @@ class FolderData:
         flip = [v2.RandomHorizontalFlip()] if horizontal_flip else []
         if jpeg_decoder() is None:
             log.info("data: torchcodec is not installed; PIL reads the pictures, which takes longer for JPEGs")
-        self._train = _Pictures(folders["train"], v2.Compose([*crop, *flip]), seed)
-        self._eval = {name: _Pictures(folder, self.preprocessing.transform, seed) for name, folder in folders.items()}
+        self._train = _Pictures(folders["train"], v2.Compose([*crop, *flip]), image_size, seed)
+        self._eval = {
+            name: _Pictures(folder, self.preprocessing.transform, image_size, seed) for name, folder in folders.items()
+        }
         self._batch_size, self._eval_batch_size = batch_size, eval_batch_size
         self._num_workers, self._seed, self._device = num_workers, seed, device
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -139,8 +141,8 @@ def _own_child_handler() -> Iterator[None]:
 class _Pictures(Dataset[tuple[Tensor, int]]):
     """(epoch, index) -> uint8 picture [3, H, W] and its class."""
 
-    def __init__(self, folder: ImageFolder, transform: v2.Transform, seed: int) -> None:
-        self.folder, self.transform, self.seed = folder, transform, seed
+    def __init__(self, folder: ImageFolder, transform: v2.Transform, image_size: int, seed: int) -> None:
+        self.folder, self.transform, self.image_size, self.seed = folder, transform, image_size, seed
 
     def __len__(self) -> int:
         return len(self.folder)
@@ -148,7 +150,7 @@ class _Pictures(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
         epoch, index = key
         path, label = self.folder.samples[index]
-        picture = read_picture(Path(path))
+        picture = read_picture(Path(path), self.image_size)
         with rng.seeded(self.seed, "augment", epoch, index):
             return self.transform(picture), label
 

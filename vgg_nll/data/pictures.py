@@ -17,18 +17,24 @@ class DataError(ValueError):
     """Data that cannot be used; the message says what was expected."""
 
 
-def read_picture(path: Path) -> Tensor:
+def read_picture(path: Path, image_size: int) -> Tensor:
     """A picture file -> uint8 [3, H, W]. Raises DataError that names the file where it cannot be read.
 
-    JPEGs are decoded by torchcodec where that is installed, in three quarters of PIL's time and to the same bytes; anything
-    else by PIL.
+    Small JPEGs are decoded by torchcodec where that is installed, in three quarters of PIL's time and to the same bytes. Large
+    ones come at a half, a quarter or an eighth of their size, as far as twice `image_size` remains of the shorter side: the
+    format allows that, in half the time for a photograph of 12 million pixels, and 0.2 of 255 is the mean difference it makes.
+
+    Args:
+        image_size: of the square that is to be made of it.
     """
     try:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as picture:  # reads the header alone, and refuses sizes that would fill the memory
             width, height = picture.size
             if max(width, height) <= MOST_ASPECT * min(width, height):
-                decode = jpeg_decoder() if picture.format in ("JPEG", "MPO") else None
+                picture.draft("RGB", (2 * image_size, 2 * image_size))
+                whole_jpeg = picture.format in ("JPEG", "MPO") and picture.size == (width, height)
+                decode = jpeg_decoder() if whole_jpeg else None
                 return decode(content) if decode else functional.pil_to_tensor(ImageOps.exif_transpose(picture).convert("RGB"))
     except MemoryError:
         raise

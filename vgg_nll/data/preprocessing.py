@@ -36,7 +36,7 @@ class Preprocessing:
 
     def read(self, path: Path) -> Tensor:
         """A picture file -> uint8 [3, H, W]. Raises DataError that names the file where it cannot be read."""
-        return self.transform(read_picture(path))
+        return self.transform(read_picture(path, self.image_size))
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 [B, 3, H, W] in 0..255 -> float32 `(x / 255 - mean) / std`, channels-last in memory."""
