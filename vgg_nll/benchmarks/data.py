@@ -29,7 +29,7 @@ HALF = [0.5, 0.5, 0.5]
 
 
 def data(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Training images/s of each source: JPEGs (500x400, as in ImageNet) cropped to 224 at random, against the usual PIL pipeline
+    """Training images/s of each source: JPEGs (500x400, as in ImageNet) cropped to 224, against the usual PIL pipeline
     (crop, flip, to floats, normalise) in as many processes; and sets of 32x32 that stay in memory, each augmentation by itself.
     """
     device = hardware.choose_device(args.device)

@@ -22,7 +22,7 @@ Step = Callable[[], object]
 def step(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Images/s of forward, backward and update: the textbook loop, its usual improvements, and this project's step.
 
-    The textbook is torchvision's VGG-16 (for small images its convolutions, a global average pool and one linear layer) in float32
+    The textbook is torchvision's VGG-16 (for small images its convolutions, a global average pool, one linear layer) in float32
     with `F.cross_entropy` and SGD with momentum. The share is that of a large matrix product's speed, in the precision at hand,
     measured in the same run.
     """

@@ -38,14 +38,18 @@ def trainer(args: argparse.Namespace) -> list[dict[str, Any]]:
                 folder = Path(parent) / f"{i}-{k}"
                 times[name].append(_loop(folder, [*overrides, *own]))
             times["bare step"].append(_bare(folder, args))
-    bare = statistics.median(times["bare step"])
     return [
         {"what": name, "batch": args.batch_size, "steps": args.steps, "n": args.repeats}
         | {"min images/s": round(args.batch_size / max(seconds), 1)}
         | {"median": round(args.batch_size / statistics.median(seconds), 1), "max": round(args.batch_size / min(seconds), 1)}
-        | {"% more time than the bare step": round(100 * (statistics.median(seconds) / bare - 1), 1)}
+        | {"% more time than the bare step, in pairs": round(100 * _more(seconds, times["bare step"]), 1)}
         for name, seconds in times.items()
     ]
+
+
+def _more(seconds: Sequence[float], bare: Sequence[float]) -> float:
+    """Each against the one measured next to it: a shared machine changes its pace."""
+    return statistics.median(own / other for own, other in zip(seconds, bare, strict=True)) - 1
 
 
 def _loop(folder: Path, overrides: Sequence[str]) -> float:
