@@ -99,8 +99,7 @@ OPTIONS: dict[Callable[[argparse.Namespace], list[dict[str, Any]]], dict[str, di
         "classes": {"type": int, "default": 10},
         "images": {"type": int, "default": 1000, "help": "of the data set, three fifths of them for training"},
         "batch-size": {"type": int, "default": 32},
-        "steps": {"type": int, "default": 31},
-        "repeats": {"type": int, "default": 5},
+        "repeats": {"type": int, "default": 5, "help": "epochs"},
     },
 }
 

@@ -21,7 +21,8 @@ LEVELS = {
     5: ("trainer",),
     6: ("build", "circumstances"),
     7: ("network",),
-    8: ("run", "command", "evaluation", "prediction", "benchmarks"),
+    8: ("run", "command", "evaluation", "prediction"),
+    9: ("benchmarks",),
 }
 LEVEL_OF = {module: level for level, modules in LEVELS.items() for module in modules}
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -58,7 +58,17 @@ def test_train_commands(
     assert len(list(tmp_path.rglob("DONE"))) == jobs
 
 
-@pytest.mark.parametrize("line", SCRIPTS)
+# The same benchmark, but as small as it can be; each has a test of its own.
+SMALL = {
+    "data": ["--pictures", "32", "--processes", "0", "--repeats", "1"],
+    "startup": ["--repeats", "1"],
+    "step": ["--repeats", "1", "--batch-size", "2"],
+    "trainer": ["--repeats", "1", "--images", "40", "--classes", "4", "--batch-size", "4"],
+}
+SLOW = ("benchmark.py startup", "benchmark.py trainer")  # processes
+
+
+@pytest.mark.parametrize("line", [pytest.param(line, marks=[pytest.mark.soak] * line.endswith(SLOW)) for line in SCRIPTS])
 def test_script_commands(
     line: str, script: Callable[..., int], finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,8 +80,8 @@ def test_script_commands(
     write_temperature(open_network(run, device="cpu"), 1.5)
     write_folder(tmp_path / "pictures")
     _, path, *arguments = shlex.split(line)
-    if path == "scripts/benchmark.py":  # as small as it can be; each has a test of its own
-        arguments += ["--device", "cpu", "--repeats", "1", "--image-size", "32", "--batch-size", "2", "--steps", "2"]
+    if path == "scripts/benchmark.py":
+        arguments += ["--device", "cpu", *SMALL[arguments[0]]]
     assert script(Path(path).stem, *arguments) == 0
 
 

@@ -48,7 +48,7 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
                 f"{folder}: holds a run already; resume={folder} goes on with it, hydra.run.dir=<folder> starts another"
             )
         try:
-            trainer = _prepare(cfg, folder, signals, choices, overrides)
+            trainer = prepare(cfg, folder, signals, choices, overrides)
         finally:
             if sys.exception() is not None and cfg.resume is None:
                 run_folder.discard(folder, before)
@@ -77,7 +77,8 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
     return trainer.state.best_metrics["accuracy"]
 
 
-def _prepare(cfg: DictConfig, folder: Path, signals: Signals, choices: Mapping[str, str], overrides: Sequence[str]) -> Trainer:
+def prepare(cfg: DictConfig, folder: Path, signals: Signals, choices: Mapping[str, str], overrides: Sequence[str]) -> Trainer:
+    """Everything that `cfg` asks for, ready to `fit`. Arguments and errors are those of `train`."""
     build.check(cfg)
     device = build.make_device(cfg)
     hardware.keep_freed_memory()

@@ -1,82 +1,123 @@
 """What the loop around a step costs."""
 
 import argparse
+import itertools
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vgg_nll import build, engine, hardware, network
-from vgg_nll.progress import track
+import torch
+
+from vgg_nll import build, engine, hardware, network, run
+from vgg_nll.benchmarks.timing import seconds
+from vgg_nll.profiler import NoProfiler
+from vgg_nll.signals import Signals
 from vgg_nll.state import TrainState
-from vgg_nll.tracking import curves, tags
 
 PROGRAM = Path(__file__).resolve().parents[2] / "train.py"
 LOOPS = {
-    "train.py": ["trainer=benchmark"],
-    "train.py, with a validation, pictures and a save every epoch": ["trainer=benchmark", "trainer.validate_every_epochs=1"],
+    "train.py": [],
+    "train.py, a validation, pictures and a save every epoch": [
+        "trainer.validate_every_epochs=1",
+        "trainer.figures_every_epochs=1",
+    ],
 }
 
 
 def trainer(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Images/s of `python train.py data=synthetic` from its first logged step to its last, against the bare step on one batch.
+    """Images/s of `python train.py data=synthetic trainer=benchmark`, and of the bare step on one batch, by epochs in turn.
 
-    The bare step is forward, loss, backward, clipping and update, with the config of the run; the loop adds reading,
+    The bare step is forward, loss, backward, clipping and update, with the config of the run; the loop adds order and
     augmentation, logging, progress and checks, and in the last row what is due once an epoch.
     """
-    own = [f"device={args.device}", f"trainer.steps={args.steps}", f"trainer.batch_size={args.batch_size}"]
-    own += ["data=synthetic", f"data.image_size={args.image_size}", f"data.num_classes={args.classes}"]
-    own += [f"data.num_images={args.images}", f"model={args.model}"]
-    times: dict[str, list[float]] = {name: [] for name in ("bare step", *LOOPS)}
-    with tempfile.TemporaryDirectory() as parent:
-        for i in track(range(args.repeats), args.repeats, "runs"):
-            for k, (name, overrides) in enumerate(LOOPS.items()):
-                folder = Path(parent) / f"{i}-{k}"
-                times[name].append(_loop(folder, [*overrides, *own]))
-            times["bare step"].append(_bare(folder, args))
-    return [
-        {"what": name, "batch": args.batch_size, "steps": args.steps, "n": args.repeats}
-        | {"min images/s": round(args.batch_size / max(seconds), 1)}
-        | {"median": round(args.batch_size / statistics.median(seconds), 1), "max": round(args.batch_size / min(seconds), 1)}
-        | {"% more time than the bare step, in pairs": round(100 * _more(seconds, times["bare step"]), 1)}
-        for name, seconds in times.items()
-    ]
+    common = [f"device={args.device}", f"trainer.batch_size={args.batch_size}", f"model={args.model}", "trainer=benchmark"]
+    common += ["data=synthetic", f"data.image_size={args.image_size}", f"data.num_classes={args.classes}"]
+    common += [f"data.num_images={args.images}", "trainer.steps=null", f"trainer.epochs={args.repeats + 1}"]
+    rows: list[dict[str, Any]] = []
+    for name, overrides in LOOPS.items():
+        with tempfile.TemporaryDirectory() as parent:
+            bare, loop, images = _pairs(_config(Path(parent), [*common, *overrides], args.device), Path(parent))
+        more = statistics.median(own / other for own, other in zip(loop, bare, strict=True)) - 1
+        rows += [_row("bare step", bare, images, 0.0), _row(name, loop, images, more)]
+    return rows
 
 
-def _more(seconds: Sequence[float], bare: Sequence[float]) -> float:
-    """Each against the one measured next to it: a shared machine changes its pace."""
-    return statistics.median(own / other for own, other in zip(seconds, bare, strict=True)) - 1
+def _row(name: str, blocks: Sequence[float], images: int, more: float) -> dict[str, Any]:
+    speeds = [images / block for block in blocks]
+    return (
+        {"what": name, "n": len(blocks), "min images/s": round(min(speeds), 1), "median": round(statistics.median(speeds), 1)}
+        | {"max": round(max(speeds), 1)}
+        | {"% more time than the bare step": round(100 * more, 1)}
+    )
 
 
-def _loop(folder: Path, overrides: Sequence[str]) -> float:
-    """Seconds a step, between the first and the last logged one."""
-    command = [sys.executable, str(PROGRAM), *overrides, f"hydra.run.dir={folder}"]
+def _config(folder: Path, overrides: Sequence[str], device: str) -> Any:
+    """The config that `train.py` makes of these overrides."""
+    first = folder / "first"
+    command = [sys.executable, str(PROGRAM), *overrides, "trainer.steps=1", f"hydra.run.dir={first}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(done.stderr.strip() or done.stdout.strip())
-    (first, start), *_, (last, end) = curves.clock(folder, tags.LOSS_TRAIN)
-    return (end - start) / (last - first)
+    cfg = network.read_config(first, device)
+    cfg.resume, cfg.trainer.steps = None, None
+    return cfg
 
 
-def _bare(folder: Path, args: argparse.Namespace) -> float:
-    """Seconds a step of the same network on one batch, as many as the loop is timed over, after three to warm up."""
-    cfg = network.read_config(folder, args.device)
+def _pairs(cfg: Any, folder: Path) -> tuple[list[float], list[float], int]:
+    """Seconds of every epoch but the first, as bare steps and as the loop, and how many images an epoch has."""
+    with Signals() as signals, hardware.kernels(deterministic=False):
+        (folder / "run").mkdir()
+        made = run.prepare(cfg, folder / "run", signals, {}, [])
+        made.profiler = turns = _InTurn(_bare(cfg, made.data.steps_per_epoch), made.data.steps_per_epoch, made.state.device)
+        made.fit()
+        made.logbook.close()
+        made.saver.close()
+    return turns.bare[1:], turns.loop[1:], made.data.steps_per_epoch * cfg.trainer.batch_size
+
+
+class _InTurn(NoProfiler):
+    """After every epoch of the loop, as many bare steps; the clock runs for the one or for the other."""
+
+    def __init__(self, bare_epoch: Callable[[], object], steps: int, device: torch.device) -> None:
+        self._bare_epoch, self._steps, self._device = bare_epoch, steps, device
+        self._count = itertools.count(1)
+        self._start = time.perf_counter()
+        self.bare: list[float] = []
+        self.loop: list[float] = []
+
+    def step(self) -> None:
+        """Called before what is due after a step, which therefore counts for the next epoch."""
+        if next(self._count) % self._steps:
+            return
+        hardware.wait(self._device)
+        self.loop.append(time.perf_counter() - self._start)
+        self.bare.append(seconds(self._bare_epoch))
+        self._start = time.perf_counter()
+
+
+def _bare(cfg: Any, steps: int) -> Callable[[], None]:
+    """Steps of another network of the same kind on one batch."""
     device = build.make_device(cfg)
-    hardware.keep_freed_memory()
     data = build.make_data(cfg, device)
     model = build.make_model(cfg, len(data.class_names), data.preprocessing.image_size, device)
     state = TrainState(model, build.make_optimizer(cfg, model), device)
     loss, dtype = build.make_loss(cfg, device), build.make_dtype(cfg, device)
     images, target = next(data.train_batches(0))
-    for step in range(-3, args.steps):
-        if step == 0:
-            hardware.wait(device)
-            start = time.perf_counter()
-        options: dict[str, Any] = {"learning_rate": cfg.optimizer.lr, "clip_norm": cfg.trainer.clip_norm}
-        engine.train_step(state, loss, images, target, accumulation_steps=1, dtype=dtype, **options)
-    hardware.wait(device)
-    return (time.perf_counter() - start) / args.steps
+    options: dict[str, Any] = {
+        "learning_rate": 1e-5,
+        "clip_norm": cfg.trainer.clip_norm,
+        "accumulation_steps": 1,
+        "dtype": dtype,
+    }
+
+    def epoch() -> None:
+        for _ in range(steps):
+            engine.train_step(state, loss, images, target, **options)
+        hardware.wait(device)
+
+    return epoch
