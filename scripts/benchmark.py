@@ -42,7 +42,8 @@ def main() -> None:
         for name, settings in (options | SHARED).items():
             command.add_argument(f"--{name}", **settings)
     args = parser.parse_args()
-    results = args.function(args)
+    with hardware.kernels(deterministic=False):
+        results = args.function(args)
     device = hardware.describe(hardware.choose_device(args.device))
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     print(f"{device}, torch {versions['torch']}\n\n{_table(results)}")

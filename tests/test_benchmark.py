@@ -65,8 +65,9 @@ def test_data(script: Callable[..., int], tmp_path: Path) -> None:
     rows = rows_of(script, tmp_path, "data", "--pictures", 32, "--processes", 1, "--repeats", 1)
     assert [row["processes"] for row in rows] == ["this one"] * 2 + [1] * 2 + ["this one"] * 4
     assert [row["x the first"] for row in rows[::2][:2]] == [1, 1]
-    for row in rows:
+    for row, first in zip(rows, [rows[0]] * 2 + [rows[2]] * 2 + [rows[4]] * 4, strict=True):
         assert 0 < row["min images/s"] == row["median"] == row["max"]
+        assert row["x the first"] == pytest.approx(row["median"] / first["median"], rel=0.02)
 
 
 @pytest.mark.soak  # six processes

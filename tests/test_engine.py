@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from vgg_nll import engine, metrics
+from vgg_nll import engine, metrics, parameters
 from vgg_nll.losses import all_logit_nll
+from vgg_nll.model import VGG16
 from vgg_nll.state import TrainState
 
 CPU = torch.device("cpu")
@@ -160,8 +161,9 @@ def test_bfloat16_computes_the_loss_in_float32() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_step_never_waits_for_the_device() -> None:
-    state = TrainState(model := network().cuda(), torch.optim.AdamW(model.parameters(), fused=True), torch.device("cuda"))
-    images, target = (part.cuda() for part in batch())
+    model = VGG16(4, head="compact").cuda().to(memory_format=torch.channels_last)
+    state = TrainState(model, torch.optim.AdamW(parameters.groups(model), fused=True), torch.device("cuda"))
+    images, target = torch.randn(6, 3, 32, 32, device="cuda"), batch()[1].cuda()
     step(state, images, target, clip_norm=1.0)  # the first one sets libraries up
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -2,6 +2,7 @@
 
 import copy
 import statistics
+from typing import Any
 
 import pytest
 import torch
@@ -44,14 +45,26 @@ def make_state(batch_norm: bool = False) -> TrainState:
 
 
 @pytest.mark.parametrize(("batch_norm", "steps"), [(False, 5), (True, 1)])  # batch norm blows rounding up from step to step
-def test_float32_steps_are_the_textbooks(batch_norm: bool, steps: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (torch.optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}),
+        (
+            torch.optim.AdamW,
+            {"betas": (0.9, 0.98), "weight_decay": 0.01, "eps": 1e-3},
+        ),  # a gradient of rounding alone is no step
+    ],
+    ids=["sgd", "adamw"],
+)
+def test_float32_steps_are_the_textbooks(batch_norm: bool, steps: int, kind: Any, options: dict[str, Any]) -> None:
     """Losses, gradient norms and weights of clipped steps, to 1e-5."""
     state = make_state(batch_norm)
     assert isinstance(state.model, VGG16)
     plain = textbook(state.model)
     assert [type(layer) for layer in plain][-6:-3] == [nn.Conv2d if not batch_norm else nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d]
-    optimizer = torch.optim.SGD(plain.parameters(), lr=1e-3, momentum=0.9)
-    state.optimizer = torch.optim.SGD(parameters.groups(state.model), lr=1e-3, momentum=0.9, fused=True)
+    decayed, others = ([p for p in plain.parameters() if (p.dim() > 1) == large] for large in (True, False))
+    optimizer = kind([{"params": decayed}, {"params": others, "weight_decay": 0.0}], lr=1e-3, foreach=False, **options)
+    state.optimizer = kind(parameters.groups(state.model), lr=1e-3, fused=True, **options)
     for step in range(steps):
         images, target = batch(step)
         optimizer.zero_grad()
@@ -60,8 +73,8 @@ def test_float32_steps_are_the_textbooks(batch_norm: bool, steps: int) -> None:
         norm = nn.utils.clip_grad_norm_(plain.parameters(), 0.2)
         optimizer.step()
         before = state.window_loss.item()
-        options = {"learning_rate": 1e-3, "clip_norm": 0.2, "accumulation_steps": 1}
-        measured = engine.train_step(state, argmax_nll, images, target, dtype=torch.float32, **options)  # type: ignore[arg-type]
+        settings: dict[str, Any] = {"learning_rate": 1e-3, "clip_norm": 0.2, "accumulation_steps": 1}
+        measured = engine.train_step(state, argmax_nll, images, target, dtype=torch.float32, **settings)
         assert (state.window_loss.item() - before) / 16 == pytest.approx(loss.item(), rel=1e-5)
         assert measured.item() == pytest.approx(norm.item(), rel=1e-5) and norm > 0.2
     for own, theirs in zip(state.model.parameters(), plain.parameters(), strict=True):

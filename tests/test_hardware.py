@@ -86,23 +86,29 @@ def test_without_a_compiler_there_is_a_warning(monkeypatch: pytest.MonkeyPatch, 
     ]
 
 
+WITH_CUDA = pytest.param(
+    "cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+)
+
+
 @pytest.mark.soak
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_compiled_steps_are_the_plain_ones(narrow: None, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("dtype", "parts"), [(torch.float32, 1), (torch.float32, 2), (torch.bfloat16, 1)])
+@pytest.mark.parametrize("place", ["cpu", WITH_CUDA])
+def test_compiled_steps_are_the_plain_ones(narrow: None, dtype: torch.dtype, parts: int, place: str) -> None:
     """float32: 1e-5 after three steps; bfloat16, which is rounded at other places: the losses."""
-    losses, weights = [], []
+    device, losses, weights = torch.device(place), [], []
     for compiled in (False, True):
         torch.manual_seed(0)
         torch._dynamo.reset()
-        model = VGG16(3, head="compact").to(memory_format=torch.channels_last)
+        model = VGG16(3, head="compact").to(device, memory_format=torch.channels_last)
         optimizer = torch.optim.SGD(parameters.groups(model), lr=0.05, momentum=0.9, fused=True)
-        state = TrainState(model, optimizer, torch.device("cpu"))
+        state = TrainState(model, optimizer, device)
         if compiled:
-            state.forward = hardware.compiled(model, state.device, graphs=True)
+            state.forward = hardware.compiled(model, device, graphs=parts == 1)
             assert state.forward is not model
-        images, target = torch.randn(8, 3, 32, 32), torch.arange(8) % 3
-        options: dict[str, Any] = {"clip_norm": 1.0, "accumulation_steps": 2, "dtype": dtype}
+        images, target = torch.randn(8, 3, 32, 32).to(device), torch.arange(8, device=device) % 3
+        options: dict[str, Any] = {"clip_norm": 1.0, "accumulation_steps": parts, "dtype": dtype}
         for _ in range(3):
             engine.train_step(state, all_logit_nll, images, target, learning_rate=0.05, **options)
         losses.append(state.window_loss.item())
@@ -110,6 +116,24 @@ def test_compiled_steps_are_the_plain_ones(narrow: None, dtype: torch.dtype) -> 
     assert losses[0] == pytest.approx(losses[1], rel=1e-5 if dtype == torch.float32 else 1e-2)
     if dtype == torch.float32:
         torch.testing.assert_close(weights[1], weights[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_copies_beside_a_busy_stream_arrive_whole() -> None:
+    device = torch.device("cuda")
+    copies, busy = torch.cuda.Stream(device), torch.ones(4096, 4096, device=device)
+    for step in range(20):
+        for _ in range(5):
+            busy = torch.mm(busy, busy).clamp(0, 1)
+        host = (torch.full((64, 3, 64, 64), step, dtype=torch.uint8).pin_memory(), torch.arange(64).pin_memory())
+        images, target = hardware.to_device(host, device, copies)
+        assert int(images.long().sum()) == step * images.numel() and torch.equal(target.cpu(), torch.arange(64))
+
+
+def test_without_a_gpu_nothing_is_copied() -> None:
+    held = torch.ones(3), torch.zeros(2)
+    assert all(a is b for a, b in zip(held, hardware.to_device(held, CPU, None), strict=True))
 
 
 def test_out_of_memory_is_known_by_its_words() -> None:

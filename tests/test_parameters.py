@@ -52,6 +52,14 @@ def test_nothing_is_copied() -> None:
     assert weight.grad is None
 
 
+def test_a_network_that_moves_afterwards_is_an_error() -> None:
+    model = VGG16(3, head="compact").to(memory_format=torch.channels_last)
+    parameters.groups(model)
+    model.to(memory_format=torch.contiguous_format)
+    with pytest.raises(RuntimeError, match="moved after its optimizer was made"):
+        model(torch.randn(2, 3, 32, 32)).sum().backward()
+
+
 def test_decay_is_for_weights() -> None:
     model = VGG16(3, batch_norm=True, head="compact")
     weights, others = parameters.groups(model)

@@ -1,6 +1,7 @@
 """Picture files: torchcodec and PIL must give the same bytes, and refuse the same files."""
 
 import io
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,15 +15,29 @@ from torchvision.transforms.v2 import functional
 from vgg_nll.data import pictures
 from vgg_nll.data.pictures import DataError, read_picture
 
-TURNED = Image.Exif()
-TURNED[0x0112] = 6  # orientation: a quarter to the right
+
+def turned(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description
+ rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>"""
 JPEGS = {
     "4:2:0": ("RGB", {"quality": 80}),
     "4:4:4": ("RGB", {"subsampling": 0, "quality": 95}),
     "progressive": ("RGB", {"progressive": True}),
     "grey": ("L", {}),
     "cmyk": ("CMYK", {}),
-    "turned": ("RGB", {"exif": TURNED}),
+    "turned by XMP": ("RGB", {"xmp": XMP}),
+} | {f"turned {k}": ("RGB", {"exif": turned(k)}) for k in range(1, 9)}
+# Data about the picture that make no sense: it is shown as it lies.
+ODD = {
+    "jpeg, odd exif": ("RGB", {"exif": b"Exif\0\0nonsense", "dpi": (72, 72)}),
+    "jpeg, orientation 9": ("RGB", {"exif": turned(9)}),
+    "png, odd exif": ("RGB", {"exif": b"Exif\0\0nonsense"}),
+    "webp, odd exif": ("RGB", {"exif": b"non"}),
 }
 OTHERS = {
     "png": ("RGB", {}),
@@ -51,9 +66,9 @@ def scene(mode: str) -> Image.Image:
 
 
 def save(path: Path, kind: str) -> Image.Image:
-    mode, options = (JPEGS | OTHERS)[kind]
+    mode, options = (JPEGS | OTHERS | ODD)[kind]
     content = io.BytesIO()
-    scene(mode).save(content, kind.split()[0].upper() if kind in OTHERS else "JPEG", **options)
+    scene(mode).save(content, "JPEG" if kind in JPEGS else re.split(r"\W", kind)[0].upper(), **options)
     path.write_bytes(content.getvalue())
     return Image.open(path)
 
@@ -61,10 +76,17 @@ def save(path: Path, kind: str) -> Image.Image:
 @pytest.mark.parametrize("kind", JPEGS | OTHERS)
 def test_the_bytes_are_those_of_pil(decoder: str, kind: str, tmp_path: Path) -> None:
     expected = ImageOps.exif_transpose(save(tmp_path / "x", kind)).convert("RGB")
-    assert expected.size == ((50, 75) if kind == "turned" else (75, 50))
+    sideways = "XMP" in kind or kind[-1] in "5678"
+    assert expected.size == ((50, 75) if sideways else (75, 50))
     got = read_picture(tmp_path / "x", 32)
     assert got.dtype == torch.uint8
     assert np.array_equal(got.permute(1, 2, 0).numpy(), np.asarray(expected))
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_data_about_a_picture_do_not_matter(decoder: str, kind: str, tmp_path: Path) -> None:
+    expected = np.asarray(save(tmp_path / "x", kind).convert("RGB"))
+    assert np.array_equal(read_picture(tmp_path / "x", 32).permute(1, 2, 0).numpy(), expected)
 
 
 @pytest.mark.parametrize(("size", "scale"), [(64, 1), (41, 1), (40, 2), (20, 4), (10, 8), (5, 8)])

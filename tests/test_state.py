@@ -1,5 +1,6 @@
 """The state: N steps equal k steps, a save, a load and N - k steps, to the bit; and it loads strictly."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,6 +72,24 @@ def test_a_saved_state_goes_on_to_the_bit(config: Config, tmp_path: Path, overri
             assert torch.equal(tensor, got["optimizer"]["state"][index][name])
     assert (got["step"], got["window_images"]) == (7, 42)
     assert torch.equal(got["window_loss"], expected["window_loss"])
+
+
+def test_a_state_of_format_1_goes_on(config: Config) -> None:
+    """Its moments of convolutions lie as the weights do, [O, I, 3, 3]."""
+    cfg = config("data=synthetic", "data.num_images=40", "data.num_classes=2", "trainer.batch_size=6")
+    state, resumed = start(cfg), start(cfg)
+    steps(cfg, state, 2)
+    content = copy.deepcopy(state.state_dict())
+    expected = copy.deepcopy(content["optimizer"]["state"])
+    for moments in content["optimizer"]["state"].values():
+        for name, moment in moments.items():
+            moments[name] = moment.permute(0, 3, 1, 2).contiguous() if moment.dim() == 4 else moment
+    resumed.load_state_dict(content | {"format_version": 1})
+    for index, moments in resumed.state_dict()["optimizer"]["state"].items():
+        assert all(torch.equal(moment, expected[index][name]) for name, moment in moments.items())
+    assert steps(cfg, resumed, 4) == steps(cfg, state, 4)
+    with pytest.raises(ValueError, match="has the shape"):
+        start(cfg).load_state_dict(content)
 
 
 def test_another_model_is_refused_before_anything_changes(config: Config) -> None:

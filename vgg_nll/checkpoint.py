@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: moments of convolutions as [O, I, 3, 3], now as they lie in memory, [O, 3, 3, I]
 LAST, PREVIOUS, BEST, DAMAGED = "last.pt", "previous.pt", "best.pt", "damaged.pt"
 
 

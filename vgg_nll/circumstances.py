@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from vgg_nll import hardware
+from vgg_nll.data.pictures import jpeg_decoder
 from vgg_nll.trainer import Trainer
 
 GROUPS = ("loss", "model", "data", "optimizer", "schedule")  # whose choice is a column
@@ -17,8 +18,10 @@ GROUPS = ("loss", "model", "data", "optimizer", "schedule")  # whose choice is a
 
 def circumstances(trainer: Trainer) -> dict[str, Any]:
     """With the config, they allow to repeat a run: device, precision, threads, versions, commit."""
-    packages = ("torch", "torchvision", "torchcodec", "hydra-core", "tensorboard", "numpy")
-    versions = {"python": platform.python_version()} | {name: _version(name) for name in packages}
+    packages = ("torch", "torchvision", "hydra-core", "tensorboard", "numpy")
+    versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
+    if jpeg_decoder() is not None:
+        versions["torchcodec"] = metadata.version("torchcodec")
     cuda = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()} if torch.cuda.is_available() else {}
     return {
         "device": hardware.describe(trainer.state.device),
@@ -47,13 +50,6 @@ def hyperparameters(
         "device": trainer.state.device.type,
         "other": " ".join(sorted(item for item in overrides if not item.startswith(own))),
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # torchcodec is not required
-        return ""
 
 
 def _precision(trainer: Trainer) -> str:

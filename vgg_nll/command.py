@@ -161,9 +161,9 @@ def _compose(overrides: list[str]) -> DictConfig:
 def _check_same_run(folder: Path, before: dict[str, Any], cfg: DictConfig) -> None:
     now = dict(flatten(cfg))
     changed = [
-        f"{key}={before.get(key)} (now {now.get(key)})"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key not in FREE_ON_RESUME and f"{key}.".startswith(FIXED_ON_RESUME)
+        f"{key}={before[key]} (now {now.get(key)})"
+        for key in sorted(before)  # settings that came with a later version have their defaults
+        if before[key] != now.get(key) and key not in FREE_ON_RESUME and f"{key}.".startswith(FIXED_ON_RESUME)
     ]
     if changed and cfg.resume_strict:
         raise ConfigError(

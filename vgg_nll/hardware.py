@@ -93,6 +93,7 @@ def compiled(model: nn.Module, device: torch.device, *, graphs: bool) -> Callabl
 
     Args:
         graphs: replays CUDA graphs, which saves starting kernels one by one: for small images that takes longer than they do.
+            Not with several backwards a step: the second one overwrites the gradients of the first.
     """
     try:  # with something small, so that it does not end in the first step
         torch.compile(lambda x: (2 * x).relu().sum())(torch.ones(8, device=device, requires_grad=True)).backward()

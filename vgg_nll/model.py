@@ -106,10 +106,11 @@ class Penultimate(nn.Module):
 
 
 class Conv3x3(nn.Conv2d):
-    """`nn.Conv2d(inputs, outputs, 3, padding=1)`; on a CPU, one matrix product where the map has few pixels.
+    """`nn.Conv2d(inputs, outputs, 3, padding=1)`; on a CPU, and not compiled, one matrix product where the map has few pixels.
 
     The convolutions of PyTorch's CPU library are slow on maps of 2x2 and 4x4, where the last six layers of a 32x32 image
     live: gathering the nine neighbours of every pixel first costs little there, and the rest is a plain product.
+    (`torch.compile` takes more than ten minutes over that.)
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:

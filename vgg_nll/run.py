@@ -88,7 +88,8 @@ def prepare(cfg: DictConfig, folder: Path, signals: Signals, choices: Mapping[st
     loss = build.make_loss(cfg, device)
     state = TrainState(model, build.make_optimizer(cfg, model), device)
     if cfg.trainer.compile:
-        state.forward = hardware.compiled(model, device, graphs=data.preprocessing.image_size < FULL_KERNELS)
+        small = data.preprocessing.image_size < FULL_KERNELS
+        state.forward = hardware.compiled(model, device, graphs=small and cfg.trainer.accumulation_steps == 1)
     saver = Saver(folder / "checkpoints", device)
     if cfg.resume is not None:
         _resume(state, Path(cfg.resume), saver)

@@ -71,14 +71,14 @@ class TrainState:
             raise ValueError(f"the checkpoint lacks {', '.join(sorted(expected - set(content)))}")
         check_weights(self.model, content["model"])
         _check_numbers(content)
-        self._load_optimizer(content["optimizer"])
+        self._load_optimizer(content["optimizer"], content.get("format_version"))
         self.model.load_state_dict(content["model"])
         for name in (*NUMBERS, "best_metrics"):
             setattr(self, name, content[name])
         self.window_loss = content["window_loss"].to(self.device)
         self.window_correct = content["window_correct"].to(self.device)
 
-    def _load_optimizer(self, content: dict[str, Any]) -> None:
+    def _load_optimizer(self, content: dict[str, Any], version: int | None) -> None:
         """The moments are the file's, the settings (weight decay, betas, ...) those of the config; each step sets the rate."""
         groups = self.optimizer.param_groups
         settings = [{key: value for key, value in group.items() if key != "params"} for group in groups]
@@ -87,6 +87,8 @@ class TrainState:
         parameters = [p for group in groups for p in group["params"]]
         for index, moments in content["state"].items():
             for name, moment in moments.items():
+                if version == 1 and moment is not None and moment.dim() == 4:
+                    moment = moments[name] = moment.permute(0, 2, 3, 1)
                 if moment is not None and moment.shape not in (torch.Size([]), parameters[index].shape):
                     raise ValueError(f"the optimizer's {name} of parameter {index} has the shape {list(moment.shape)}")
         self.optimizer.load_state_dict(content)

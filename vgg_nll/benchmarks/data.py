@@ -69,11 +69,15 @@ def _rows(
     images: dict[str, int],
 ) -> list[dict[str, Any]]:
     times = interleaved(epochs, args.repeats, "epochs", device)
-    yardstick = statistics.median(next(iter(times.values())))
+    first = next(iter(times))
+    yardstick = images[first] / statistics.median(times[first])
     return [
         {"images": name, "processes": processes or "this one", "n": len(seconds)}
         | {"min images/s": round(images[name] / max(seconds)), "median": round(images[name] / statistics.median(seconds))}
-        | {"max": round(images[name] / min(seconds)), "x the first": round(yardstick / statistics.median(seconds), 2)}
+        | {
+            "max": round(images[name] / min(seconds)),
+            "x the first": round(images[name] / statistics.median(seconds) / yardstick, 2),
+        }
         for name, seconds in times.items()
     ]
 

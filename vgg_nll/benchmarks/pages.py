@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vgg_nll import engine, hardware, metrics
+from vgg_nll import engine, hardware, metrics, parameters
 from vgg_nll.benchmarks.timing import seconds
 from vgg_nll.embedding import embed
 from vgg_nll.logbook import Logbook
@@ -34,7 +34,7 @@ def pages(args: argparse.Namespace) -> list[dict[str, Any]]:
     images = images.contiguous(memory_format=torch.channels_last)  # as the data gives them
     target = torch.randint(0, args.classes, (args.images,), generator=draw).to(device)
     model = VGG16(args.classes, head=head_for(args.image_size)).to(device).to(memory_format=torch.channels_last)
-    state = TrainState(model, torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True), device)
+    state = TrainState(model, torch.optim.AdamW(parameters.groups(model), lr=1e-5, fused=True), device)
     dtype = hardware.choose_dtype("auto", device)
     mistakes = Mistakes()
     sums = engine.evaluate(model, all_logit_nll, [(images, target)], dtype, mistakes.look)

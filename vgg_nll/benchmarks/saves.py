@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from vgg_nll import engine, hardware
+from vgg_nll import engine, hardware, parameters
 from vgg_nll.benchmarks.timing import seconds
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for
@@ -24,7 +24,7 @@ def saves(args: argparse.Namespace) -> list[dict[str, Any]]:
     dtype = hardware.choose_dtype("auto", device)
     hardware.keep_freed_memory()
     model = VGG16(args.classes, head=head_for(args.image_size)).to(device).to(memory_format=torch.channels_last)
-    state = TrainState(model, torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True), device)
+    state = TrainState(model, torch.optim.AdamW(parameters.groups(model), lr=1e-5, fused=True), device)
     images = torch.randn(args.batch_size, 3, args.image_size, args.image_size, device=device)
     target = torch.randint(0, args.classes, (args.batch_size,), device=device)
 

@@ -28,7 +28,6 @@ def step(args: argparse.Namespace) -> list[dict[str, Any]]:
     """
     device = hardware.choose_device(args.device)
     hardware.keep_freed_memory()
-    torch.backends.cudnn.benchmark = True
     draw = torch.Generator().manual_seed(0)
     images = torch.randn(args.batch_size, 3, args.image_size, args.image_size, generator=draw).to(device)
     target = torch.randint(0, args.classes, (args.batch_size,), generator=draw).to(device)

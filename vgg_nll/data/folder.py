@@ -1,6 +1,7 @@
 """Pictures in folders, one folder per class, read by worker processes."""
 
 import logging
+import math
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -55,11 +56,16 @@ class FolderData:
         check_batch_size(batch_size, self.sizes["train"])
         self.when_slow = f"raise data.num_workers (now {num_workers}), or keep smaller pictures on the disk"
         self.steps_per_epoch = self.sizes["train"] // batch_size
+        needed = max(
+            image_size, math.ceil(image_size / math.sqrt(3 * min_crop))
+        )  # of twice as much, the smallest crop is image_size
         crop = [v2.RandomResizedCrop(image_size, scale=(min_crop, 1.0), antialias=True)]
         flip = [v2.RandomHorizontalFlip()] if horizontal_flip else []
         if jpeg_decoder() is None:
-            log.info("data: torchcodec is not installed; PIL reads the pictures, which takes longer for JPEGs")
-        self._train = _Pictures(folders["train"], v2.Compose([*crop, *flip]), image_size, seed)
+            log.info(
+                "data: torchcodec is missing, or does not go with this PyTorch; PIL reads the pictures, which takes longer"
+            )
+        self._train = _Pictures(folders["train"], v2.Compose([*crop, *flip]), needed, seed)
         self._eval = {
             name: _Pictures(folder, self.preprocessing.transform, image_size, seed) for name, folder in folders.items()
         }
