@@ -88,7 +88,7 @@ class TrainState:
         for index, moments in content["state"].items():
             for name, moment in moments.items():
                 if version == 1 and moment is not None and moment.dim() == 4:
-                    moment = moments[name] = moment.permute(0, 2, 3, 1)
+                    moment = moments[name] = moment.permute(0, 2, 3, 1).contiguous()
                 if moment is not None and moment.shape not in (torch.Size([]), parameters[index].shape):
                     raise ValueError(f"the optimizer's {name} of parameter {index} has the shape {list(moment.shape)}")
         self.optimizer.load_state_dict(content)
