@@ -49,7 +49,7 @@ def test_bad_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     torch.save({"format_version": "1"}, path)
     with pytest.raises(CheckpointError, match="not a checkpoint of this project"):
         checkpoint.load(path)
-    torch.save({"format_version": 1, "x": Bomb(Path("exploded"))}, path)
+    torch.save({"format_version": checkpoint.FORMAT_VERSION, "x": Bomb(Path("exploded"))}, path)
     with pytest.raises(CheckpointError, match="more than tensors and plain values"):
         checkpoint.load(path)
     assert not Path("exploded").exists()
@@ -89,7 +89,7 @@ def test_the_one_before_is_kept(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         checkpoint.save(tmp_path / checkpoint.LAST, {"step": step}, tmp_path / checkpoint.PREVIOUS)
     assert [checkpoint.load(tmp_path / name)["step"] for name in (checkpoint.LAST, checkpoint.PREVIOUS)] == [3, 2]
-    assert checkpoint.load_newest(tmp_path) == ({"format_version": 1, "step": 3}, "")
+    assert checkpoint.load_newest(tmp_path) == ({"format_version": checkpoint.FORMAT_VERSION, "step": 3}, "")
     (tmp_path / checkpoint.LAST).unlink()  # killed between the two renames
     assert checkpoint.exists(tmp_path)
     assert checkpoint.load_newest(tmp_path)[0]["step"] == 2

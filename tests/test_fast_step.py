@@ -44,7 +44,8 @@ def make_state(batch_norm: bool = False) -> TrainState:
     return TrainState(model, torch.optim.AdamW(parameters.groups(model), lr=1e-3, fused=True), torch.device("cpu"))
 
 
-@pytest.mark.parametrize(("batch_norm", "steps"), [(False, 5), (True, 1)])  # batch norm blows rounding up from step to step
+# Batch norm blows rounding up, in a step and from one to the next.
+@pytest.mark.parametrize(("batch_norm", "steps", "rel"), [(False, 5, 1e-5), (True, 1, 1e-4)])
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
@@ -56,8 +57,8 @@ def make_state(batch_norm: bool = False) -> TrainState:
     ],
     ids=["sgd", "adamw"],
 )
-def test_float32_steps_are_the_textbooks(batch_norm: bool, steps: int, kind: Any, options: dict[str, Any]) -> None:
-    """Losses, gradient norms and weights of clipped steps, to 1e-5."""
+def test_float32_steps_are_the_textbooks(batch_norm: bool, steps: int, rel: float, kind: Any, options: dict[str, Any]) -> None:
+    """Losses, gradient norms and weights of clipped steps."""
     state = make_state(batch_norm)
     assert isinstance(state.model, VGG16)
     plain = textbook(state.model)
@@ -75,10 +76,10 @@ def test_float32_steps_are_the_textbooks(batch_norm: bool, steps: int, kind: Any
         before = state.window_loss.item()
         settings: dict[str, Any] = {"learning_rate": 1e-3, "clip_norm": 0.2, "accumulation_steps": 1}
         measured = engine.train_step(state, argmax_nll, images, target, dtype=torch.float32, **settings)
-        assert (state.window_loss.item() - before) / 16 == pytest.approx(loss.item(), rel=1e-5)
-        assert measured.item() == pytest.approx(norm.item(), rel=1e-5) and norm > 0.2
+        assert (state.window_loss.item() - before) / 16 == pytest.approx(loss.item(), rel=rel)
+        assert measured.item() == pytest.approx(norm.item(), rel=rel) and norm > 0.2
     for own, theirs in zip(state.model.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(own, theirs, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(own, theirs, rtol=rel, atol=1e-6)
 
 
 def test_bfloat16_learns_as_float32_does() -> None:

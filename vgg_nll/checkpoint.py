@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-FORMAT_VERSION = 2  # 1: moments of convolutions as [O, I, 3, 3], now as they lie in memory, [O, 3, 3, I]
+FORMAT_VERSION = 2  # 1 had the moments of convolutions as [O, I, 3, 3]; `state` turns them
 LAST, PREVIOUS, BEST, DAMAGED = "last.pt", "previous.pt", "best.pt", "damaged.pt"
 
 

@@ -160,10 +160,12 @@ def _compose(overrides: list[str]) -> DictConfig:
 
 def _check_same_run(folder: Path, before: dict[str, Any], cfg: DictConfig) -> None:
     now = dict(flatten(cfg))
+    groups = {key.partition(".")[0] for key in before}
+    later = {key for key in now.keys() - before.keys() if key.partition(".")[0] in groups}  # settings of a later version
     changed = [
-        f"{key}={before[key]} (now {now.get(key)})"
-        for key in sorted(before)  # settings that came with a later version have their defaults
-        if before[key] != now.get(key) and key not in FREE_ON_RESUME and f"{key}.".startswith(FIXED_ON_RESUME)
+        f"{key}={before.get(key)} (now {now.get(key)})"
+        for key in sorted(before.keys() | now.keys() - later)
+        if before.get(key) != now.get(key) and key not in FREE_ON_RESUME and f"{key}.".startswith(FIXED_ON_RESUME)
     ]
     if changed and cfg.resume_strict:
         raise ConfigError(

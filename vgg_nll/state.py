@@ -85,15 +85,20 @@ class TrainState:
         if [set(group) for group in content["param_groups"]] != [{*group, "params"} for group in settings]:
             raise ValueError("the optimizer is of another kind than the checkpoint's")
         parameters = [p for group in groups for p in group["params"]]
-        for index, moments in content["state"].items():
-            for name, moment in moments.items():
-                if version == 1 and moment is not None and moment.dim() == 4:
-                    moment = moments[name] = moment.permute(0, 2, 3, 1).contiguous()
+        moments = {index: _as_now(its, version) for index, its in content["state"].items()}
+        for index, its in moments.items():
+            for name, moment in its.items():
                 if moment is not None and moment.shape not in (torch.Size([]), parameters[index].shape):
                     raise ValueError(f"the optimizer's {name} of parameter {index} has the shape {list(moment.shape)}")
-        self.optimizer.load_state_dict(content)
+        self.optimizer.load_state_dict(content | {"state": moments})
         for group, own in zip(self.optimizer.param_groups, settings, strict=True):
             group.update({key: value for key, value in own.items() if key != "lr"})
+
+
+def _as_now(moments: dict[str, Any], version: int | None) -> dict[str, Any]:
+    """Moments of one parameter; those of a convolution in format 1 are [O, I, 3, 3], now as they lie in memory."""
+    turned = {name: moment for name, moment in moments.items() if version == 1 and moment is not None and moment.dim() == 4}
+    return moments | {name: moment.permute(0, 2, 3, 1).contiguous() for name, moment in turned.items()}
 
 
 def _check_numbers(content: dict[str, Any]) -> None:

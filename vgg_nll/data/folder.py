@@ -54,7 +54,8 @@ class FolderData:
         self.preprocessing = Preprocessing(image_size, round(image_size / 0.875), mean, std, device)
         self.sizes = {name: len(folder) for name, folder in folders.items()}
         check_batch_size(batch_size, self.sizes["train"])
-        self.when_slow = f"raise data.num_workers (now {num_workers}), or keep smaller pictures on the disk"
+        install = "" if jpeg_decoder() else ", install torchcodec"
+        self.when_slow = f"raise data.num_workers (now {num_workers}){install}, or keep smaller pictures on the disk"
         self.steps_per_epoch = self.sizes["train"] // batch_size
         needed = max(
             image_size, math.ceil(image_size / math.sqrt(3 * min_crop))
