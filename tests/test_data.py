@@ -1,5 +1,6 @@
 """Data sets: disjoint splits, orders and augmentation that are functions of (seed, epoch, batch), and clear refusals."""
 
+import math
 import os
 import pickle
 import signal
@@ -227,6 +228,21 @@ def test_image_folder(config: Config, tmp_path: Path, workers: int) -> None:
     assert not torch.equal(whole[0][0], next(data.train_batches(2))[0])
     target = torch.cat([target for _, target in data.eval_batches("test")])
     assert target.tolist() == [0] * 8 + [1] * 8 + [2] * 8
+
+
+@pytest.mark.parametrize(("min_crop", "least"), [(1.0, 64), (0.35, 64), (0.08, 132)])
+def test_small_crops_have_pixels_enough(config: Config, tmp_path: Path, min_crop: float, least: int) -> None:
+    """The narrowest crop that torchvision draws, 3:4 of `min_crop` of a square, is no smaller than what is made of it."""
+    for split in ("train", "val"):
+        (tmp_path / split / "x").mkdir(parents=True)
+        for i in range(4):
+            Image.new("RGB", (8 * least, 8 * least)).save(tmp_path / split / "x" / f"{i}.jpg")
+    data = make(config, *FOLDER, f"data.root={tmp_path}", f"data.min_crop={min_crop}")
+    seen: list[torch.Size] = []
+    data._train.transform = lambda picture: seen.append(picture.shape) or picture
+    data._train[0, 0]
+    assert seen == [(3, least, least)]
+    assert least * math.sqrt(min_crop * 3 / 4) >= 32
 
 
 def test_image_folder_without_test(config: Config, tmp_path: Path) -> None:

@@ -57,9 +57,8 @@ class FolderData:
         install = "" if jpeg_decoder() else ", install torchcodec"
         self.when_slow = f"raise data.num_workers (now {num_workers}){install}, or keep smaller pictures on the disk"
         self.steps_per_epoch = self.sizes["train"] // batch_size
-        needed = max(
-            image_size, math.ceil(image_size / math.sqrt(3 * min_crop))
-        )  # of twice as much, the smallest crop is image_size
+        # Large pictures are read with a shorter side of twice this or more, of which the smallest crop has image_size pixels.
+        needed = max(image_size, math.ceil(image_size / math.sqrt(3 * min_crop)))
         crop = [v2.RandomResizedCrop(image_size, scale=(min_crop, 1.0), antialias=True)]
         flip = [v2.RandomHorizontalFlip()] if horizontal_flip else []
         if jpeg_decoder() is None:
