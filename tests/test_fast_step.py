@@ -44,21 +44,19 @@ def make_state(batch_norm: bool = False) -> TrainState:
     return TrainState(model, torch.optim.AdamW(parameters.groups(model), lr=1e-3, fused=True), torch.device("cpu"))
 
 
+SGD = (torch.optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4})
+ADAMW = (torch.optim.AdamW, {"betas": (0.9, 0.98), "weight_decay": 0.01, "eps": 1e-3})  # no steps of rounding alone
+
+
 # Batch norm blows rounding up, in a step and from one to the next.
-@pytest.mark.parametrize(("batch_norm", "steps", "rel"), [(False, 5, 1e-5), (True, 1, 1e-4)])
 @pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        (torch.optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}),
-        (
-            torch.optim.AdamW,
-            {"betas": (0.9, 0.98), "weight_decay": 0.01, "eps": 1e-3},
-        ),  # a gradient of rounding alone is no step
-    ],
-    ids=["sgd", "adamw"],
+    ("batch_norm", "optimizer_of", "steps", "rel"),
+    [(False, SGD, 5, 1e-5), (False, ADAMW, 5, 1e-5), (True, SGD, 1, 1e-4)],
+    ids=["plain, sgd", "plain, adamw", "batch norm"],
 )
-def test_float32_steps_are_the_textbooks(batch_norm: bool, steps: int, rel: float, kind: Any, options: dict[str, Any]) -> None:
+def test_float32_steps_are_the_textbooks(batch_norm: bool, optimizer_of: tuple[Any, dict], steps: int, rel: float) -> None:
     """Losses, gradient norms and weights of clipped steps."""
+    kind, options = optimizer_of
     state = make_state(batch_norm)
     assert isinstance(state.model, VGG16)
     plain = textbook(state.model)
