@@ -113,7 +113,9 @@ def test_each_image_is_cut_by_its_own_draw(size: int) -> None:
     assert torch.equal(black, rows[:, :, None] & columns[:, None, :])  # a rectangle ...
     for marks in (rows, columns):
         assert ((marks[:, 1:] != marks[:, :-1]).sum(1) <= 2).all() and marks.sum(1).max() == size  # ... in one piece
-    assert (rows.sum(1) < size).any() == (size > 1)  # cut off at an edge
+    for marks in (rows, columns):  # cut off at either edge, but for what has no middle
+        cut_off = marks.sum(1) < size
+        assert (marks[:, 0] & cut_off).any() == (size > 1) and (marks[:, -1] & cut_off).any() == (size > 2)
     assert len({tuple(place) for place in black.float().flatten(1).argmax(1, keepdim=True).tolist()}) > 40
     assert augment.cutout(images, 0, torch.Generator()) is images
 
@@ -237,11 +239,14 @@ def test_small_crops_have_pixels_enough(config: Config, tmp_path: Path, min_crop
         (tmp_path / split / "x").mkdir(parents=True)
         for i in range(4):
             Image.new("RGB", (8 * least, 8 * least)).save(tmp_path / split / "x" / f"{i}.jpg")
+    for i, side in enumerate((2 * least, 2 * least - 2)):  # the second one is not to be halved
+        Image.new("RGB", (side, side)).save(tmp_path / "train/x" / f"{i}.jpg")
     data = make(config, *FOLDER, f"data.root={tmp_path}", f"data.min_crop={min_crop}")
     seen: list[torch.Size] = []
     data._train.transform = lambda picture: seen.append(picture.shape) or picture
-    data._train[0, 0]
-    assert seen == [(3, least, least)]
+    for i in range(3):
+        data._train[0, i]
+    assert seen == [(3, least, least), (3, 2 * least - 2, 2 * least - 2), (3, least, least)]
     assert least * math.sqrt(min_crop * 3 / 4) >= 32
 
 

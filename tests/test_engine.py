@@ -61,6 +61,14 @@ def test_the_norm_of_a_large_gradient_is_exact() -> None:
     assert norm.item() == pytest.approx(model.weight.grad.double().norm().item(), rel=1e-6)
 
 
+def test_a_step_goes_through_the_compiled_network_where_there_is_one() -> None:
+    state, seen = make_state(), []
+    model = state.model
+    state.forward = lambda images: seen.append(len(images)) or model(images)
+    step(state, *batch(), accumulation_steps=2)
+    assert seen == [3, 3]
+
+
 def test_the_given_learning_rate_is_the_one_used() -> None:
     state = make_state("sgd")
     before = [p.detach().clone() for p in state.model.parameters()]

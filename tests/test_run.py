@@ -13,9 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from test_tracking import read
 
-from vgg_nll import build, run
+from vgg_nll import anatomy, build, run
 from vgg_nll.losses import AllLogitNLL, ArgmaxNLL
-from vgg_nll.model import CONFIGURATION_D
+from vgg_nll.model import CONFIGURATION_D, VGG16
 from vgg_nll.state import TrainState
 from vgg_nll.trainer import TrainingError
 
@@ -69,6 +69,9 @@ def test_a_run_leaves_everything(config: Config, tmp_path: Path, caplog: pytest.
     assert set(" ".join(SCALARS).split()) <= scalars
     assert {f"confidence/{which}" for which in ("correct", "incorrect")} & scalars
     assert {f"test/{name}" for name in METRICS if content["test"][name] is not None} <= scalars
+    flops = anatomy.flops_per_image(VGG16(2, head="compact"), 32)
+    for speed, share in zip(events.Scalars("speed/images_per_second"), events.Scalars("speed/mfu"), strict=True):
+        assert share.value * content["peak_tflops"] * 1e12 == pytest.approx(speed.value * flops, rel=0.1)  # which is rounded
     assert [point.step for point in events.Scalars("loss/train")] == [2, 4, 6]
     assert [point.step for point in events.Scalars("loss/val")] == [6]
     assert [point.step for point in events.Scalars("speed/epoch")] == [2, 4, 6]
