@@ -55,9 +55,15 @@ def test_nothing_is_copied() -> None:
 def test_a_network_that_moves_afterwards_is_an_error() -> None:
     model = VGG16(3, head="compact").to(memory_format=torch.channels_last)
     parameters.groups(model)
-    model.to(memory_format=torch.contiguous_format)
+    for p in model.parameters():
+        p.data = p.data.clone()
     with pytest.raises(RuntimeError, match="moved after its optimizer was made"):
         model(torch.randn(2, 3, 32, 32)).sum().backward()
+    model.zero_grad()
+    taken = [p for group in parameters.groups(model) for p in group["params"]]  # a new one is made for where it is now
+    model(torch.randn(2, 3, 32, 32)).sum().backward()
+    assert {p.data_ptr() for p in taken} == {p.data_ptr() for p in model.parameters()}
+    assert all(p.grad is not None for p in taken)
 
 
 def test_decay_is_for_weights() -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
+_most_held = [0.0]  # Linux counts pages by thread and adds up now and then, so that its figure can go back by a few
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -131,9 +132,10 @@ def peak_memory(device: torch.device) -> float:
         return float(torch.cuda.max_memory_allocated(device))
     try:
         status = Path("/proc/self/status").read_text()  # of Linux; `getrusage` would count the parent's, too
-        return 1024.0 * int(status.split("VmHWM:")[1].split()[0])
+        _most_held[0] = max(_most_held[0], 1024.0 * int(status.split("VmHWM:")[1].split()[0]))
     except (OSError, IndexError, ValueError):
         return math.nan
+    return _most_held[0]
 
 
 def to_device(tensors: tuple[Tensor, ...], device: torch.device, copies: torch.cuda.Stream | None) -> tuple[Tensor, ...]:

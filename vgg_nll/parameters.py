@@ -25,9 +25,11 @@ def _as_stored(parameter: Tensor) -> Tensor:
     """The parameter, or a contiguous view of it, always the same one, to which every backward hands its gradient over."""
     if parameter.is_contiguous():
         return parameter
-    known = getattr(parameter, VIEW, None)
-    if known is not None and known.data_ptr() == parameter.data_ptr():
-        return cast(Tensor, known)
+    known, hook = getattr(parameter, VIEW, (None, None))
+    if known is not None and hook is not None:
+        if known.data_ptr() == parameter.data_ptr():
+            return cast(Tensor, known)
+        hook.remove()  # it has been moved since
     order = sorted(range(parameter.dim()), key=parameter.stride, reverse=True)
     view = parameter.detach().permute(order)
 
@@ -39,6 +41,5 @@ def _as_stored(parameter: Tensor) -> Tensor:
         view.grad = gradient if view.grad is None else view.grad.add_(gradient)
         source.grad = None
 
-    parameter.register_post_accumulate_grad_hook(hand_over)
-    setattr(parameter, VIEW, view)
+    setattr(parameter, VIEW, (view, parameter.register_post_accumulate_grad_hook(hand_over)))
     return view
