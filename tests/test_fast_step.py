@@ -31,6 +31,9 @@ def textbook(model: VGG16) -> nn.Sequential:
             plain = nn.Conv2d(layer.in_channels, layer.out_channels, 3, padding=1)
             plain.load_state_dict(layer.state_dict())
             layers.append(plain)
+        elif isinstance(layer, nn.BatchNorm2d):
+            layers.append(nn.BatchNorm2d(layer.num_features))
+            layers[-1].load_state_dict(layer.state_dict())
         elif isinstance(layer, nn.ReLU):
             layers.insert(len(layers) - isinstance(layers[-1], nn.MaxPool2d), nn.ReLU())
         else:
@@ -48,27 +51,22 @@ SGD = (torch.optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4
 ADAMW = (torch.optim.AdamW, {"betas": (0.9, 0.98), "weight_decay": 0.01, "eps": 1e-3})  # no steps of rounding alone
 
 
-# With batch norm in channels-last, too, and for one step: PyTorch's own kernel for that is a hundred times less exact on a CPU
-# than the one for NCHW (gradient norms 6e-3 off float64 at a batch of 256), which would hide what is compared here.
-@pytest.mark.parametrize(
-    ("batch_norm", "optimizer_of", "steps"),
-    [(False, SGD, 5), (False, ADAMW, 5), (True, SGD, 1), (True, ADAMW, 1)],
-    ids=["plain, sgd", "plain, adamw", "batch norm, sgd", "batch norm, adamw"],
-)
-def test_float32_steps_are_the_textbooks(batch_norm: bool, optimizer_of: tuple[Any, dict], steps: int) -> None:
+# Two steps with batch norm: sooner or later rounding takes a value of one network over the corner of a ReLU, and there the
+# gradients part (by up to 5e-3, against float64 in either layout; a loss by 1e-7).
+@pytest.mark.parametrize(("batch_norm", "steps"), [(False, 5), (True, 2)], ids=["plain", "batch norm"])
+@pytest.mark.parametrize("optimizer_of", [SGD, ADAMW], ids=["sgd", "adamw"])
+def test_float32_steps_are_the_textbooks(batch_norm: bool, steps: int, optimizer_of: tuple[Any, dict]) -> None:
     """Losses, gradient norms and weights of clipped steps, to 1e-5."""
     kind, options = optimizer_of
     state = make_state(batch_norm)
     assert isinstance(state.model, VGG16)
-    layout = torch.channels_last if batch_norm else torch.contiguous_format
-    plain = textbook(state.model).to(memory_format=layout)
+    plain = textbook(state.model)
     assert [type(layer) for layer in plain][-6:-3] == [nn.Conv2d if not batch_norm else nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d]
     decayed, others = ([p for p in plain.parameters() if (p.dim() > 1) == large] for large in (True, False))
     optimizer = kind([{"params": decayed}, {"params": others, "weight_decay": 0.0}], lr=1e-3, foreach=False, **options)
     state.optimizer = kind(parameters.groups(state.model), lr=1e-3, fused=True, **options)
     for step in range(steps):
         images, target = batch(step)
-        images = images.contiguous(memory_format=layout)
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(plain(images), target)
         loss.backward()

@@ -11,10 +11,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "vgg_nll"
 LEVELS = {
     0: (
-        *("softmax", "model", "parameters", "schedule", "rng", "settings", "hardware"),
+        *("softmax", "layers", "parameters", "schedule", "rng", "settings", "hardware"),
         *("checkpoint", "signals", "watch", "tracking", "progress", "profiler"),
     ),
-    1: ("targets", "metrics", "mistakes", "data", "state", "saver", "report", "comparison", "run_folder", "anatomy"),
+    1: ("model", "targets", "metrics", "mistakes", "data", "state", "saver", "report", "comparison", "run_folder", "anatomy"),
     2: ("losses", "engine", "pages"),
     3: ("embedding", "temperature"),
     4: ("logbook",),

@@ -5,12 +5,11 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 import torchvision
 from torch import nn
 
 from vgg_nll.losses import all_logit_nll, argmax_nll
-from vgg_nll.model import VGG16, Conv3x3, Penultimate, head_for
+from vgg_nll.model import VGG16, Penultimate, head_for
 
 
 @pytest.mark.parametrize(("batch_norm", "parameters"), [(False, 138_357_544), (True, 138_365_992)])
@@ -85,25 +84,6 @@ def test_auto_head(image_size: int, head: str) -> None:
 def test_misuse_is_named(options: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         VGG16(**options)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (2, 2), (4, 4), (3, 5), (2, 8), (5, 5)])
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_small_maps_are_convolved_exactly(size: tuple[int, int], memory_format: torch.memory_format) -> None:
-    """One matrix product in place of the convolution: the same values and gradients, and the same memory format."""
-    torch.manual_seed(0)
-    layer = Conv3x3(6, 5).double().to(memory_format=memory_format)
-    images = torch.randn(3, 6, *size, dtype=torch.float64).contiguous(memory_format=memory_format).requires_grad_()
-    expected = F.conv2d(images, layer.weight, layer.bias, padding=1)
-    outputs = layer(images)
-    torch.testing.assert_close(outputs, expected)
-    inputs = (images, layer.weight, layer.bias)
-    for ours, reference in zip(
-        torch.autograd.grad(outputs.square().sum(), inputs), torch.autograd.grad(expected.square().sum(), inputs), strict=True
-    ):
-        torch.testing.assert_close(ours, reference)
-    if memory_format == torch.channels_last:
-        assert outputs.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])

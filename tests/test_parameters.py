@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from vgg_nll import parameters
-from vgg_nll.model import VGG16, Conv3x3
+from vgg_nll.layers import Conv3x3
+from vgg_nll.model import VGG16
 
 OPTIMIZERS = {"adamw": (torch.optim.AdamW, {}), "sgd": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True})}
 

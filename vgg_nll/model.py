@@ -3,11 +3,10 @@
 Parameter names are torchvision's, so the state dicts of its `vgg16` and `vgg16_bn` load as they are.
 """
 
-from typing import Any
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from vgg_nll.layers import AveragePool, BatchNorm, Conv3x3
 
 # Output channels of the 13 3x3 convolutions; "pool" halves height and width.
 CONFIGURATION_D: tuple[int | str, ...] = (
@@ -31,7 +30,6 @@ CONFIGURATION_D: tuple[int | str, ...] = (
     "pool",
 )
 HEADS = ("paper", "compact")
-SMALL_MAP = 16  # pixels
 
 
 class VGG16(nn.Module):
@@ -105,61 +103,6 @@ class Penultimate(nn.Module):
         return seen[0]
 
 
-class Conv3x3(nn.Conv2d):
-    """`nn.Conv2d(inputs, outputs, 3, padding=1)`; on a CPU, and not compiled, one matrix product where the map has few pixels.
-
-    The convolutions of PyTorch's CPU library are slow on maps of 2x2 and 4x4, where the last six layers of a 32x32 image
-    live: gathering the nine neighbours of every pixel first costs little there, and the rest is a plain product.
-    (`torch.compile` takes more than ten minutes over that.)
-    """
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 3, padding=1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        batch, _, height, width = images.shape
-        if height * width > SMALL_MAP or images.device.type != "cpu" or torch.compiler.is_compiling():
-            return super().forward(images)
-        outputs = F.linear(_Neighbours.apply(images), self.weight.permute(0, 2, 3, 1).flatten(1), self.bias)
-        return outputs.view(batch, height, width, -1).permute(0, 3, 1, 2)
-
-
-class _Neighbours(torch.autograd.Function):
-    """[B, C, H, W] -> [B * H * W, 9 C]: the 3x3 pixels around each one, zeros outside.
-
-    Its own gradient: autograd would fill and copy a whole map for each of the nine slices.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, images: Tensor) -> Tensor:
-        ctx.shape = images.shape
-        _, channels, height, width = images.shape
-        padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))  # [B, H + 2, W + 2, C]
-        shifted = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
-        return torch.cat(shifted, dim=3).view(-1, 9 * channels)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        batch, channels, height, width = ctx.shape
-        gradient = gradients[0].view(batch, height, width, 9, channels)
-        padded = gradient.new_zeros(batch, height + 2, width + 2, channels)
-        for k in range(9):
-            i, j = divmod(k, 3)
-            padded[:, i : i + height, j : j + width] += gradient[:, :, :, k]
-        return padded[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
-
-
-class AveragePool(nn.AdaptiveAvgPool2d):
-    """`nn.AdaptiveAvgPool2d`; nothing at all where the map has the size already, as with images of 224 pixels.
-
-    PyTorch has no deterministic gradient of the general case on a GPU.
-    """
-
-    def forward(self, images: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, C, size, size]."""
-        return images if images.shape[2:] == (self.output_size, self.output_size) else super().forward(images)
-
-
 def head_for(image_size: int) -> str:
     """The head that `auto` stands for: "paper" once the last feature map fills its 7x7 pool, else "compact"."""
     return "paper" if image_size // 32 >= 7 else "compact"
@@ -177,7 +120,7 @@ def _features(batch_norm: bool) -> tuple[nn.Sequential, int]:
             continue
         layers.append(Conv3x3(channels, width))
         if batch_norm:
-            layers.append(nn.BatchNorm2d(width))
+            layers.append(BatchNorm(width))
         if CONFIGURATION_D[position + 1] == "pool":
             layers.append(nn.MaxPool2d(2))
         layers.append(nn.ReLU(inplace=True))
