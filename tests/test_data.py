@@ -17,7 +17,8 @@ from sklearn.datasets import load_digits
 from torchvision import datasets
 
 from vgg_nll import build
-from vgg_nll.data import augment, sources
+from vgg_nll.data import folder, sources
+from vgg_nll.data.pictures import decode_on
 from vgg_nll.data.splits import DataError, ImageData, stratified_split, thinned
 
 CPU = torch.device("cpu")
@@ -88,52 +89,11 @@ def test_evaluation_sees_every_image_once_as_it_is(config: Config) -> None:
     assert images.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_each_image_shifts_by_its_own_draw() -> None:
-    images = torch.zeros(64, 3, 9, 9, dtype=torch.uint8)
-    images[:, :, 4, 4] = 255
-    shifted = augment.random_shift(images, 2, torch.Generator().manual_seed(0))
-    places = shifted[:, 0].nonzero()  # [64, (image, row, column)]
-    assert len(places) == 64
-    assert (shifted.sum((1, 2, 3)) == 3 * 255).all()
-    moves = {tuple((place[1:] - 4).tolist()) for place in places}
-    assert moves <= {(y, x) for y in range(-2, 3) for x in range(-2, 3)}
-    assert len(moves) > 15
-    edge = torch.full((8, 3, 4, 4), 9, dtype=torch.uint8)
-    assert set(augment.random_shift(edge, 1, torch.Generator().manual_seed(0)).unique().tolist()) == {0, 9}  # black comes in
-
-
-@pytest.mark.parametrize("size", [1, 4, 5])
-def test_each_image_is_cut_by_its_own_draw(size: int) -> None:
-    images = torch.full((400, 3, 12, 10), 7, dtype=torch.uint8)
-    cut = augment.cutout(images, size, torch.Generator().manual_seed(0))
-    assert set(cut.unique().tolist()) == {0, 7} and (cut == cut[:, :1]).all()
-    black = cut[:, 0] == 0
-    assert black.flatten(1).any(1).all()
-    rows, columns = black.any(2), black.any(1)  # of each image
-    assert torch.equal(black, rows[:, :, None] & columns[:, None, :])  # a rectangle ...
-    for marks in (rows, columns):
-        assert ((marks[:, 1:] != marks[:, :-1]).sum(1) <= 2).all() and marks.sum(1).max() == size  # ... in one piece
-    for marks in (rows, columns):  # cut off at either edge, but for what has no middle
-        cut_off = marks.sum(1) < size
-        assert (marks[:, 0] & cut_off).any() == (size > 1) and (marks[:, -1] & cut_off).any() == (size > 2)
-    assert len({tuple(place) for place in black.float().flatten(1).argmax(1, keepdim=True).tolist()}) > 40
-    assert augment.cutout(images, 0, torch.Generator()) is images
-
-
 def test_cutout_is_part_of_training_alone(config: Config) -> None:
     data, plain = make(config, "data.cutout_pixels=8"), make(config)
     assert not torch.equal(next(data.train_batches(0))[0], next(plain.train_batches(0))[0])
     assert torch.equal(next(data.train_batches(0))[0], next(data.train_batches(0))[0])
     assert torch.equal(next(data.eval_batches("val"))[0], next(plain.eval_batches("val"))[0])
-
-
-def test_each_image_flips_by_its_own_draw() -> None:
-    images = torch.arange(4, dtype=torch.uint8).expand(200, 3, 4, 4)
-    flipped = augment.random_horizontal_flip(images, torch.Generator().manual_seed(0))
-    mirrored = flipped[:, 0, 0, 0] == 3
-    assert torch.equal(flipped[mirrored], images[mirrored].flip(3))
-    assert torch.equal(flipped[~mirrored], images[~mirrored])
-    assert 70 < mirrored.sum() < 130
 
 
 @pytest.mark.parametrize(("classes", "size"), [(2, 32), (7, 40), (100, 32)])
@@ -243,11 +203,105 @@ def test_small_crops_have_pixels_enough(config: Config, tmp_path: Path, min_crop
         Image.new("RGB", (side, side)).save(tmp_path / "train/x" / f"{i}.jpg")
     data = make(config, *FOLDER, f"data.root={tmp_path}", f"data.min_crop={min_crop}")
     seen: list[torch.Size] = []
-    data._train.transform = lambda picture: seen.append(picture.shape) or picture
+    data._train.transform = lambda picture, _: seen.append(picture.shape) or picture
     for i in range(3):
         data._train[0, i]
     assert seen == [(3, least, least), (3, 2 * least - 2, 2 * least - 2), (3, least, least)]
     assert least * math.sqrt(min_crop * 3 / 4) >= 32
+
+
+def write_photographs(root: Path) -> None:
+    """JPEGs, one of them on its side, in grey, in inks, of another size; and a PNG."""
+    noise = np.random.default_rng(0).integers(0, 256, (8, 9, 11, 3), dtype=np.uint8)
+    pictures = [Image.fromarray(scene).resize((50, 40), Image.Resampling.BICUBIC) for scene in noise]
+    pictures[1:4] = pictures[1].convert("L"), pictures[2].convert("CMYK"), pictures[3].resize((60, 60))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for split in ("train", "val"):
+        (root / split / "x").mkdir(parents=True)
+        for i, picture in enumerate(pictures):
+            picture.save(root / split / "x" / f"{i}.jpg", **({"exif": exif} if i == 4 else {}))
+        pictures[0].save(root / split / "x" / "8.png")
+
+
+@pytest.fixture
+def decoding_here(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """`data.decode_device=cuda` on a CPU, where torchcodec can do the same; how many JPEGs each call was given."""
+    pytest.importorskip("torchcodec")
+    calls: list[int] = []
+
+    def count(device: torch.device, contents: list[torch.Tensor]) -> list[torch.Tensor]:
+        calls.append(sum(content.dim() == 1 for content in contents))
+        return decode_on(device, contents)
+
+    monkeypatch.setattr(folder, "why_not_on", lambda device: None)
+    monkeypatch.setattr(folder, "decode_on", count)
+    monkeypatch.setattr(folder, "TOGETHER", 3)
+    return calls
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pictures_decoded_by_the_device_are_the_same(
+    config: Config, tmp_path: Path, workers: int, decoding_here: list[int]
+) -> None:
+    write_photographs(tmp_path)
+    common = (*FOLDER, f"data.root={tmp_path}", f"data.num_workers={workers}", "trainer.batch_size=9")
+    batches = []
+    for device in ("cpu", "cuda"):
+        data = make(config, *common, f"data.decode_device={device}")
+        batches.append([*data.train_batches(3), *data.eval_batches("val")])
+    assert sum(decoding_here) == 2 * 6 and max(decoding_here) <= 3 and len(decoding_here) == 3 + 2 + 2
+    for (images, target), (expected, labels) in zip(*batches, strict=True):
+        assert torch.equal(images, expected) and images.stride() == expected.stride()
+        assert torch.equal(target, labels)
+
+
+def test_what_the_device_cannot_decode_is_decoded_as_usual(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoding_here: list[int]
+) -> None:
+    write_photographs(tmp_path)
+    common = (*FOLDER, f"data.root={tmp_path}", "data.num_workers=0")
+    expected = list(make(config, *common).train_batches(0))
+    data = make(config, *common, "data.decode_device=cuda")
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "decode_on", lambda *_: (_ for _ in ()).throw(RuntimeError("lossless JPEG")))
+        got = list(data.train_batches(0))
+        assert all(torch.equal(a, b) for pair in zip(got, expected, strict=True) for a, b in zip(*pair, strict=True))
+        patch.setattr(folder, "decode_on", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
+        with pytest.raises(torch.OutOfMemoryError):
+            next(data.train_batches(0))
+    whole = (tmp_path / "train/x/6.jpg").read_bytes()
+    for broken in (whole[: int(0.9 * len(whole))], whole[:200] + whole[-2:]):
+        (tmp_path / "train/x/6.jpg").write_bytes(broken)
+        with pytest.raises(DataError, match=r"x/6\.jpg: cannot be read as a picture; mend or remove it"):
+            list(data.train_batches(0))
+
+
+def test_without_a_gpu_the_workers_decode(config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_folder(tmp_path)
+    data = make(config, *FOLDER, f"data.root={tmp_path}", "data.num_workers=0", "data.decode_device=cuda")
+    assert (
+        caplog.text.count("data.decode_device=cuda: no JPEG can be decoded there") == 1 and "the device is cpu" in caplog.text
+    )
+    assert next(data.train_batches(0))[0].shape == (4, 3, 32, 32)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_decodes_nearly_the_same(config: Config, tmp_path: Path) -> None:
+    pytest.importorskip("torchcodec")
+    write_photographs(tmp_path)
+    common = config(*FOLDER, f"data.root={tmp_path}", "data.num_workers=0", "trainer.batch_size=9")
+    batches = []
+    for device in ("cpu", "cuda"):
+        common.data.decode_device = device
+        data = build.make_data(common, torch.device("cuda"))
+        assert data._here == (device == "cuda")
+        batches.append([*data.train_batches(3), *data.eval_batches("val")])
+    for (images, target), (expected, labels) in zip(*batches, strict=True):
+        assert images.device.type == "cuda" and torch.equal(target, labels)
+        pixels = [data.preprocessing.pixels(x).float() for x in (images, expected)]
+        assert (pixels[0] - pixels[1]).abs().mean() < 3  # of 255
 
 
 def test_image_folder_without_test(config: Config, tmp_path: Path) -> None:

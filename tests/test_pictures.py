@@ -3,7 +3,7 @@
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional
 
 from vgg_nll.data import pictures
-from vgg_nll.data.pictures import DataError, read_picture
+from vgg_nll.data.pictures import DataError, read_encoded, read_picture
 
 
 def turned(orientation: int) -> Image.Exif:
@@ -100,13 +100,16 @@ def test_a_large_jpeg_comes_smaller(decoder: str, mode: str, size: int, scale: i
     assert (small[0] - small[1]).abs().mean() < 3  # of 255
 
 
+@pytest.mark.parametrize("read", [read_picture, read_encoded])
 @pytest.mark.parametrize("length", [0, 20, 0.5, 0.97])
-def test_a_file_cut_short_is_named(decoder: str, length: float, tmp_path: Path) -> None:
+def test_a_file_cut_short_is_named(
+    decoder: str, length: float, read: Callable[[Path, int], torch.Tensor], tmp_path: Path
+) -> None:
     save(tmp_path / "x.jpg", "4:2:0")
     content = (tmp_path / "x.jpg").read_bytes()
     (tmp_path / "x.jpg").write_bytes(content[: int(length if length >= 1 else length * len(content))])
     with pytest.raises(DataError, match=rf"^{tmp_path}/x.jpg: cannot be read as a picture; mend or remove it$"):
-        read_picture(tmp_path / "x.jpg", 32)
+        read(tmp_path / "x.jpg", 32)
 
 
 def test_a_sliver_is_refused(decoder: str, tmp_path: Path) -> None:

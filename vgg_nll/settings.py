@@ -125,6 +125,7 @@ RULES: dict[str, Rule] = {
     "data.horizontal_flip": FLAG,
     "data.min_crop": Rule(float, above=0, most=1),
     "data.num_workers": Rule(int, least=0),
+    "data.decode_device": Rule(str, choices=("cpu", "cuda")),
     "optimizer.lr": Rule(float, above=0),
     "optimizer.betas": Rule(float, least=0, below=1, items=2),
     "optimizer.weight_decay": NOT_NEGATIVE,

@@ -19,7 +19,7 @@ from vgg_nll import hardware
 from vgg_nll.benchmarks.timing import interleaved
 from vgg_nll.data import sources
 from vgg_nll.data.folder import FolderData
-from vgg_nll.data.pictures import jpeg_decoder
+from vgg_nll.data.pictures import jpeg_decoder, why_not_on
 from vgg_nll.data.resident import ResidentData
 
 QUALITY = 90
@@ -32,6 +32,7 @@ def data(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Training images/s of each source: JPEGs (500x400, as in ImageNet) cropped to 224, against the usual PIL pipeline
     (crop, flip, to floats, normalise) in as many processes; and sets of 32x32 that stay in memory, each augmentation by itself.
     """
+    hardware.keep_freed_memory()  # as a run does; for the usual pipeline, too
     device = hardware.choose_device(args.device)
     decoder = "PIL" if jpeg_decoder() is None else "torchcodec"
     threads = torch.get_num_threads()
@@ -40,14 +41,14 @@ def data(args: argparse.Namespace) -> list[dict[str, Any]]:
         rows = []
         for processes in sorted({0, args.processes}):
             torch.set_num_threads(1 if processes == 0 else threads)  # without workers: what one core can do
-            ours = FolderData(
-                folder, num_workers=processes, min_crop=0.35, image_size=224, horizontal_flip=True, **_common(device, MEAN, STD)
-            )
             epochs = {
                 "JPEG, PIL and floats": _epoch(functools.partial(iter, _usual(folder, processes))),
-                f"JPEG, this project ({decoder})": _epoch(functools.partial(ours.train_batches, 0)),
+                f"JPEG, this project ({decoder})": _epoch(functools.partial(_ours(folder, processes, device).train_batches, 0)),
             }
-            rows += _rows(epochs, args, processes, device, dict.fromkeys(epochs, ours.steps_per_epoch * BATCH))
+            if device.type == "cuda" and why_not_on(device) is None:
+                there = _ours(folder, processes, device, decode_device="cuda")
+                epochs["JPEG, this project (nvJPEG)"] = _epoch(functools.partial(there.train_batches, 0))
+            rows += _rows(epochs, args, processes, device, dict.fromkeys(epochs, args.pictures // BATCH * BATCH))
     torch.set_num_threads(1)
     resident = {
         "digits, shift": ResidentData(sources.digits(), shift_pixels=1, **_common(device, HALF, HALF)),
@@ -84,6 +85,11 @@ def _rows(
 
 def _common(device: torch.device, mean: list[float], std: list[float]) -> dict[str, Any]:
     return {"mean": mean, "std": std, "batch_size": BATCH, "eval_batch_size": BATCH, "seed": 0, "device": device}
+
+
+def _ours(folder: str, processes: int, device: torch.device, **options: Any) -> FolderData:
+    crop: dict[str, Any] = {"image_size": 224, "min_crop": 0.35, "horizontal_flip": True}
+    return FolderData(folder, num_workers=processes, **crop, **_common(device, MEAN, STD), **options)
 
 
 def _square(device: torch.device, **augmentation: Any) -> ResidentData:

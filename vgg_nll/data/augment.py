@@ -1,7 +1,14 @@
-"""Augmentation of a whole batch of uint8 images, each image by its own draw."""
+"""Augmentation of uint8 images, each by its own draw: of a whole batch, or of one picture that is not of the right size yet."""
+
+import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+MOST_ASPECT = 4 / 3
+TRIES = 10
 
 
 def random_shift(images: Tensor, max_pixels: int, generator: torch.Generator) -> Tensor:
@@ -12,7 +19,7 @@ def random_shift(images: Tensor, max_pixels: int, generator: torch.Generator) ->
     if max_pixels == 0:
         return images
     batch, _, height, width = images.shape
-    padded = torch.nn.functional.pad(images, (max_pixels,) * 4)
+    padded = F.pad(images, (max_pixels,) * 4)
     offsets = torch.randint(0, 2 * max_pixels + 1, (2, batch), generator=generator).to(images.device, non_blocking=True)
     rows = offsets[0, :, None] + torch.arange(height, device=images.device)  # [B, H]
     columns = offsets[1, :, None] + torch.arange(width, device=images.device)  # [B, W]
@@ -39,3 +46,45 @@ def cutout(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
         position = torch.arange(length, device=images.device)
         inside.append((position >= first) & (position < first + size))  # [B, length]
     return images.masked_fill((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 0)
+
+
+class CropAndFlip:
+    """Inception's crop (arXiv:1409.4842): a random piece of a picture, resized to a square, and mirrored every other time.
+
+    What torchvision's RandomResizedCrop and RandomHorizontalFlip make, without what their classes cost: 0.5 ms a picture
+    of the 3.4 ms that reading one of 500x400 pixels took.
+
+    Args:
+        size: side of the square, in pixels.
+        min_crop: least share of the area.
+        flip: whether to mirror.
+    """
+
+    def __init__(self, size: int, min_crop: float, flip: bool) -> None:
+        self.size, self.min_crop, self.flip = size, min_crop, flip
+
+    def __call__(self, picture: Tensor, generator: torch.Generator) -> Tensor:
+        """uint8 [3, H, W] -> [3, size, size], on the picture's device; draws are made on the CPU."""
+        top, left, height, width = random_box(picture.shape[1], picture.shape[2], self.min_crop, generator)
+        # A piece of a picture is resized in three quarters of the time once it is copied.
+        piece = picture[None, :, top : top + height, left : left + width].contiguous(memory_format=torch.channels_last)
+        if picture.device.type == "cpu":
+            square = F.interpolate(piece, (self.size, self.size), mode="bilinear", antialias=True)[0]
+        else:  # PyTorch resizes bytes on a CPU alone, torchvision goes by way of floats
+            square = functional.resize(piece, [self.size, self.size], antialias=True)[0]
+        return square.flip(2) if self.flip and torch.rand((), generator=generator) < 0.5 else square
+
+
+def random_box(height: int, width: int, least: float, generator: torch.Generator) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of a random piece: `least` to 1 of the area, width : height of 3:4 to 4:3, logarithmically.
+
+    As torchvision draws it: after ten draws that do not fit into the picture, the largest such piece, from the middle.
+    """
+    for share, aspect, down, right in torch.rand(TRIES, 4, generator=generator).tolist():
+        area = height * width * (least + (1 - least) * share)
+        root = MOST_ASPECT ** (aspect - 0.5)  # of width : height
+        h, w = round(math.sqrt(area) / root), round(math.sqrt(area) * root)
+        if 0 < h <= height and 0 < w <= width:
+            return int(down * (height - h + 1)), int(right * (width - w + 1)), h, w
+    h, w = min(height, round(width * MOST_ASPECT)), min(width, round(height * MOST_ASPECT))
+    return (height - h) // 2, (width - w) // 2, h, w

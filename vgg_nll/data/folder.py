@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,18 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from vgg_nll import hardware, rng
-from vgg_nll.data.pictures import jpeg_decoder, read_picture
+from vgg_nll.data.augment import CropAndFlip
+from vgg_nll.data.pictures import decode_on, jpeg_decoder, read_encoded, read_picture, why_not_on
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.data.splits import Batch, DataError, check_batch_size
 
 log = logging.getLogger(__name__)
 EXPECTED_TREE = "expected {root}/train/<class>/*.png|jpg, {root}/val/<class>/..., and optionally {root}/test/<class>/..."
+TOGETHER = 32  # pictures that a GPU holds at their full size
+
+Transform = Callable[[Tensor, torch.Generator], Tensor]
+Key = tuple[int, int]  # epoch, index
+Sample = tuple[Tensor, int, Key]
 
 
 class FolderData:
@@ -30,6 +37,11 @@ class FolderData:
     Training images are cropped at random (`min_crop` to 1 of the area) and resized, and mirrored every other time where
     `horizontal_flip`; others are resized to `image_size / 0.875` and cropped in the middle, the usual ImageNet
     protocol. Every draw is a function of (seed, epoch, image), whatever the number of workers.
+
+    Args:
+        num_workers: processes that read files, and decode, crop and resize what is in them; 0: this process does.
+        decode_device: "cuda": the GPU decodes, crops and resizes JPEGs, whole, and the workers only read them; with a
+            warning as "cpu" where there is no GPU, or it cannot. Its roundings are not the CPU's.
 
     Raises DataError where folders are missing or empty, or where splits differ in their classes.
     """
@@ -44,6 +56,7 @@ class FolderData:
         min_crop: float,
         horizontal_flip: bool,
         num_workers: int,
+        decode_device: str = "cpu",
         batch_size: int,
         eval_batch_size: int,
         seed: int,
@@ -54,21 +67,20 @@ class FolderData:
         self.preprocessing = Preprocessing(image_size, round(image_size / 0.875), mean, std, device)
         self.sizes = {name: len(folder) for name, folder in folders.items()}
         check_batch_size(batch_size, self.sizes["train"])
-        install = "" if jpeg_decoder() else ", install torchcodec"
-        self.when_slow = f"raise data.num_workers (now {num_workers}){install}, or keep smaller pictures on the disk"
+        self._here = decode_device == "cuda" and _can_decode(device)
+        other = "data.decode_device=cpu" if self._here else "data.decode_device=cuda" if device.type == "cuda" else ""
+        advice = [f"raise data.num_workers (now {num_workers})", "" if jpeg_decoder() else "install torchcodec", other]
+        self.when_slow = f"{', '.join(filter(None, advice))}, or keep smaller pictures on the disk"
         self.steps_per_epoch = self.sizes["train"] // batch_size
         # Large pictures are read with a shorter side of twice this or more, of which the smallest crop has image_size pixels.
         needed = max(image_size, math.ceil(image_size / math.sqrt(3 * min_crop)))
-        crop = [v2.RandomResizedCrop(image_size, scale=(min_crop, 1.0), antialias=True)]
-        flip = [v2.RandomHorizontalFlip()] if horizontal_flip else []
         if jpeg_decoder() is None:
             log.info(
                 "data: torchcodec is missing, or does not go with this PyTorch; PIL reads the pictures, which takes longer"
             )
-        self._train = _Pictures(folders["train"], v2.Compose([*crop, *flip]), needed, seed)
-        self._eval = {
-            name: _Pictures(folder, self.preprocessing.transform, image_size, seed) for name, folder in folders.items()
-        }
+        self._train = _Pictures(folders["train"], CropAndFlip(image_size, min_crop, horizontal_flip), needed, seed, self._here)
+        middle = partial(_without_draw, self.preprocessing.transform)
+        self._eval = {name: _Pictures(folder, middle, image_size, seed, self._here) for name, folder in folders.items()}
         self._batch_size, self._eval_batch_size = batch_size, eval_batch_size
         self._num_workers, self._seed, self._device = num_workers, seed, device
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -82,18 +94,33 @@ class FolderData:
         pictures = self._eval[split]
         yield from self._load(pictures, [(0, i) for i in range(len(pictures))], self._eval_batch_size)
 
-    def _load(self, pictures: "_Pictures", order: list[tuple[int, int]], batch_size: int) -> Iterator[Batch]:
-        for images, target in _read(lambda done: self._loader(pictures, order[done * batch_size :], batch_size)):
-            images, target = hardware.to_device((images, target), self._device, self._copies)
-            yield self.preprocessing.normalise(images), target
+    def _load(self, pictures: "_Pictures", order: list[Key], batch_size: int) -> Iterator[Batch]:
+        for batch in _read(lambda done: self._loader(pictures, order[done * batch_size :], batch_size)):
+            pair = self._decode(pictures, batch) if self._here else batch
+            images, target = hardware.to_device(tuple(pair), self._device, self._copies)
+            yield self.preprocessing.normalise(images.permute(0, 3, 1, 2)), target
 
-    def _loader(self, pictures: "_Pictures", order: list[tuple[int, int]], batch_size: int) -> DataLoader[Any]:
+    def _decode(self, pictures: "_Pictures", samples: list[Sample]) -> tuple[Tensor, Tensor]:
+        images = []
+        for first in range(0, len(samples), TOGETHER):
+            some = samples[first : first + TOGETHER]
+            try:
+                decoded = decode_on(self._device, [content for content, _, _ in some])
+            except RuntimeError as error:
+                if hardware.is_out_of_memory(error):
+                    raise
+                decoded = [pictures.read(key).to(self._device) for _, _, key in some]  # or says which one is broken
+            images += [pictures.make(picture, key) for picture, (_, _, key) in zip(decoded, some, strict=True)]
+        return torch.stack(images), torch.tensor([label for _, label, _ in samples])
+
+    def _loader(self, pictures: "_Pictures", order: list[Key], batch_size: int) -> DataLoader[Any]:
         return DataLoader(
             pictures,
             batch_size=batch_size,
             sampler=order,
             num_workers=self._num_workers,
-            pin_memory=self._device.type == "cuda",
+            pin_memory=self._device.type == "cuda" and not self._here,
+            collate_fn=list if self._here else None,
             # Its own generator: the loader would draw the workers' seeds from the global one otherwise.
             generator=rng.generator(self._seed, "workers"),
         )
@@ -144,21 +171,39 @@ def _own_child_handler() -> Iterator[None]:
         signal.signal(signal.SIGCHLD, before)
 
 
-class _Pictures(Dataset[tuple[Tensor, int]]):
-    """(epoch, index) -> uint8 picture [3, H, W] and its class."""
+class _Pictures(Dataset[Any]):
+    """(epoch, index) -> uint8 picture [H, W, 3] and its class; or, `encoded`, what `decode_on` takes, the class and the key."""
 
-    def __init__(self, folder: ImageFolder, transform: v2.Transform, image_size: int, seed: int) -> None:
-        self.folder, self.transform, self.image_size, self.seed = folder, transform, image_size, seed
+    def __init__(self, folder: ImageFolder, transform: Transform, image_size: int, seed: int, encoded: bool) -> None:
+        self.folder, self.transform, self.image_size, self.seed, self.encoded = folder, transform, image_size, seed, encoded
 
     def __len__(self) -> int:
         return len(self.folder)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
-        epoch, index = key
-        path, label = self.folder.samples[index]
-        picture = read_picture(Path(path), self.image_size)
-        with rng.seeded(self.seed, "augment", epoch, index):
-            return self.transform(picture), label
+    def __getitem__(self, key: Key) -> tuple[Tensor, int] | Sample:
+        path, label = self.folder.samples[key[1]]
+        if self.encoded:
+            return read_encoded(Path(path), self.image_size), label, key
+        return self.make(self.read(key), key), label
+
+    def read(self, key: Key) -> Tensor:
+        """The picture, uint8 [3, H, W]."""
+        return read_picture(Path(self.folder.samples[key[1]][0]), self.image_size)
+
+    def make(self, picture: Tensor, key: Key) -> Tensor:
+        """uint8 [3, H, W] of any size -> [H, W, 3] of the network's: cropped and resized."""
+        return self.transform(picture, rng.generator(self.seed, "augment", *key)).permute(1, 2, 0).contiguous()
+
+
+def _without_draw(transform: v2.Transform, picture: Tensor, _: torch.Generator) -> Tensor:
+    return transform(picture)
+
+
+def _can_decode(device: torch.device) -> bool:
+    reason = why_not_on(device)
+    if reason is not None:
+        log.warning(f"warning: data.decode_device=cuda: no JPEG can be decoded there, processes on the CPU do it ({reason})")
+    return reason is None
 
 
 def _open(root: Path) -> dict[str, ImageFolder]:

@@ -2,15 +2,17 @@
 
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
+import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 MOST_ASPECT = 100
+END_OF_JPEG = b"\xff\xd9"
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -37,12 +39,54 @@ def read_picture(path: Path, image_size: int) -> Tensor:
     Args:
         image_size: of the square that is to be made of it.
     """
+    return _read(path, functools.partial(_decode, image_size=image_size))
+
+
+def read_encoded(path: Path, image_size: int) -> Tensor:
+    """A picture file -> its bytes as they are, uint8 [N], where `decode_on` can do the rest; else as `read_picture`."""
+
+    def keep(content: bytes, picture: Image.Image) -> Tensor:
+        plain = picture.format in ("JPEG", "MPO") and picture.mode in ("RGB", "L") and _orientation(picture) == 1
+        if not plain or content.rfind(END_OF_JPEG) < 0:  # cut short: a GPU's decoder would make it up in grey
+            return _decode(content, picture, image_size)
+        return torch.frombuffer(bytearray(content), dtype=torch.uint8)
+
+    return _read(path, keep)
+
+
+def decode_on(device: torch.device, contents: Sequence[Tensor]) -> list[Tensor]:
+    """What `read_encoded` gives -> pictures uint8 [3, H, W] on the device; JPEGs are decoded there, all in one call.
+
+    A GPU's decoder rounds in its own way. Raises RuntimeError for a JPEG that it cannot decode, without saying which.
+    """
+    from torchcodec.decoders import decode_jpeg
+
+    encoded = [content for content in contents if content.dim() == 1]
+    decoded = iter(decode_jpeg(encoded, mode="RGB", device=device) if encoded else [])
+    return [next(decoded) if content.dim() == 1 else content.to(device) for content in contents]
+
+
+def why_not_on(device: torch.device) -> str | None:
+    """Why JPEGs cannot be decoded on this device; None where a small one has been."""
+    if device.type != "cuda":
+        return f"it is for a GPU, and the device is {device}"
+    content = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(content, "JPEG")
+    try:
+        decode_on(device, [torch.frombuffer(bytearray(content.getvalue()), dtype=torch.uint8)])
+    except Exception as error:  # torchcodec may be missing, or the libraries that it loads
+        return str(error).strip().partition("\n")[0]
+    return None
+
+
+def _read(path: Path, decode: Callable[[bytes, Image.Image], Tensor]) -> Tensor:
+    """`decode` is given a file's content, and its header as PIL understands it."""
     try:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as picture:  # reads the header alone, and refuses sizes that would fill the memory
             width, height = picture.size
             if max(width, height) <= MOST_ASPECT * min(width, height):
-                return _decode(content, picture, image_size)
+                return decode(content, picture)
     except MemoryError:
         raise
     except Exception as error:  # both have many
