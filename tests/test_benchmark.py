@@ -1,27 +1,10 @@
 """scripts/benchmark.py: what it prints and writes, and the memory that it finds the losses to need."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-
-
-def test_losses(tmp_path: Path) -> None:
-    """Peak memory beside the logits: at most 4 times theirs, as for PyTorch's own."""
-    command = ["scripts/benchmark.py", "losses", "--device", "cpu", "--repeats", "1", "--sizes", "256x32768"]
-    done = subprocess.run(
-        [sys.executable, *command, "--out", str(tmp_path / "losses.json")], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert "| F.cross_entropy | 256 | 32768 | 1 |" in done.stdout
-    content = json.loads((tmp_path / "losses.json").read_text())
-    memory = {row["loss"]: row["extra memory / logits"] for row in content["results"]}
-    assert list(memory) == ["F.cross_entropy", "argmax_nll", "all_logit_nll"]
-    assert all(1.0 <= buffers <= 4.0 for buffers in memory.values()), memory  # 1: the gradient itself
-    assert {row["n"] for row in content["results"]} == {1}
 
 
 def rows_of(script: Callable[..., int], tmp_path: Path, *arguments: object) -> list[dict]:
@@ -29,6 +12,16 @@ def rows_of(script: Callable[..., int], tmp_path: Path, *arguments: object) -> l
     out = tmp_path / "rows.json"
     assert script("benchmark", *arguments, "--device", "cpu", "--out", out) == 0
     return json.loads(out.read_text())["results"]
+
+
+def test_losses(script: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Peak memory beside the logits: at most 4 times theirs, as for PyTorch's own."""
+    rows = rows_of(script, tmp_path, "losses", "--repeats", "1", "--sizes", "256x32768")
+    assert "| F.cross_entropy | 256 | 32768 | 1 |" in capsys.readouterr().out
+    memory = {row["loss"]: row["extra memory / logits"] for row in rows}
+    assert list(memory) == ["F.cross_entropy", "argmax_nll", "all_logit_nll"]
+    assert all(1.0 <= buffers <= 4.0 for buffers in memory.values()), memory  # 1: the gradient itself
+    assert {row["n"] for row in rows} == {1}
 
 
 def test_saves(script: Callable[..., int], tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def cutout(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
         first = (centre * length).long() - size // 2  # [B, 1]
         position = torch.arange(length, device=images.device)
         inside.append((position >= first) & (position < first + size))  # [B, length]
-    return images.masked_fill((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 0)
+    return images * ~(inside[0][:, :, None] & inside[1][:, None, :])[:, None]  # `masked_fill` would change the layout
 
 
 class CropAndFlip:

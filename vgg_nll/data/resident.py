@@ -51,7 +51,11 @@ class ResidentData:
         check_batch_size(batch_size, self.sizes["train"])
         self.when_slow = "raise trainer.batch_size: the images are in memory, and what is left is overhead per batch"
         self.steps_per_epoch = self.sizes["train"] // batch_size
-        self._splits = {name: Split(split.images.to(device), split.target.to(device)) for name, split in splits.items()}
+        layout = torch.channels_last  # of the network, in which bytes are quicker to bring than floats
+        self._splits = {
+            name: Split(split.images.to(device).contiguous(memory_format=layout), split.target.to(device))
+            for name, split in splits.items()
+        }
         self._shift_pixels, self._horizontal_flip, self._cutout_pixels = shift_pixels, horizontal_flip, cutout_pixels
         self._batch_size, self._eval_batch_size, self._seed = batch_size, eval_batch_size, seed
 
