@@ -91,7 +91,7 @@ def test_a_crop_is_resized_as_torchvision_does(size: tuple[int, int], memory_for
         draw = torch.Generator().manual_seed(seed)
         expected = functional.resized_crop(picture, *random_box(*size, 0.35, draw), [24, 24], antialias=True)
         got, plain = (CropAndFlip(24, 0.35, flip)(picture, torch.Generator().manual_seed(seed)) for flip in (True, False))
-        assert torch.equal(plain, expected)
-        assert torch.equal(got, expected) or torch.equal(got, expected.flip(2))
-        mirrored += not torch.equal(got, expected)
+        assert (plain.int() - expected.int()).abs().max() <= 1  # torchvision goes by way of floats where there is no AVX2
+        assert torch.equal(got, plain) or torch.equal(got, plain.flip(2))
+        mirrored += not torch.equal(got, plain)
     assert 3 < mirrored < 17

@@ -1,5 +1,6 @@
 """Data sets: disjoint splits, orders and augmentation that are functions of (seed, epoch, batch), and clear refusals."""
 
+import io
 import math
 import os
 import pickle
@@ -18,7 +19,7 @@ from torchvision import datasets
 
 from vgg_nll import build
 from vgg_nll.data import folder, sources
-from vgg_nll.data.pictures import decode_on
+from vgg_nll.data.pictures import decode_on, read_encoded
 from vgg_nll.data.splits import DataError, ImageData, stratified_split, thinned
 
 CPU = torch.device("cpu")
@@ -230,8 +231,8 @@ def decoding_here(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     pytest.importorskip("torchcodec")
     calls: list[int] = []
 
-    def count(device: torch.device, contents: list[torch.Tensor]) -> list[torch.Tensor]:
-        calls.append(sum(content.dim() == 1 for content in contents))
+    def count(device: torch.device, contents: list[bytes | torch.Tensor]) -> list[torch.Tensor]:
+        calls.append(sum(isinstance(content, bytes) for content in contents))
         return decode_on(device, contents)
 
     monkeypatch.setattr(folder, "why_not_on", lambda device: None)
@@ -257,22 +258,57 @@ def test_pictures_decoded_by_the_device_are_the_same(
 
 
 def test_what_the_device_cannot_decode_is_decoded_as_usual(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoding_here: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """One JPEG at a time, said once; others of its batch stay where they are decoded."""
+    write_photographs(tmp_path)
+    odd = {(tmp_path / f"train/x/{i}.jpg").read_bytes() for i in (5, 6)}
+    common = (*FOLDER, f"data.root={tmp_path}", "data.num_workers=0", "trainer.batch_size=9")
+    expected = next(make(config, *common).train_batches(0))
+    data = make(config, *common, "data.decode_device=cuda")
+    usual: list[int] = []
+    read = data._train.read
+    monkeypatch.setattr(data._train, "read", lambda key: usual.append(key[1]) or read(key))
+
+    def decode(device: torch.device, contents: list[bytes | torch.Tensor]) -> list[torch.Tensor]:
+        if odd.intersection(content for content in contents if isinstance(content, bytes)):
+            raise RuntimeError("nvJPEG: status 4")
+        return decode_on(device, contents)
+
+    monkeypatch.setattr(folder, "decode_on", decode)
+    assert all(torch.equal(a, b) for a, b in zip(next(data.train_batches(0)), expected, strict=True))
+    assert sorted(usual) == [5, 6]
+    assert caplog.text.count("the GPU cannot decode it, the CPU does") == 1
+
+
+def test_a_full_gpu_is_no_broken_picture(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoding_here: list[int]
 ) -> None:
+    """torchcodec hands PyTorch's errors on as plain ones."""
     write_photographs(tmp_path)
-    common = (*FOLDER, f"data.root={tmp_path}", "data.num_workers=0")
-    expected = list(make(config, *common).train_batches(0))
-    data = make(config, *common, "data.decode_device=cuda")
-    with monkeypatch.context() as patch:
-        patch.setattr(folder, "decode_on", lambda *_: (_ for _ in ()).throw(RuntimeError("lossless JPEG")))
-        got = list(data.train_batches(0))
-        assert all(torch.equal(a, b) for pair in zip(got, expected, strict=True) for a, b in zip(*pair, strict=True))
-        patch.setattr(folder, "decode_on", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
-        with pytest.raises(torch.OutOfMemoryError):
-            next(data.train_batches(0))
-    whole = (tmp_path / "train/x/6.jpg").read_bytes()
-    for broken in (whole[: int(0.9 * len(whole))], whole[:200] + whole[-2:]):
-        (tmp_path / "train/x/6.jpg").write_bytes(broken)
+    data = make(config, *FOLDER, f"data.root={tmp_path}", "data.num_workers=0", "data.decode_device=cuda")
+    full = RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB (originally from torch_call_dispatcher)")
+    monkeypatch.setattr(folder, "decode_on", lambda *_: (_ for _ in ()).throw(full))
+    with pytest.raises(RuntimeError, match="CUDA out of memory"):
+        next(data.train_batches(0))
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.9, 0.97])
+def test_a_broken_picture_is_named_wherever_it_is_decoded(
+    config: Config, tmp_path: Path, kept: float, decoding_here: list[int]
+) -> None:
+    """Cut short, with a preview that is whole in its EXIF data, or with nothing between its ends."""
+    write_photographs(tmp_path)
+    path = tmp_path / "train/x/6.jpg"
+    picture, preview = Image.open(path), io.BytesIO()
+    picture.resize((16, 16)).save(preview, "JPEG")
+    picture.save(path, exif=b"Exif\0\0" + preview.getvalue())
+    whole = path.read_bytes()
+    data = make(config, *FOLDER, f"data.root={tmp_path}", "data.num_workers=0", "data.decode_device=cuda")
+    list(data.train_batches(0))
+    assert isinstance(read_encoded(path, 32), bytes)
+    for broken in (whole[: int(kept * len(whole))], whole[:200] + whole[-2:]):
+        path.write_bytes(broken)
         with pytest.raises(DataError, match=r"x/6\.jpg: cannot be read as a picture; mend or remove it"):
             list(data.train_batches(0))
 
@@ -291,17 +327,23 @@ def test_without_a_gpu_the_workers_decode(config: Config, tmp_path: Path, caplog
 def test_a_gpu_decodes_nearly_the_same(config: Config, tmp_path: Path) -> None:
     pytest.importorskip("torchcodec")
     write_photographs(tmp_path)
-    common = config(*FOLDER, f"data.root={tmp_path}", "data.num_workers=0", "trainer.batch_size=9")
+    here, there = torch.device("cpu"), torch.device("cuda")
+    contents = [read_encoded(path, 150) for path in sorted((tmp_path / "train/x").iterdir())]
+    assert [isinstance(content, bytes) for content in contents] == [True, True, False, True, False, True, True, True, False]
+    for got, expected in zip(decode_on(there, contents), decode_on(here, contents), strict=True):
+        assert got.is_cuda and got.shape == expected.shape
+        assert (got.cpu().float() - expected.float()).abs().mean() < 3  # of 255
+    common = config(*FOLDER, f"data.root={tmp_path}", "data.num_workers=2", "trainer.batch_size=9")
     batches = []
     for device in ("cpu", "cuda"):
         common.data.decode_device = device
-        data = build.make_data(common, torch.device("cuda"))
-        assert data._here == (device == "cuda")
+        data = build.make_data(common, there)
         batches.append([*data.train_batches(3), *data.eval_batches("val")])
+        assert not data._warned
     for (images, target), (expected, labels) in zip(*batches, strict=True):
-        assert images.device.type == "cuda" and torch.equal(target, labels)
+        assert images.is_cuda and torch.equal(target, labels)
         pixels = [data.preprocessing.pixels(x).float() for x in (images, expected)]
-        assert (pixels[0] - pixels[1]).abs().mean() < 3  # of 255
+        assert (pixels[0] - pixels[1]).abs().mean() < 3
 
 
 def test_image_folder_without_test(config: Config, tmp_path: Path) -> None:

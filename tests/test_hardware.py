@@ -1,11 +1,15 @@
 """Devices and number formats."""
 
 import os
+import platform
 import shutil
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 import torch
+from conftest import ROOT
 
 from vgg_nll import engine, hardware, parameters
 from vgg_nll.losses import all_logit_nll
@@ -133,6 +137,28 @@ def test_copies_beside_a_busy_stream_arrive_whole() -> None:
         assert int(images.long().sum()) == step * images.numel() and torch.equal(target.cpu(), torch.arange(64))
 
 
+FAULTS = """
+import resource, torch
+from vgg_nll import hardware
+hardware.keep_freed_memory({})
+for i in range(20):
+    if i == 10:  # by then the heap has grown to what it takes
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(25_000_000)  # 100 MB
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_freed_memory_is_kept() -> None:
+    """Pages are new to the process once, or every time."""
+    kept, returned = (
+        int(subprocess.run([sys.executable, "-c", FAULTS.format(keep)], capture_output=True, check=True, cwd=ROOT).stdout)
+        for keep in (True, False)
+    )
+    assert kept < 0.1 * returned
+
+
 def test_without_a_gpu_nothing_is_copied() -> None:
     held = torch.ones(3), torch.zeros(2)
     assert all(a is b for a, b in zip(held, hardware.to_device(held, CPU, None), strict=True))
@@ -144,6 +170,7 @@ def test_out_of_memory_is_known_by_its_words() -> None:
     assert hardware.is_out_of_memory(allocation.value)
     assert hardware.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
     assert hardware.is_out_of_memory(MemoryError())
+    assert hardware.is_out_of_memory(RuntimeError("CUDA out of memory. (originally from torch_call_dispatcher)"))
     assert not hardware.is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 

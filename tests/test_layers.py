@@ -1,6 +1,7 @@
 """Our layers against PyTorch's own."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -64,26 +65,45 @@ def test_batch_norm_is_pytorchs(shape: tuple[int, ...], memory_format: torch.mem
 
 
 def test_batch_norm_keeps_its_digits() -> None:
-    """In float32, against float64: each channel's gradient sums to nothing, where PyTorch's kernel leaves ten times as much."""
+    """In float32: every channel's gradient sums to nothing, where PyTorch's kernel for channels-last leaves 0.006 to 0.03."""
     torch.manual_seed(0)
-    images = (3 + torch.randn(64, 8, 32, 32)).contiguous(memory_format=torch.channels_last)
-    upstream = torch.randn_like(images)
-    own, errors = batch_norm(8), []
-    exact = copy.deepcopy(own).double()
-    plain = nn.BatchNorm2d(8)
-    plain.load_state_dict(own.state_dict())
-    gradients = []
-    for layer, dtype in ((exact, torch.float64), (own, torch.float32), (plain, torch.float32)):
-        inputs = images.to(dtype).requires_grad_()
-        layer(inputs).backward(upstream.to(dtype))
-        gradients.append(inputs.grad.double().sum((0, 2, 3)))
-    errors = [(gradient - gradients[0]).abs().max().item() for gradient in gradients[1:]]
-    assert errors[0] < 0.1 * errors[1]
+    images = (3 + torch.randn(64, 8, 32, 32)).contiguous(memory_format=torch.channels_last).requires_grad_()
+    batch_norm(8)(images).backward(torch.randn_like(images))
+    assert images.grad.double().sum((0, 2, 3)).abs().max() < 2e-3
 
 
-def test_batch_norm_of_one_pixel_is_refused() -> None:
-    with pytest.raises(ValueError, match="more than 1 value per channel"):
-        BatchNorm(5)(torch.randn(1, 5, 1, 1))
+@pytest.mark.parametrize("shape", [(1, 5, 1, 1), (4, 1, 3, 3), (5, 3, 3), (5,)])
+def test_batch_norm_refuses_what_pytorch_refuses(shape: tuple[int, ...]) -> None:
+    """One pixel, one channel for five, too few dimensions."""
+    with pytest.raises((ValueError, RuntimeError)) as refused:
+        nn.BatchNorm2d(5)(torch.randn(shape))
+    with pytest.raises(refused.type, match=re.escape(str(refused.value))):
+        BatchNorm(5)(torch.randn(shape))
+
+
+def test_batch_norm_leaves_the_rest_to_pytorch() -> None:
+    """Statistics averaged over all batches, which `torch.optim.swa_utils.update_bn` takes; nothing at all; float16."""
+    torch.manual_seed(0)
+    for make in (BatchNorm, nn.BatchNorm2d):
+        layer = make(5)
+        before = copy.deepcopy(layer.state_dict())
+        assert layer(torch.empty(0, 5, 2, 2)).shape == (0, 5, 2, 2)
+        assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items() if "running" in name)
+    own, reference = BatchNorm(5), nn.BatchNorm2d(5)
+    own.momentum = reference.momentum = None
+    for _ in range(2):
+        images = torch.randn(4, 5, 6, 3)
+        assert torch.equal(own(images), reference(images))
+    torch.testing.assert_close(own.state_dict(), reference.state_dict())
+    images = torch.randn(4, 5, 6, 3).half()
+    assert torch.equal(BatchNorm(5).half()(images), nn.BatchNorm2d(5).half()(images))
+
+
+def test_second_derivatives_are_refused() -> None:
+    images = torch.randn(4, 5, 2, 2, requires_grad=True)
+    (gradient,) = torch.autograd.grad(BatchNorm(5)(images).sin().sum(), images, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
 
 
 def test_batch_norm_in_bfloat16_is_pytorchs() -> None:

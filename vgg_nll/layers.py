@@ -5,6 +5,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 SMALL_MAP = 16  # pixels
 BUT_CHANNELS = (0, 2, 3)
@@ -44,6 +45,7 @@ class _Neighbours(torch.autograd.Function):
         return torch.cat(shifted, dim=3).view(-1, 9 * channels)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         batch, channels, height, width = ctx.shape
         gradient = gradients[0].view(batch, height, width, 9, channels)
@@ -67,22 +69,27 @@ class BatchNorm(nn.BatchNorm2d):
     running_mean: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
-    momentum: float
+    momentum: float | None
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, C, H, W] -> the same shape."""
-        own = self.training and images.device.type == "cpu" and images.dtype != torch.bfloat16
-        pixels = images.numel() // images.shape[1]
-        if not own or pixels == 1 or torch.compiler.is_compiling():  # of one pixel PyTorch says what is wrong
-            return super().forward(images)
+        momentum = self.momentum
+        if momentum is None or not self._own(images):
+            return super().forward(images)  # which also says what is wrong where something is
         outputs, mean, variance = _BatchNorm.apply(images, self.weight, self.bias, self.eps)
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance * (pixels / (pixels - 1)), self.momentum)
+        pixels = images.numel() // self.num_features
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(variance * (pixels / (pixels - 1)), momentum)
         self.num_batches_tracked += 1
         return outputs
+
+    def _own(self, images: Tensor) -> bool:
+        exact = images.device.type == "cpu" and images.dtype in (torch.float32, torch.float64)
+        pixels = images.dim() == 4 and images.shape[1] == self.num_features and images.numel() > self.num_features
+        return self.training and exact and pixels and not torch.compiler.is_compiling()
 
 
 class _BatchNorm(torch.autograd.Function):
@@ -101,6 +108,7 @@ class _BatchNorm(torch.autograd.Function):
         return torch.addcmul(bias[:, None, None], centred, scale * weight[:, None, None]), mean, variance
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         centred, scale, weight = ctx.saved_tensors
         gradient = gradients[0]

@@ -81,7 +81,7 @@ def prepare(cfg: DictConfig, folder: Path, signals: Signals, choices: Mapping[st
     """Everything that `cfg` asks for, ready to `fit`. Arguments and errors are those of `train`."""
     build.check(cfg)
     device = build.make_device(cfg)
-    hardware.keep_freed_memory()
+    hardware.keep_freed_memory(cfg.trainer.keep_memory)
     dtype = build.make_dtype(cfg, device)
     data = build.make_data(cfg, device)
     model = build.make_model(cfg, len(data.class_names), data.preprocessing.image_size, device)

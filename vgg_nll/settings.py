@@ -23,6 +23,7 @@ class TrainerSettings:
     precision: str
     deterministic: bool
     compile: bool
+    keep_memory: bool
     log_every_steps: int
     validate_every_epochs: float
     figures_every_epochs: float
@@ -144,6 +145,7 @@ RULES: dict[str, Rule] = {
     "trainer.precision": Rule(str, choices=("auto", "float32", "bfloat16")),
     "trainer.deterministic": FLAG,
     "trainer.compile": FLAG,
+    "trainer.keep_memory": FLAG,
     "trainer.log_every_steps": COUNT,
     "trainer.validate_every_epochs": Rule(float, above=0),
     "trainer.figures_every_epochs": Rule(float, above=0),

@@ -3,6 +3,7 @@
 import argparse
 import statistics
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,46 +12,57 @@ import torchvision
 from torch import Tensor, nn
 
 from vgg_nll import anatomy, engine, hardware, parameters
-from vgg_nll.benchmarks.timing import interleaved
+from vgg_nll.benchmarks.timing import elsewhere, interleaved
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.state import TrainState
 
 Step = Callable[[], object]
+Variant = tuple[str, torch.dtype]
 
 
 def step(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Images/s of forward, backward and update: the textbook loop, its usual improvements, and this project's step.
 
     The textbook is torchvision's VGG-16 (for small images its convolutions, a global average pool, one linear layer) in float32
-    with `F.cross_entropy` and SGD with momentum. The share is that of a large matrix product's speed, in the precision at hand,
-    measured in the same run.
+    with `F.cross_entropy` and SGD with momentum. On a CPU the loops have a process of their own, with the allocator as it is in
+    everyone's: how this project sets that up is a part of its step. The share is that of a large matrix product's speed, in the
+    precision at hand, measured in the same run.
     """
     device = hardware.choose_device(args.device)
-    hardware.keep_freed_memory()
-    draw = torch.Generator().manual_seed(0)
-    images = torch.randn(args.batch_size, 3, args.image_size, args.image_size, generator=draw).to(device)
-    target = torch.randint(0, args.classes, (args.batch_size,), generator=draw).to(device)
-    best = hardware.choose_dtype("auto", device)
-    flops = anatomy.flops_per_image(_ours(args, device), args.image_size)
-    peak = {dtype: hardware.peak_flops(device, dtype) for dtype in {torch.float32, best}}
-    variants: dict[str, tuple[torch.dtype, Step]] = {
-        "textbook loop": (torch.float32, _loop(_textbook(args, device), images, target, torch.float32, fused=False)),
+    loops = elsewhere(_loops, args, device) if device.type == "cpu" else nullcontext(_loops(args, device))
+    with loops as calls:
+        hardware.keep_freed_memory()
+        best = hardware.choose_dtype("auto", device)
+        model = _ours(args, device)
+        flops = anatomy.flops_per_image(model, args.image_size)
+        peak = {dtype: hardware.peak_flops(device, dtype) for dtype in {torch.float32, best}}
+        own = {("this project's step", best): _own(model, *_batch(args, device), best)}
+        times = interleaved(dict(calls) | own, args.repeats, "steps", device)
+    yardstick = statistics.median(next(iter(times.values())))
+    return [_row(name, dtype, its, args.batch_size, flops, peak[dtype], yardstick) for (name, dtype), its in times.items()]
+
+
+def _loops(args: argparse.Namespace, device: torch.device) -> dict[Variant, Step]:
+    images, target = _batch(args, device)
+    variants: dict[Variant, Step] = {
+        ("textbook loop", torch.float32): _loop(_textbook(args, device), images, target, torch.float32, fused=False)
     }
-    for dtype in sorted({torch.float32, best}, key=str):
+    images = images.contiguous(memory_format=torch.channels_last)
+    for dtype in sorted({torch.float32, hardware.choose_dtype("auto", device)}, key=str):
         model = _textbook(args, device).to(memory_format=torch.channels_last)
-        arranged = images.contiguous(memory_format=torch.channels_last)
-        variants[f"{_name(dtype)}, channels-last, fused SGD"] = (dtype, _loop(model, arranged, target, dtype, fused=True))
+        variants[f"{_name(dtype)}, channels-last, fused SGD", dtype] = _loop(model, images, target, dtype, fused=True)
         if args.compile:
             compiled = _textbook(args, device).to(memory_format=torch.channels_last)
             compiled.compile()
-            variants[f"{_name(dtype)}, the same, compiled"] = (dtype, _loop(compiled, arranged, target, dtype, fused=True))
-    variants["this project's step"] = (best, _own(_ours(args, device), images, target, best))
-    times = interleaved({name: call for name, (_, call) in variants.items()}, args.repeats, "steps", device)
-    yardstick = statistics.median(times["textbook loop"])
-    return [
-        _row(name, dtype, times[name], args.batch_size, flops, peak[dtype], yardstick) for name, (dtype, _) in variants.items()
-    ]
+            variants[f"{_name(dtype)}, the same, compiled", dtype] = _loop(compiled, images, target, dtype, fused=True)
+    return variants
+
+
+def _batch(args: argparse.Namespace, device: torch.device) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randn(args.batch_size, 3, args.image_size, args.image_size, generator=draw)
+    return images.to(device), torch.randint(0, args.classes, (args.batch_size,), generator=draw).to(device)
 
 
 def _row(

@@ -2,10 +2,7 @@
 
 import logging
 import math
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,17 +15,18 @@ from torchvision.transforms import v2
 
 from vgg_nll import hardware, rng
 from vgg_nll.data.augment import CropAndFlip
+from vgg_nll.data.loading import survived
 from vgg_nll.data.pictures import decode_on, jpeg_decoder, read_encoded, read_picture, why_not_on
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.data.splits import Batch, DataError, check_batch_size
 
 log = logging.getLogger(__name__)
 EXPECTED_TREE = "expected {root}/train/<class>/*.png|jpg, {root}/val/<class>/..., and optionally {root}/test/<class>/..."
-TOGETHER = 32  # pictures that a GPU holds at their full size
+TOGETHER = 16  # pictures that a GPU holds at their full size
 
 Transform = Callable[[Tensor, torch.Generator], Tensor]
 Key = tuple[int, int]  # epoch, index
-Sample = tuple[Tensor, int, Key]
+Sample = tuple[bytes | Tensor, int, Key]
 
 
 class FolderData:
@@ -68,9 +66,14 @@ class FolderData:
         self.sizes = {name: len(folder) for name, folder in folders.items()}
         check_batch_size(batch_size, self.sizes["train"])
         self._here = decode_device == "cuda" and _can_decode(device)
-        other = "data.decode_device=cpu" if self._here else "data.decode_device=cuda" if device.type == "cuda" else ""
-        advice = [f"raise data.num_workers (now {num_workers})", "" if jpeg_decoder() else "install torchcodec", other]
-        self.when_slow = f"{', '.join(filter(None, advice))}, or keep smaller pictures on the disk"
+        advice = [f"raise data.num_workers (now {num_workers})"]
+        if jpeg_decoder() is None:
+            advice.append("install torchcodec")
+        elif self._here:
+            advice.append("data.decode_device=cpu")
+        elif device.type == "cuda" and decode_device == "cpu":
+            advice.append("data.decode_device=cuda")
+        self.when_slow = f"{', '.join(advice)}, or keep smaller pictures on the disk"
         self.steps_per_epoch = self.sizes["train"] // batch_size
         # Large pictures are read with a shorter side of twice this or more, of which the smallest crop has image_size pixels.
         needed = max(image_size, math.ceil(image_size / math.sqrt(3 * min_crop)))
@@ -83,6 +86,7 @@ class FolderData:
         self._eval = {name: _Pictures(folder, middle, image_size, seed, self._here) for name, folder in folders.items()}
         self._batch_size, self._eval_batch_size = batch_size, eval_batch_size
         self._num_workers, self._seed, self._device = num_workers, seed, device
+        self._warned = False
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -95,9 +99,10 @@ class FolderData:
         yield from self._load(pictures, [(0, i) for i in range(len(pictures))], self._eval_batch_size)
 
     def _load(self, pictures: "_Pictures", order: list[Key], batch_size: int) -> Iterator[Batch]:
-        for batch in _read(lambda done: self._loader(pictures, order[done * batch_size :], batch_size)):
-            pair = self._decode(pictures, batch) if self._here else batch
-            images, target = hardware.to_device(tuple(pair), self._device, self._copies)
+        for batch in survived(lambda done: self._loader(pictures, order[done * batch_size :], batch_size)):
+            with torch.cuda.stream(self._copies):  # decoding waits for all that its stream was given: not for the step
+                pair = self._decode(pictures, batch) if self._here else tuple(batch)
+            images, target = hardware.to_device(pair, self._device, self._copies)
             yield self.preprocessing.normalise(images.permute(0, 3, 1, 2)), target
 
     def _decode(self, pictures: "_Pictures", samples: list[Sample]) -> tuple[Tensor, Tensor]:
@@ -107,11 +112,27 @@ class FolderData:
             try:
                 decoded = decode_on(self._device, [content for content, _, _ in some])
             except RuntimeError as error:
-                if hardware.is_out_of_memory(error):
-                    raise
-                decoded = [pictures.read(key).to(self._device) for _, _, key in some]  # or says which one is broken
+                self._stop_if_out_of_memory(error)
+                decoded = [self._decode_alone(pictures, content, key) for content, _, key in some]
             images += [pictures.make(picture, key) for picture, (_, _, key) in zip(decoded, some, strict=True)]
+            del decoded  # at their full size
         return torch.stack(images), torch.tensor([label for _, label, _ in samples])
+
+    def _decode_alone(self, pictures: "_Pictures", content: bytes | Tensor, key: Key) -> Tensor:
+        try:
+            return decode_on(self._device, [content])[0]
+        except RuntimeError as error:
+            self._stop_if_out_of_memory(error)
+            picture = pictures.read(key)  # or says that it is broken
+            if not self._warned:
+                log.warning(f"warning: {pictures.path(key)}: the GPU cannot decode it, the CPU does; others are not named")
+            self._warned = True
+            return picture.to(self._device)
+
+    @staticmethod
+    def _stop_if_out_of_memory(error: RuntimeError) -> None:
+        if hardware.is_out_of_memory(error):
+            raise error
 
     def _loader(self, pictures: "_Pictures", order: list[Key], batch_size: int) -> DataLoader[Any]:
         return DataLoader(
@@ -126,51 +147,6 @@ class FolderData:
         )
 
 
-def _read(load: Callable[[int], Iterable[Any]]) -> Iterator[Any]:
-    """The batches of a loader. Where a worker process dies, new ones go on behind the batches that are `done`.
-
-    Raises DataError where a picture cannot be read, and where workers die twice at one batch.
-    """
-    done, died_at = 0, -1
-    while True:
-        try:
-            with _own_child_handler():
-                batches = iter(load(done))
-            for batch in batches:
-                yield batch
-                done += 1
-            return
-        except DataError as error:  # from a worker, with the worker's traceback in its text
-            line = str(error).strip().splitlines()[-1]
-            raise DataError(line.removeprefix(f"{DataError.__module__}.DataError: ")) from error
-        except (RuntimeError, ConnectionError, EOFError) as error:
-            # The latter two: it died while handing over a batch. What a worker itself raises says "Caught ... in DataLoader".
-            text = str(error)
-            if "Caught" in text or (isinstance(error, RuntimeError) and "DataLoader worker" not in text):
-                raise
-            if died_at == done:
-                raise DataError(
-                    "data: processes that read pictures die again and again (out of memory?); "
-                    "data.num_workers=0 reads without them"
-                ) from error
-            died_at = done
-            log.warning("warning: a process that reads pictures has died (killed?); new ones go on in its place")
-
-
-@contextmanager
-def _own_child_handler() -> Iterator[None]:
-    """Takes back the SIGCHLD handler that a loader installs with its first workers.
-
-    It raises at a worker's death in the middle of whatever runs, an update of the weights say. Without it the loader notices
-    when it next waits for a batch.
-    """
-    ours = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGCHLD) if ours else None
-    yield
-    if ours:
-        signal.signal(signal.SIGCHLD, before)
-
-
 class _Pictures(Dataset[Any]):
     """(epoch, index) -> uint8 picture [H, W, 3] and its class; or, `encoded`, what `decode_on` takes, the class and the key."""
 
@@ -181,14 +157,17 @@ class _Pictures(Dataset[Any]):
         return len(self.folder)
 
     def __getitem__(self, key: Key) -> tuple[Tensor, int] | Sample:
-        path, label = self.folder.samples[key[1]]
+        label = self.folder.targets[key[1]]
         if self.encoded:
-            return read_encoded(Path(path), self.image_size), label, key
+            return read_encoded(self.path(key), self.image_size), label, key
         return self.make(self.read(key), key), label
 
     def read(self, key: Key) -> Tensor:
         """The picture, uint8 [3, H, W]."""
-        return read_picture(Path(self.folder.samples[key[1]][0]), self.image_size)
+        return read_picture(self.path(key), self.image_size)
+
+    def path(self, key: Key) -> Path:
+        return Path(self.folder.samples[key[1]][0])
 
     def make(self, picture: Tensor, key: Key) -> Tensor:
         """uint8 [3, H, W] of any size -> [H, W, 3] of the network's: cropped and resized."""

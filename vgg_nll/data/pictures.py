@@ -4,7 +4,7 @@ import functools
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from PIL import Image
@@ -12,7 +12,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 MOST_ASPECT = 100
-END_OF_JPEG = b"\xff\xd9"
+END_OF_JPEG, START_OF_SCAN = b"\xff\xd9", b"\xff\xda"
+Content = TypeVar("Content")
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -42,28 +43,28 @@ def read_picture(path: Path, image_size: int) -> Tensor:
     return _read(path, functools.partial(_decode, image_size=image_size))
 
 
-def read_encoded(path: Path, image_size: int) -> Tensor:
-    """A picture file -> its bytes as they are, uint8 [N], where `decode_on` can do the rest; else as `read_picture`."""
+def read_encoded(path: Path, image_size: int) -> bytes | Tensor:
+    """A picture file -> its bytes as they are, where `decode_on` can do the rest; else as `read_picture`."""
 
-    def keep(content: bytes, picture: Image.Image) -> Tensor:
+    def keep(content: bytes, picture: Image.Image) -> bytes | Tensor:
         plain = picture.format in ("JPEG", "MPO") and picture.mode in ("RGB", "L") and _orientation(picture) == 1
-        if not plain or content.rfind(END_OF_JPEG) < 0:  # cut short: a GPU's decoder would make it up in grey
-            return _decode(content, picture, image_size)
-        return torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        # A GPU's decoder would make up in grey what was cut off. (The preview that a camera adds has an end of its own.)
+        whole = content.rfind(END_OF_JPEG) > content.rfind(START_OF_SCAN)
+        return content if plain and whole else _decode(content, picture, image_size)
 
     return _read(path, keep)
 
 
-def decode_on(device: torch.device, contents: Sequence[Tensor]) -> list[Tensor]:
+def decode_on(device: torch.device, contents: Sequence[bytes | Tensor]) -> list[Tensor]:
     """What `read_encoded` gives -> pictures uint8 [3, H, W] on the device; JPEGs are decoded there, all in one call.
 
     A GPU's decoder rounds in its own way. Raises RuntimeError for a JPEG that it cannot decode, without saying which.
     """
     from torchcodec.decoders import decode_jpeg
 
-    encoded = [content for content in contents if content.dim() == 1]
+    encoded = [content for content in contents if isinstance(content, bytes)]
     decoded = iter(decode_jpeg(encoded, mode="RGB", device=device) if encoded else [])
-    return [next(decoded) if content.dim() == 1 else content.to(device) for content in contents]
+    return [next(decoded) if isinstance(content, bytes) else content.to(device) for content in contents]
 
 
 def why_not_on(device: torch.device) -> str | None:
@@ -73,13 +74,13 @@ def why_not_on(device: torch.device) -> str | None:
     content = io.BytesIO()
     Image.new("RGB", (32, 32)).save(content, "JPEG")
     try:
-        decode_on(device, [torch.frombuffer(bytearray(content.getvalue()), dtype=torch.uint8)])
+        decode_on(device, [content.getvalue()])
     except Exception as error:  # torchcodec may be missing, or the libraries that it loads
         return str(error).strip().partition("\n")[0]
     return None
 
 
-def _read(path: Path, decode: Callable[[bytes, Image.Image], Tensor]) -> Tensor:
+def _read(path: Path, decode: Callable[[bytes, Image.Image], Content]) -> Content:
     """`decode` is given a file's content, and its header as PIL understands it."""
     try:
         content = path.read_bytes()

@@ -42,7 +42,7 @@ class Preprocessing:
         """uint8 [B, 3, H, W] in 0..255 -> float32 `(x / 255 - mean) / std`, channels-last in memory."""
         rows = images.permute(0, 2, 3, 1).flatten(2)  # [B, H, 3 W]: PyTorch is slow where the last dimension is 3 channels
         scale, offset = (per_channel.repeat(images.shape[3]) for per_channel in (1 / (255 * self.std), self.mean / self.std))
-        return rows.float().mul_(scale).sub_(offset).unflatten(2, (images.shape[3], 3)).permute(0, 3, 1, 2)
+        return rows.to(torch.float32, copy=True).mul_(scale).sub_(offset).unflatten(2, (images.shape[3], 3)).permute(0, 3, 1, 2)
 
     def pixels(self, images: Tensor) -> Tensor:
         """What `normalise` has made, as uint8 again."""
