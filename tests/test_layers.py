@@ -64,12 +64,13 @@ def test_batch_norm_is_pytorchs(shape: tuple[int, ...], memory_format: torch.mem
     assert torch.equal(own.eval()(images), reference.eval()(images))
 
 
+@pytest.mark.skipif("AVX" not in torch.backends.cpu.get_cpu_capability(), reason="PyTorch's sums are less exact there")
 def test_batch_norm_keeps_its_digits() -> None:
-    """In float32: every channel's gradient sums to nothing, where PyTorch's kernel for channels-last leaves 0.006 to 0.03."""
+    """In float32: every channel's gradient sums to nothing, where PyTorch's kernel for channels-last leaves 0.001 to 0.006."""
     torch.manual_seed(0)
     images = (3 + torch.randn(64, 8, 32, 32)).contiguous(memory_format=torch.channels_last).requires_grad_()
     batch_norm(8)(images).backward(torch.randn_like(images))
-    assert images.grad.double().sum((0, 2, 3)).abs().max() < 2e-3
+    assert images.grad.double().sum((0, 2, 3)).abs().max() < 5e-4
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 1, 1), (4, 1, 3, 3), (5, 3, 3), (5,)])

@@ -62,7 +62,7 @@ class BatchNorm(nn.BatchNorm2d):
     PyTorch's own kernel for channels-last adds up all pixels of a channel one after another. The error of those sums is the
     same for every pixel, so that it adds up in the gradients of the weights: for VGG-16 and 256 digits they come out 3.8 to
     4.5% (norm of the difference, n = 3) off those in float64, with the sums here 0.2 to 0.7%, with PyTorch's kernel for NCHW
-    0.02 to 0.4%. That costs 4% of a step on 32x32 images, where NCHW would cost 12%.
+    0.02 to 0.4%. That costs 5 to 8% of a step on 32x32 images, where NCHW would cost 12%.
     In bfloat16 the rounding of the activations is larger than all that, and PyTorch's kernel does.
     """
 
