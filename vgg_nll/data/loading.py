@@ -18,6 +18,7 @@ def survived(load: Callable[[int], Iterable[Any]]) -> Iterator[Any]:
     Raises DataError where a picture cannot be read, and where workers die twice at one batch.
     """
     done, died_at = 0, -1
+    batches: Iterator[Any]
     while True:
         try:
             with _own_child_handler():
@@ -41,6 +42,8 @@ def survived(load: Callable[[int], Iterable[Any]]) -> Iterator[Any]:
                 ) from error
             died_at = done
             log.warning("warning: a process that reads pictures has died (killed?); new ones go on in its place")
+            # Gone with its list of processes, from which a handler that some other loader has left would report the dead again.
+            batches = iter(())
 
 
 @contextmanager
