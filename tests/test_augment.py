@@ -10,6 +10,8 @@ from torchvision.transforms.v2 import functional
 
 from vgg_nll.data.augment import CropAndFlip, cutout, random_box, random_horizontal_flip, random_shift
 
+ROUNDING = 0 if "AVX" in torch.backends.cpu.get_cpu_capability() else 1  # torchvision resizes by way of floats elsewhere
+
 
 def test_each_image_shifts_by_its_own_draw() -> None:
     images = torch.zeros(64, 3, 9, 9, dtype=torch.uint8)
@@ -91,7 +93,7 @@ def test_a_crop_is_resized_as_torchvision_does(size: tuple[int, int], memory_for
         draw = torch.Generator().manual_seed(seed)
         expected = functional.resized_crop(picture, *random_box(*size, 0.35, draw), [24, 24], antialias=True)
         got, plain = (CropAndFlip(24, 0.35, flip)(picture, torch.Generator().manual_seed(seed)) for flip in (True, False))
-        assert (plain.int() - expected.int()).abs().max() <= 1  # torchvision goes by way of floats where there is no AVX2
+        assert (plain.int() - expected.int()).abs().max() <= ROUNDING
         assert torch.equal(got, plain) or torch.equal(got, plain.flip(2))
         mirrored += not torch.equal(got, plain)
     assert 3 < mirrored < 17

@@ -307,7 +307,10 @@ def test_a_broken_picture_is_named_wherever_it_is_decoded(
     data = make(config, *FOLDER, f"data.root={tmp_path}", "data.num_workers=0", "data.decode_device=cuda")
     list(data.train_batches(0))
     assert isinstance(read_encoded(path, 32), bytes)
-    for broken in (whole[: int(kept * len(whole))], whole[:200] + whole[-2:]):
+    path.write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(DataError, match="mend or remove it"):  # before a GPU sees it, which would make up the rest
+        read_encoded(path, 32)
+    for broken in (path.read_bytes(), whole[:200] + whole[-2:]):
         path.write_bytes(broken)
         with pytest.raises(DataError, match=r"x/6\.jpg: cannot be read as a picture; mend or remove it"):
             list(data.train_batches(0))

@@ -109,30 +109,26 @@ class FolderData:
         images = []
         for first in range(0, len(samples), TOGETHER):
             some = samples[first : first + TOGETHER]
-            try:
-                decoded = decode_on(self._device, [content for content, _, _ in some])
-            except RuntimeError as error:
-                self._stop_if_out_of_memory(error)
-                decoded = [self._decode_alone(pictures, content, key) for content, _, key in some]
+            decoded = self._at_full_size(pictures, some)
             images += [pictures.make(picture, key) for picture, (_, _, key) in zip(decoded, some, strict=True)]
-            del decoded  # at their full size
+            del decoded
         return torch.stack(images), torch.tensor([label for _, label, _ in samples])
 
-    def _decode_alone(self, pictures: "_Pictures", content: bytes | Tensor, key: Key) -> Tensor:
+    def _at_full_size(self, pictures: "_Pictures", samples: list[Sample]) -> list[Tensor]:
+        """One by one where not all can be decoded on the device; by the CPU what cannot. Says so of the first one."""
         try:
-            return decode_on(self._device, [content])[0]
+            return decode_on(self._device, [content for content, _, _ in samples])
         except RuntimeError as error:
-            self._stop_if_out_of_memory(error)
-            picture = pictures.read(key)  # or says that it is broken
-            if not self._warned:
-                log.warning(f"warning: {pictures.path(key)}: the GPU cannot decode it, the CPU does; others are not named")
-            self._warned = True
-            return picture.to(self._device)
-
-    @staticmethod
-    def _stop_if_out_of_memory(error: RuntimeError) -> None:
-        if hardware.is_out_of_memory(error):
-            raise error
+            if hardware.is_out_of_memory(error):
+                raise
+        if len(samples) > 1:
+            return [picture for sample in samples for picture in self._at_full_size(pictures, [sample])]
+        key = samples[0][2]
+        picture = pictures.read(key)  # or says that it is broken
+        if not self._warned:
+            log.warning(f"warning: {pictures.path(key)}: the GPU cannot decode it, the CPU does; others are not named")
+        self._warned = True
+        return [picture.to(self._device)]
 
     def _loader(self, pictures: "_Pictures", order: list[Key], batch_size: int) -> DataLoader[Any]:
         return DataLoader(
