@@ -1,6 +1,7 @@
 """What lands in the event file, and what the figures show."""
 
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from vgg_nll.tracking.entries import (
     Scalars,
     Text,
 )
+from vgg_nll.tracking.event_files import event_files
 from vgg_nll.tracking.figures import reliability_diagram
 from vgg_nll.tracking.tracker import GuardedTracker, NullTracker, TensorBoardTracker, Tracker
 
@@ -157,6 +159,32 @@ def test_resumed_points_replace_old_ones(tmp_path: Path) -> None:
     again.add(Scalars({"loss/train": 30.0}), 3)
     again.close()
     assert [(point.step, point.value) for point in read(tmp_path).Scalars("loss/train")] == [(1, 1), (2, 2), (3, 30)]
+
+
+def test_a_new_event_file_is_the_last_one(tmp_path: Path) -> None:
+    """Two within one second: without a wait, a process's tenth file would sort before its ninth."""
+    first = TensorBoardTracker(tmp_path, 1)
+    for step in (1, 2):
+        first.add(Scalars({"loss/train": float(step)}), step)
+    first.close()
+    event_files(tmp_path)[0].rename(tmp_path / f"events.out.tfevents.{int(time.time())}.~")
+    again = TensorBoardTracker(tmp_path, 2)
+    again.add(Scalars({"loss/train": 20.0}), 2)
+    again.close()
+    assert len(event_files(tmp_path)) == 2
+    assert [(point.step, point.value) for point in read(tmp_path).Scalars("loss/train")] == [(1, 1), (2, 20)]
+
+
+def test_a_clock_that_was_set_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    TensorBoardTracker(tmp_path, 1).close()
+    event_files(tmp_path)[0].rename(tmp_path / f"events.out.tfevents.{int(time.time()) + 7200}.pc")
+    before = time.monotonic()
+    again = TensorBoardTracker(tmp_path, 2)
+    again.add(Scalars({"loss/train": 20.0}), 2)
+    again.close()
+    assert time.monotonic() - before < 60  # it does not wait for two hours
+    assert "s behind this run's curves: restart TensorBoard" in caplog.text
+    assert [(point.step, point.value) for point in read(tmp_path).Scalars("loss/train")] == [(2, 20)]
 
 
 def test_files_are_free_of_what_is_done_again(tmp_path: Path) -> None:

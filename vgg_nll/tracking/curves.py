@@ -9,6 +9,8 @@ from typing import NamedTuple
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
 
+from vgg_nll.tracking.event_files import event_files
+
 Curve = Sequence[tuple[int, float]]  # (optimizer step, value), in order of steps
 
 
@@ -40,7 +42,7 @@ def clock(folder: Path, tag: str) -> list[tuple[int, float]]:
 
 
 def _events(folder: Path) -> Iterator[Event]:
-    for path in sorted(folder.glob("events.out.tfevents.*")):
+    for path in event_files(folder):
         if path.is_file() and os.access(path, os.R_OK):
             for record in RawEventFileLoader(str(path)).Load():
                 yield Event.FromString(record)

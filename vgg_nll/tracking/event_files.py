@@ -1,18 +1,54 @@
-"""The event files of a run that goes on: what is done again is taken out of them first."""
+"""The event files of a run that goes on: what is done again is taken out of them first, and a new one comes last."""
 
 import io
 import logging
+import time
 from pathlib import Path
 
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard import SummaryWriter
 
 from vgg_nll.tracking import tags
 
+PREFIX = "events.out.tfevents."  # the second, the machine, the process and a number follow
 FRAME_BYTES = 16  # around a record: its length in 8 bytes, two checksums
 log = logging.getLogger(__name__)
+
+
+def open_last(folder: Path, first_step: int) -> SummaryWriter:
+    """Opens a new event file, the last one by name: readers take files in that order, and a TensorBoard that is open never
+    looks at one before the one that it is at.
+
+    Waits for the next second where that is all it needs; where the clock has been set back, one warning.
+    """
+    earlier = event_files(folder)
+    writer = _open(folder, first_step)
+    if not earlier or event_files(folder)[-1] != earlier[-1]:
+        return writer
+    second = earlier[-1].name.removeprefix(PREFIX).partition(".")[0]
+    ahead = int(second) + 1 - time.time() if second.isdecimal() else 0.0
+    if ahead > 1:
+        log.warning(f"warning: the clock is {ahead:.0f} s behind this run's curves: restart TensorBoard to see what follows")
+    elif ahead > 0:
+        writer.close()
+        for path in set(event_files(folder)) - set(earlier):
+            path.unlink()
+        time.sleep(ahead)
+        writer = _open(folder, first_step)
+    return writer
+
+
+def event_files(folder: Path) -> list[Path]:
+    """Those of a run, in the order in which readers take them."""
+    return sorted(folder.glob(f"{PREFIX}*"))
+
+
+def _open(folder: Path, first_step: int) -> SummaryWriter:
+    # A TensorBoard that has read the points that are done again hides them.
+    return SummaryWriter(str(folder), purge_step=first_step if first_step > 1 else None, flush_secs=5)
 
 
 def forget(path: Path, first_step: int) -> None:

@@ -6,10 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from torch.utils.tensorboard import SummaryWriter
-
 from vgg_nll.tracking.entries import Entry
-from vgg_nll.tracking.event_files import forget
+from vgg_nll.tracking.event_files import event_files, forget, open_last
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +33,9 @@ class TensorBoardTracker:
     """
 
     def __init__(self, folder: Path, first_step: int) -> None:
-        for path in sorted(folder.glob("events.out.tfevents.*")):
+        for path in event_files(folder):
             forget(path, first_step)
-        # A TensorBoard that has read the points already hides them.
-        self._writer = SummaryWriter(str(folder), purge_step=first_step if first_step > 1 else None, flush_secs=5)
+        self._writer = open_last(folder, first_step)
 
     def add(self, entry: Entry, step: int) -> None:
         entry.write(self._writer, step)
