@@ -14,14 +14,17 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from vgg_nll import command, run
+from vgg_nll import command
+from vgg_nll.config import CONFIGS
 
 
-@hydra.main(version_base="1.3", config_path=str(command.CONFIGS), config_name="train")
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
 def main(cfg: DictConfig) -> float:
     """One run, or one job of a sweep; the validation accuracy is what a sweeper maximises."""
     job = HydraConfig.get()
     with command.errors_of_a_job() if job.mode is RunMode.MULTIRUN else command.errors_as_lines(command.OTHER_FOLDER):
+        from vgg_nll import run  # and with it PyTorch: seconds that no help and no misspelt key should wait for
+
         return run.train(cfg, Path(job.runtime.output_dir), job.runtime.choices, job.overrides.task)
 
 

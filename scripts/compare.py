@@ -7,10 +7,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # also where the project is not installed
 
-from vgg_nll.checkpoint import CheckpointError
 from vgg_nll.command import errors_as_lines
 from vgg_nll.comparison import page, runs
-from vgg_nll.settings import ConfigError
+from vgg_nll.errors import CheckpointError, ConfigError
 
 
 def main() -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["vgg_nll.command", "vgg_nll.run", "vgg_nll.data.resident", "vgg_nll.data.folder", "train"])
+CONTEXT.set_forkserver_preload(
+    ["vgg_nll.command", "vgg_nll.resuming", "vgg_nll.run", "vgg_nll.data.resident", "vgg_nll.data.sources", "train"]
+)
 
 
 class Run:

@@ -1,20 +1,22 @@
 """Every file of every config group composes, builds, and has no leaf that nothing reads."""
 
 import ast
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-import torchvision
-from conftest import Bomb, make_model
+from conftest import NARROW, Bomb, make_model
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
+from torchvision.models import vgg
 
 from vgg_nll import anatomy, build, checkpoint
-from vgg_nll.checkpoint import CheckpointError
+from vgg_nll.config import flatten
+from vgg_nll.errors import CheckpointError, ConfigError
 from vgg_nll.model import VGG16
-from vgg_nll.settings import RULES, ConfigError
+from vgg_nll.settings import RULES
 from vgg_nll.state import TrainState
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,6 +36,8 @@ def test_every_config_opens_with_its_command(path: Path) -> None:
 @pytest.mark.parametrize("path", BUILT, ids=str)
 def test_every_config_builds(path: Path, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     group, name = path.parts[0], path.stem
+    if group != "model":
+        monkeypatch.setattr("vgg_nll.model.CONFIGURATION_D", NARROW)
     cfg = config(f"{'+' if group == 'hydra' else ''}{group}={name}")
     if group == "data" and name in ("cifar10", "cifar100", "image_folder"):
         from test_data import write_cifar, write_folder
@@ -57,6 +61,7 @@ def test_every_config_builds(path: Path, config: Config, tmp_path: Path, monkeyp
     build.make_tracker(cfg, tmp_path, 1).close()
 
 
+@functools.cache
 def reads() -> set[str]:
     """Every `cfg.a.b` and `settings.c` in the package, as "a.b" and "trainer.c"."""
     found = set()
@@ -77,7 +82,7 @@ CONSTRUCTED = ("model", "loss", "data", "optimizer", "schedule.decay", "tracking
 @pytest.mark.parametrize("path", BUILT, ids=str)
 def test_every_leaf_is_read(path: Path, config: Config) -> None:
     read, folders = reads(), (ROOT / "configs/hydra/runs.yaml").read_text()
-    for key, _ in build.flatten(config(f"{path.parts[0]}={path.stem}")):
+    for key, _ in flatten(config(f"{path.parts[0]}={path.stem}")):
         assert key.startswith(CONSTRUCTED) or key in read or f"${{{key}}}" in folders, key
 
 
@@ -85,7 +90,7 @@ def test_numbers_have_rules(config: Config) -> None:
     """A key with a number, a flag or a choice is checked before anything is built."""
     without = set()
     for path in BUILT:
-        for key, _ in build.flatten(config(f"{path.parts[0]}={path.stem}")):
+        for key, _ in flatten(config(f"{path.parts[0]}={path.stem}")):
             checked = key in RULES or key.startswith("data.source.") or key.split(".")[-1].startswith("_")
             if not checked:
                 without.add(key)
@@ -104,9 +109,7 @@ def test_model_fits_the_data(config: Config) -> None:
 def test_weights_to_start_from(config: Config, tmp_path: Path, old_format: bool, caplog: pytest.LogCaptureFixture) -> None:
     """torchvision's, with another number of classes: the convolutions are taken over, the head starts anew."""
     caplog.set_level("INFO")
-    features = {
-        f"features.{name}": value for name, value in torchvision.models.vgg16(weights=None).features.state_dict().items()
-    }
+    features = {f"features.{name}": value for name, value in vgg.make_layers(vgg.cfgs["D"]).state_dict().items()}
     theirs = features | {"classifier.6.weight": torch.zeros(1000, 4096), "classifier.6.bias": torch.zeros(1000)}
     path = tmp_path / "vgg16.pth"
     torch.save(theirs, path, _use_new_zipfile_serialization=not old_format)

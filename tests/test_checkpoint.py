@@ -7,7 +7,7 @@ import torch
 from conftest import Bomb
 
 from vgg_nll import checkpoint
-from vgg_nll.checkpoint import CheckpointError
+from vgg_nll.errors import CheckpointError
 
 
 def test_round_trip(tmp_path: Path) -> None:

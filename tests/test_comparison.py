@@ -15,11 +15,11 @@ import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from vgg_nll import metrics
-from vgg_nll.checkpoint import CheckpointError
 from vgg_nll.comparison import estimates, page, runs, setups, tables
 from vgg_nll.comparison.blocks import Table
 from vgg_nll.comparison.runs import Bins, find
 from vgg_nll.comparison.setups import arrange, unlike
+from vgg_nll.errors import CheckpointError
 from vgg_nll.report import FINAL_ROWS, write_metrics
 from vgg_nll.tracking import comparison_figures, curves
 from vgg_nll.tracking.curves import Point

@@ -20,7 +20,8 @@ from torchvision import datasets
 from vgg_nll import build
 from vgg_nll.data import folder, sources
 from vgg_nll.data.pictures import decode_on, read_encoded
-from vgg_nll.data.splits import DataError, ImageData, stratified_split, thinned
+from vgg_nll.data.splits import ImageData, stratified_split, thinned
+from vgg_nll.errors import DataError
 
 CPU = torch.device("cpu")
 Config = Callable[..., DictConfig]

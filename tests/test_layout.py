@@ -11,18 +11,19 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "vgg_nll"
 LEVELS = {
     0: (
-        *("softmax", "layers", "parameters", "schedule", "rng", "settings", "hardware"),
-        *("checkpoint", "signals", "watch", "tracking", "progress", "profiler"),
+        *("errors", "softmax", "layers", "parameters", "schedule", "rng", "settings", "hardware"),
+        *("signals", "watch", "tracking", "progress", "profiler"),
     ),
-    1: ("model", "targets", "metrics", "mistakes", "data", "state", "saver", "report", "comparison", "run_folder", "anatomy"),
-    2: ("losses", "engine", "pages"),
-    3: ("embedding", "temperature"),
-    4: ("logbook",),
-    5: ("trainer",),
-    6: ("build", "circumstances"),
-    7: ("network",),
-    8: ("run", "command", "evaluation", "prediction"),
-    9: ("benchmarks",),
+    1: ("checkpoint", "config", "model", "targets", "metrics", "mistakes", "data", "anatomy"),
+    2: ("state", "saver", "run_folder", "report", "comparison", "losses", "pages"),
+    3: ("engine",),
+    4: ("embedding", "temperature"),
+    5: ("logbook",),
+    6: ("trainer",),
+    7: ("build", "circumstances"),
+    8: ("network", "resuming"),
+    9: ("run", "command", "evaluation", "prediction"),
+    10: ("benchmarks",),
 }
 LEVEL_OF = {module: level for level, modules in LEVELS.items() for module in modules}
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
@@ -61,7 +62,7 @@ def test_every_module_has_a_level() -> None:
     ("libraries", "homes"),
     [
         (("tensorboard", "torch.utils.tensorboard"), {"tracking"}),
-        (("hydra", "omegaconf"), {"build", "run", "command", "network"}),
+        (("hydra", "omegaconf"), {"config", "build", "run", "command", "resuming", "network"}),
         (("matplotlib",), {"tracking", "pages"}),  # pages: the type
         (("tqdm",), {"progress"}),
     ],
@@ -93,6 +94,12 @@ def test_top_level_is_as_agreed() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     top = {name.split("/")[0] for name in tracked if not name.startswith(".")}
     assert top <= {"train.py", "configs", "vgg_nll", "scripts", "tests", "docs", "Makefile", "pyproject.toml", "README.md"}
+
+
+def test_the_command_answers_without_pytorch() -> None:
+    """--help, completion and a misspelt key take a second: loading PyTorch takes several."""
+    code = "import sys, train; sys.exit(sorted({'torch', 'torchvision', 'matplotlib', 'tensorboard'} & set(sys.modules)) or 0)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_importing_changes_nothing() -> None:

@@ -13,7 +13,8 @@ from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional
 
 from vgg_nll.data import pictures
-from vgg_nll.data.pictures import DataError, read_encoded, read_picture
+from vgg_nll.data.pictures import read_encoded, read_picture
+from vgg_nll.errors import DataError
 
 
 def turned(orientation: int) -> Image.Exif:

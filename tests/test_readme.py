@@ -15,7 +15,7 @@ import torch
 from conftest import NARROW, ROOT
 from test_data import write_cifar, write_folder
 from torchvision import datasets
-from torchvision.models import vgg16
+from torchvision.models import vgg
 
 from vgg_nll.network import open_network, write_temperature
 
@@ -45,7 +45,7 @@ def test_train_commands(
         write_folder(tmp_path / "pictures")
         arguments += ["data.num_workers=0", "data.image_size=32"]
     if "model.weights=vgg16.pth" in arguments:
-        torch.save({"features." + k: v for k, v in vgg16(weights=None).features.state_dict().items()}, tmp_path / "vgg16.pth")
+        torch.save({"features." + k: v for k, v in vgg.make_layers(vgg.cfgs["D"]).state_dict().items()}, tmp_path / "vgg16.pth")
     if resumed:  # what it resumes is a run that was made before
         folder = resumed.removeprefix("resume=")
         assert command("data=synthetic", "data.num_images=40", "data.num_classes=2", *SHORT, f"hydra.run.dir={folder}") == 0
@@ -65,7 +65,7 @@ SMALL = {
     "step": ["--repeats", "1", "--batch-size", "2"],
     "trainer": ["--repeats", "1", "--images", "40", "--classes", "4", "--batch-size", "4"],
 }
-SLOW = ("benchmark.py startup", "benchmark.py trainer")  # processes
+SLOW = ("step --image-size 32 --classes 10 --batch-size 32", "benchmark.py startup", "benchmark.py trainer")  # processes
 
 
 @pytest.mark.parametrize("line", [pytest.param(line, marks=[pytest.mark.soak] * line.endswith(SLOW)) for line in SCRIPTS])

@@ -14,10 +14,10 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import nn
 
 from vgg_nll import build, checkpoint, run
-from vgg_nll.checkpoint import CheckpointError
+from vgg_nll.errors import CheckpointError, TrainingError
 from vgg_nll.model import CONFIGURATION_D
 from vgg_nll.signals import Interrupted
-from vgg_nll.trainer import Trainer, TrainingError
+from vgg_nll.trainer import Trainer
 
 Config = Callable[..., DictConfig]
 pytestmark = pytest.mark.usefixtures("narrow")

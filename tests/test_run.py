@@ -14,10 +14,10 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from test_tracking import read
 
 from vgg_nll import anatomy, build, run
+from vgg_nll.errors import TrainingError
 from vgg_nll.losses import AllLogitNLL, ArgmaxNLL
 from vgg_nll.model import CONFIGURATION_D, VGG16
 from vgg_nll.state import TrainState
-from vgg_nll.trainer import TrainingError
 
 Config = Callable[..., DictConfig]
 pytestmark = pytest.mark.usefixtures("narrow")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vgg_nll import checkpoint
-from vgg_nll.checkpoint import CheckpointError
+from vgg_nll.errors import CheckpointError
 from vgg_nll.saver import Saver
 
 CPU = torch.device("cpu")

@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,17 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from vgg_nll import checkpoint, parameters, rng, settings
-from vgg_nll.checkpoint import CheckpointError
-from vgg_nll.data.splits import DataError, ImageData
+from vgg_nll.config import flatten
+from vgg_nll.data.splits import ImageData
 from vgg_nll.engine import Loss
+from vgg_nll.errors import CheckpointError, ConfigError, DataError
 from vgg_nll.hardware import choose_device, choose_dtype
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.schedule import Schedule
-from vgg_nll.settings import ConfigError, TrainerSettings
+from vgg_nll.settings import TrainerSettings
 from vgg_nll.tracking.tracker import GuardedTracker, Tracker
 
 log = logging.getLogger(__name__)
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
 def check(cfg: DictConfig) -> None:
@@ -35,56 +35,6 @@ def check(cfg: DictConfig) -> None:
     found += [f"trainer.{key}: there is no such setting" for key in cfg.trainer if key not in known]
     if found:
         raise ConfigError("\n".join(found))
-
-
-def check_targets(cfg: DictConfig, what: str, typed: Set[str] = frozenset()) -> None:
-    """Raises ConfigError where a config of unknown origin, a run folder's, names code that no file in configs/ names.
-
-    Args:
-        what: the beginning of the message; typed: what the person has named, which is theirs to allow.
-    """
-    known = {target for path in CONFIGS.rglob("*.yaml") for target in _targets(OmegaConf.load(path))}
-    for target in sorted(_targets(cfg) - known - typed):
-        raise ConfigError(f"{what}: asks to run {target}, which no file in configs/ names; give it yourself to allow it")
-
-
-def _targets(node: Any) -> set[str]:
-    """Every `_target_` in a config, or in lists and dicts."""
-    if OmegaConf.is_config(node):
-        node = OmegaConf.to_container(node)
-    if isinstance(node, dict):
-        own = {str(node["_target_"])} if "_target_" in node else set()
-        return own.union(*(_targets(value) for value in node.values()))
-    return set().union(*(_targets(value) for value in node)) if isinstance(node, list) else set()
-
-
-def read_saved(folder: Path, name: str, kind: type, what: str) -> Any:
-    """What a run has written into .hydra/, as plain lists and dicts. Raises CheckpointError where that is damaged.
-
-    Args:
-        kind: list or dict; what: the beginning of the message.
-    """
-    path = folder / ".hydra" / name
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(path))
-    except Exception as error:  # a damaged file can break its reader in any way
-        raise CheckpointError(f"{what}: .hydra/{name} is missing or damaged ({type(error).__name__})") from error
-    if not isinstance(content, kind) or content == {}:  # {}: an empty file
-        raise CheckpointError(f"{what}: .hydra/{name} is damaged: it holds no {kind.__name__}")
-    return content
-
-
-def flatten(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """("trainer.batch_size", 32), ... for every leaf of a config that has a value; lists are leaves."""
-    for key in cfg:
-        name = f"{prefix}{key}"
-        if OmegaConf.is_missing(cfg, key):
-            continue
-        value = cfg[key]
-        if OmegaConf.is_dict(value):
-            yield from flatten(value, f"{name}.")
-        else:
-            yield name, OmegaConf.to_container(value) if OmegaConf.is_list(value) else value
 
 
 def make_device(cfg: DictConfig) -> torch.device:

@@ -11,12 +11,10 @@ from typing import Any
 
 import torch
 
+from vgg_nll.errors import CheckpointError
+
 FORMAT_VERSION = 2  # 1 had the moments of convolutions as [O, I, 3, 3]; `state` turns them
 LAST, PREVIOUS, BEST, DAMAGED = "last.pt", "previous.pt", "best.pt", "damaged.pt"
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is not there, not whole, or not ours."""
 
 
 def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from vgg_nll import build, engine, network, pages, report, temperature
-from vgg_nll.data.splits import Batch, DataError, ImageData
+from vgg_nll.data.splits import Batch, ImageData
 from vgg_nll.engine import Loss
+from vgg_nll.errors import DataError
 from vgg_nll.metrics import Sums
 from vgg_nll.mistakes import Mistakes, Wrong
 from vgg_nll.network import Network

@@ -12,10 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError
 
 from vgg_nll import build, checkpoint
-from vgg_nll.checkpoint import CheckpointError
+from vgg_nll.config import check_targets, read_saved
 from vgg_nll.data.preprocessing import Preprocessing
+from vgg_nll.errors import CheckpointError, ConfigError
 from vgg_nll.model import VGG16
-from vgg_nll.settings import ConfigError
 from vgg_nll.state import check_weights
 from vgg_nll.temperature import LEAST, MOST
 
@@ -71,10 +71,10 @@ def read_config(folder: Path, device: str) -> DictConfig:
     """The config of a run, for another device. Raises as `open_network` does."""
     if not (folder / ".hydra" / "config.yaml").is_file():
         raise CheckpointError(f"{folder}: holds no run (there is no .hydra/config.yaml)")
-    cfg = OmegaConf.create(build.read_saved(folder, "config.yaml", dict, str(folder)))
+    cfg = OmegaConf.create(read_saved(folder, "config.yaml", dict, str(folder)))
     try:
         cfg.device, cfg.resume = device, str(folder)  # it has weights of its own
-        build.check_targets(cfg, str(folder))
+        check_targets(cfg, str(folder))
         build.check(cfg)
     except ConfigAttributeError as error:
         raise CheckpointError(f"{folder}: .hydra/config.yaml lacks a part ({error.full_key})") from error

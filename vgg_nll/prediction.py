@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from vgg_nll.data.pictures import DataError
+from vgg_nll.errors import DataError
 from vgg_nll.network import Network
 from vgg_nll.softmax import log_probabilities
 

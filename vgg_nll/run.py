@@ -13,12 +13,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from vgg_nll import anatomy, build, checkpoint, engine, hardware, metrics, network, profiler, report, run_folder
-from vgg_nll.checkpoint import CheckpointError
 from vgg_nll.circumstances import circumstances, hyperparameters
 from vgg_nll.data.splits import ImageData
+from vgg_nll.errors import CheckpointError, ConfigError
 from vgg_nll.logbook import Logbook
 from vgg_nll.saver import Saver
-from vgg_nll.settings import ConfigError
 from vgg_nll.signals import Interrupted, Signals
 from vgg_nll.state import TrainState, check_weights
 from vgg_nll.tracking import tags

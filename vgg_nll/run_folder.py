@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vgg_nll import checkpoint
-from vgg_nll.settings import ConfigError
+from vgg_nll.errors import ConfigError
 
 try:
     import fcntl

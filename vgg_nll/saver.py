@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vgg_nll import checkpoint, hardware
-from vgg_nll.checkpoint import CheckpointError
+from vgg_nll.errors import CheckpointError
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 
-class ConfigError(ValueError):
-    """A config that cannot run; the message has one line per fault, each with the full key and the fix."""
-
-
 @dataclass(frozen=True)
 class TrainerSettings:
     """`configs/trainer`: how long, how large, how often."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from vgg_nll import engine, hardware, metrics, rng
 from vgg_nll.data.splits import Batch, ImageData, thinned
 from vgg_nll.embedding import embed
+from vgg_nll.errors import TrainingError
 from vgg_nll.logbook import Logbook
 from vgg_nll.mistakes import Mistakes
 from vgg_nll.profiler import Profiler
@@ -24,10 +25,6 @@ from vgg_nll.signals import Interrupted, Signals
 from vgg_nll.state import TrainState, check_weights
 
 MOST_POINTS = 2000  # in the projector
-
-
-class TrainingError(RuntimeError):
-    """A run that cannot go on: the loss or its gradient is not finite, or the memory does not suffice."""
 
 
 @dataclass

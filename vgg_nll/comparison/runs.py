@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vgg_nll import checkpoint
-from vgg_nll.checkpoint import CheckpointError
+from vgg_nll.errors import CheckpointError
 
 NUMBER = (int, float)
 # What metrics.json of every version that can be compared holds.

@@ -18,7 +18,8 @@ from vgg_nll.data.augment import CropAndFlip
 from vgg_nll.data.loading import survived
 from vgg_nll.data.pictures import decode_on, jpeg_decoder, read_encoded, read_picture, why_not_on
 from vgg_nll.data.preprocessing import Preprocessing
-from vgg_nll.data.splits import Batch, DataError, check_batch_size
+from vgg_nll.data.splits import Batch, check_batch_size
+from vgg_nll.errors import DataError
 
 log = logging.getLogger(__name__)
 EXPECTED_TREE = "expected {root}/train/<class>/*.png|jpg, {root}/val/<class>/..., and optionally {root}/test/<class>/..."

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from vgg_nll.data.splits import DataError
+from vgg_nll.errors import DataError
 
 log = logging.getLogger(__name__)
 

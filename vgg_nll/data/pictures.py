@@ -11,6 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
+from vgg_nll.errors import DataError
+
 MOST_ASPECT = 100
 END_OF_JPEG, START_OF_SCAN = b"\xff\xd9", b"\xff\xda"
 Content = TypeVar("Content")
@@ -23,10 +25,6 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
-class DataError(ValueError):
-    """Data that cannot be used; the message says what was expected."""
 
 
 def read_picture(path: Path, image_size: int) -> Tensor:

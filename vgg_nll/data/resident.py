@@ -8,7 +8,8 @@ from torch import Tensor
 from vgg_nll import rng
 from vgg_nll.data import augment
 from vgg_nll.data.preprocessing import Preprocessing
-from vgg_nll.data.splits import Batch, DataError, Source, Split, check_batch_size, check_labels
+from vgg_nll.data.splits import Batch, Source, Split, check_batch_size, check_labels
+from vgg_nll.errors import DataError
 
 
 class ResidentData:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 from torchvision import datasets
 
-from vgg_nll.data.splits import DataError, Source, Split, stratified_split
+from vgg_nll.data.splits import Source, Split, stratified_split
+from vgg_nll.errors import DataError
 
 
 def digits(*, image_size: int = 32, val_share: float = 0.1, test_share: float = 0.2, split_seed: int = 0) -> Source:
@@ -16,6 +16,8 @@ def digits(*, image_size: int = 32, val_share: float = 0.1, test_share: float = 
 
     The split is stratified and depends on `split_seed` alone, so runs with different seeds share one test set.
     """
+    from sklearn.datasets import load_digits  # takes a second to load, which other data need not
+
     bunch = load_digits()
     scans = torch.from_numpy(bunch.images).float()[:, None] * (255 / 16)  # [N, 1, 8, 8]
     resized = torch.nn.functional.interpolate(scans, size=(image_size, image_size), mode="bilinear")

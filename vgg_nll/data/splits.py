@@ -7,8 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from vgg_nll.data.pictures import DataError
 from vgg_nll.data.preprocessing import Preprocessing
+from vgg_nll.errors import DataError
 
 Batch = tuple[Tensor, Tensor]  # normalised images [B, 3, H, W] on the device, class indices [B]
 

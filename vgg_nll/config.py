@@ -1,0 +1,73 @@
+"""Configs as they lie in configs/ and in run folders: composed, read, and looked through. Knows nothing of what they build."""
+
+from collections.abc import Iterator, Sequence, Set
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from vgg_nll.errors import CheckpointError, ConfigError
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """What `configs/train.yaml` comes to with these overrides; those of Hydra itself, and flags, are left out."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose("train", overrides=[item for item in overrides if not item.startswith(("hydra", "-"))])
+
+
+def key_of(override: str) -> str:
+    """+a.b=3 -> a.b"""
+    return override.partition("=")[0].lstrip("+~")
+
+
+def check_targets(cfg: DictConfig, what: str, typed: Set[str] = frozenset()) -> None:
+    """Raises ConfigError where a config of unknown origin, a run folder's, names code that no file in configs/ names.
+
+    Args:
+        what: the beginning of the message; typed: what the person has named, which is theirs to allow.
+    """
+    known = {target for path in CONFIGS.rglob("*.yaml") for target in _targets(OmegaConf.load(path))}
+    for target in sorted(_targets(cfg) - known - typed):
+        raise ConfigError(f"{what}: asks to run {target}, which no file in configs/ names; give it yourself to allow it")
+
+
+def _targets(node: Any) -> set[str]:
+    """Every `_target_` in a config, or in lists and dicts."""
+    if OmegaConf.is_config(node):
+        node = OmegaConf.to_container(node)
+    if isinstance(node, dict):
+        own = {str(node["_target_"])} if "_target_" in node else set()
+        return own.union(*(_targets(value) for value in node.values()))
+    return set().union(*(_targets(value) for value in node)) if isinstance(node, list) else set()
+
+
+def read_saved(folder: Path, name: str, kind: type, what: str) -> Any:
+    """What a run has written into .hydra/, as plain lists and dicts. Raises CheckpointError where that is damaged.
+
+    Args:
+        kind: list or dict; what: the beginning of the message.
+    """
+    path = folder / ".hydra" / name
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except Exception as error:  # a damaged file can break its reader in any way
+        raise CheckpointError(f"{what}: .hydra/{name} is missing or damaged ({type(error).__name__})") from error
+    if not isinstance(content, kind) or content == {}:  # {}: an empty file
+        raise CheckpointError(f"{what}: .hydra/{name} is damaged: it holds no {kind.__name__}")
+    return content
+
+
+def flatten(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """("trainer.batch_size", 32), ... for every leaf of a config that has a value; lists are leaves."""
+    for key in cfg:
+        name = f"{prefix}{key}"
+        if OmegaConf.is_missing(cfg, key):
+            continue
+        value = cfg[key]
+        if OmegaConf.is_dict(value):
+            yield from flatten(value, f"{name}.")
+        else:
+            yield name, OmegaConf.to_container(value) if OmegaConf.is_list(value) else value
