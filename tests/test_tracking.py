@@ -2,12 +2,14 @@
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import points
+from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.plugins.hparams.api_pb2 import Status
@@ -124,12 +126,31 @@ def test_hyperparameters_of_a_run_that_goes_on(tmp_path: Path) -> None:
     assert "_hparams_/session_end_info" not in plugin
 
 
-def test_what_was_taken_before_a_failure_is_written(tmp_path: Path) -> None:
+def fails(error: Exception) -> Callable[[], Figure]:
+    return lambda: (_ for _ in ()).throw(error)
+
+
+def test_what_cannot_be_drawn_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With one warning a picture; the curves go on."""
+    tracker = GuardedTracker(lambda: TensorBoardTracker(tmp_path, 1))
+    for step in (1, 2):
+        tracker.add(Picture("a/b", fails(ValueError("no font"))), step)
+        tracker.add(Scalars({"loss/train": 1.0}), step)
+    tracker.close()
+    assert [(tag, step) for tag, step, _ in points(tmp_path)] == [("loss/train", 1), ("loss/train", 2)]
+    assert [record.getMessage() for record in caplog.records] == [
+        "warning: a/b is left out of TensorBoard, training goes on: ValueError: no font"
+    ]
+
+
+def test_what_was_taken_before_the_disk_refused_is_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tracker = GuardedTracker(lambda: TensorBoardTracker(tmp_path, 1))
     tracker.add(Scalars({"loss/train": 1.0}), 1)
-    tracker.add(Picture("a/b", lambda: (_ for _ in ()).throw(ValueError("no"))), 1)
+    tracker.add(Picture("a/b", fails(OSError("no space left"))), 1)
     tracker.add(Scalars({"loss/train": 2.0}), 2)
-    assert [tag for tag, _, _ in points(tmp_path)] == ["loss/train"]  # at once, without an end
+    assert [(tag, step) for tag, step, _ in points(tmp_path)] == [("loss/train", 1)]  # at once, without an end
+    tracker.close()
+    assert caplog.text.count("no more curves from here on, training goes on: tracking failed (no space left)") == 1
 
 
 def test_hyperparameters_are_one_session(tmp_path: Path) -> None:

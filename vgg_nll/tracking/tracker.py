@@ -58,26 +58,37 @@ class NullTracker:
 
 
 class GuardedTracker:
-    """Another tracker, whose first error is a warning, and ends what it keeps: no run is lost for a curve."""
+    """Another tracker, whose errors are warnings: no run is lost for a curve.
+
+    What cannot be drawn is left out, and the rest goes on; where the disk refuses, nothing more is kept.
+    """
 
     def __init__(self, make: Callable[[], Tracker]) -> None:
         self._tracker: Tracker | None = None
+        self._left_out: set[str] = set()
         try:
             self._tracker = make()
         except Exception as error:
             self._give_up(error)
 
     def add(self, entry: Entry, step: int) -> None:
-        self._try(lambda tracker: tracker.add(entry, step))
-
-    def close(self) -> None:
-        self._try(lambda tracker: tracker.close())
-
-    def _try(self, act: Callable[[Tracker], None]) -> None:
         if self._tracker is None:
             return
         try:
-            act(self._tracker)
+            self._tracker.add(entry, step)
+        except OSError as error:
+            self._give_up(error)
+        except Exception as error:
+            what = getattr(entry, "tag", type(entry).__name__)
+            if what not in self._left_out:
+                log.warning(f"warning: {what} is left out of TensorBoard, training goes on: {type(error).__name__}: {error}")
+            self._left_out.add(what)
+
+    def close(self) -> None:
+        if self._tracker is None:
+            return
+        try:
+            self._tracker.close()
         except Exception as error:
             self._give_up(error)
 
