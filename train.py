@@ -23,7 +23,7 @@ def main(cfg: DictConfig) -> float:
     """One run, or one job of a sweep; the validation accuracy is what a sweeper maximises."""
     job = HydraConfig.get()
     with command.errors_of_a_job() if job.mode is RunMode.MULTIRUN else command.errors_as_lines(command.OTHER_FOLDER):
-        from vgg_nll import run  # and with it PyTorch: seconds that no help and no misspelt key should wait for
+        from vgg_nll import run  # not above: `command.call` loads it, and PyTorch with it, only where something is trained
 
         return run.train(cfg, Path(job.runtime.output_dir), job.runtime.choices, job.overrides.task)
 

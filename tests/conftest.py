@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
@@ -23,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from vgg_nll import build, checkpoint, run
+from vgg_nll.config import composed
 from vgg_nll.data.splits import ImageData
 from vgg_nll.model import CONFIGURATION_D, VGG16
 
@@ -57,8 +57,7 @@ def config() -> Callable[..., DictConfig]:
 
 def compose_config(*overrides: str) -> DictConfig:
     """Overrides -> the composed config."""
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        return compose("train", overrides=list(overrides))
+    return composed(overrides)
 
 
 def make_model(cfg: DictConfig, data: ImageData | None = None) -> VGG16:

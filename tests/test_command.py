@@ -20,6 +20,33 @@ Command = Callable[..., int]
 pytestmark = pytest.mark.usefixtures("narrow")
 
 
+def train_py(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python train.py <arguments>` as a process of its own, in this folder."""
+    line = [sys.executable, str(ROOT / "train.py"), *arguments]
+    return subprocess.run(line, cwd=folder, capture_output=True, text=True, env=os.environ | environment)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (["--help"], 0, "every_steps: 500"),
+        (["--cfg", "job", "optimizer.lr=7"], 0, "lr: 7"),
+        (["-sc", "query=bash"], 0, "loss=argmax_prediction"),
+        (["trainer.epoch=3"], 1, "(did you mean trainer.epochs?)"),
+        (["loss=argmx", "hydra.run.dir=new"], 1, "(did you mean argmax?)"),
+    ],
+)
+def test_answers_without_pytorch(tmp_path: Path, arguments: list[str], code: int, expected: str) -> None:
+    """In a second, where loading PyTorch takes several: here it cannot be loaded at all."""
+    for name in ("torch", "torchvision", "matplotlib", "tensorboard"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(99)")
+    typed = {"COMP_LINE": "python train.py loss=ar", "COMP_POINT": "23"}  # for the completion
+    done = train_py(tmp_path, *arguments, PYTHONPATH=str(tmp_path), **typed)
+    assert done.returncode == code, done.stderr
+    assert expected in done.stdout + done.stderr
+    assert {path.suffix for path in tmp_path.iterdir()} == {".py"}  # no folder of a run that did not begin
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -70,22 +97,43 @@ def test_cuda_where_there_is_none(command: Command, capfd: pytest.CaptureFixture
     assert "error: device=cuda: PyTorch sees 0 CUDA devices here; use device=cpu or device=auto" in capfd.readouterr().err
 
 
+def test_a_config_that_is_no_yaml(command: Command, capfd: pytest.CaptureFixture, tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text("# @package _global_\ntrainer: [1, 2\n")
+    assert command("--config-dir", str(tmp_path), "experiment=mine") == 1
+    error = capfd.readouterr().err
+    assert re.fullmatch(r"error: a config is no YAML: .* in .*experiment/mine\.yaml.*, line \d+, column \d+\n", error), error
+
+
 def test_full_error_shows_the_traceback(tmp_path: Path) -> None:
     """As a process of its own, from another working directory; without the variable there is none (test_bad_input)."""
-    command = [sys.executable, str(ROOT / "train.py"), "trainer.batch_size=0"]
-    environment = os.environ | {"HYDRA_FULL_ERROR": "1"}
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    done = train_py(tmp_path, "trainer.batch_size=0", HYDRA_FULL_ERROR="1")
     assert "Traceback" in done.stderr
     assert "ConfigError" in done.stderr
     assert done.returncode == 1
 
 
+def test_an_interrupt_while_pytorch_loads_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)")
+    for options in ((), ("-m", "seed=0,1")):
+        assert train_py(tmp_path, *TINY, *options, PYTHONPATH=str(tmp_path)).returncode == -signal.SIGINT
+    assert {path.name for path in tmp_path.iterdir()} <= {"torch.py", "__pycache__"}
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("inside", ["our code", "a library that makes an error of it"])
 def test_a_signal_before_the_first_step_leaves_nothing(
-    command: Command, number: int, capfd: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, number: int, inside: str, capfd: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = signal.getsignal(number)
-    monkeypatch.setattr("vgg_nll.run.build.make_data", lambda *_: signal.raise_signal(number))
+
+    def make_data(*_: object) -> None:
+        try:
+            signal.raise_signal(number)
+        except BaseException as end:
+            raise end if inside == "our code" else ImportError("initialization failed") from end
+
+    monkeypatch.setattr("vgg_nll.run.build.make_data", make_data)
     assert command(*TINY, "hydra.run.dir=run") == 128 + number
     assert capfd.readouterr().err == f"stopped by {signal.Signals(number).name}: before the first step\n"
     assert not (tmp_path / "run").exists()

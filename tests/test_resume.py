@@ -419,7 +419,7 @@ def test_an_event_file_that_cannot_be_read(config: Config, stopped: Path, what: 
 def test_a_tracker_that_fails(
     config: Config, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from vgg_nll.tracking.event_files import SummaryWriter
+    from vgg_nll.tracking.tracker import SummaryWriter
 
     monkeypatch.setattr(SummaryWriter, method, lambda *_, **__: (_ for _ in ()).throw(OSError("disk gone")))
     train(config(*LIGHT, "trainer.steps=2"), tmp_path / "run")

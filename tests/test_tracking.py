@@ -1,7 +1,6 @@
 """What lands in the event file, and what the figures show."""
 
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.plugins.hparams.api_pb2 import Status
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tensorboard.summary.writer.event_file_writer import AtomicCounter
 
 from vgg_nll.tracking import tags
 from vgg_nll.tracking.entries import (
@@ -29,7 +29,7 @@ from vgg_nll.tracking.entries import (
     Scalars,
     Text,
 )
-from vgg_nll.tracking.event_files import event_files
+from vgg_nll.tracking.event_files import PREFIX, event_files
 from vgg_nll.tracking.figures import reliability_diagram
 from vgg_nll.tracking.tracker import GuardedTracker, NullTracker, TensorBoardTracker, Tracker
 
@@ -182,30 +182,36 @@ def test_resumed_points_replace_old_ones(tmp_path: Path) -> None:
     assert [(point.step, point.value) for point in read(tmp_path).Scalars("loss/train")] == [(1, 1), (2, 2), (3, 30)]
 
 
-def test_a_new_event_file_is_the_last_one(tmp_path: Path) -> None:
-    """Two within one second: without a wait, a process's tenth file would sort before its ninth."""
-    first = TensorBoardTracker(tmp_path, 1)
-    for step in (1, 2):
-        first.add(Scalars({"loss/train": float(step)}), step)
-    first.close()
-    event_files(tmp_path)[0].rename(tmp_path / f"events.out.tfevents.{int(time.time())}.~")
-    again = TensorBoardTracker(tmp_path, 2)
-    again.add(Scalars({"loss/train": 20.0}), 2)
-    again.close()
-    assert len(event_files(tmp_path)) == 2
-    assert [(point.step, point.value) for point in read(tmp_path).Scalars("loss/train")] == [(1, 1), (2, 20)]
+def write_points(folder: Path, *steps: int) -> None:
+    tracker = TensorBoardTracker(folder, steps[0])
+    for step in steps:
+        tracker.add(Scalars({"loss/train": float(step)}), step)
+    tracker.close()
 
 
-def test_a_clock_that_was_set_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    TensorBoardTracker(tmp_path, 1).close()
-    event_files(tmp_path)[0].rename(tmp_path / f"events.out.tfevents.{int(time.time()) + 7200}.pc")
-    before = time.monotonic()
-    again = TensorBoardTracker(tmp_path, 2)
-    again.add(Scalars({"loss/train": 20.0}), 2)
-    again.close()
-    assert time.monotonic() - before < 60  # it does not wait for two hours
-    assert "s behind this run's curves: restart TensorBoard" in caplog.text
-    assert [(point.step, point.value) for point in read(tmp_path).Scalars("loss/train")] == [(2, 20)]
+def test_event_files_of_one_second_stay_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They end in a counter: a process's tenth one would sort before its ninth. And behind those of the second before."""
+    monkeypatch.setattr("tensorboard.summary.writer.event_file_writer._global_uid", AtomicCounter(0))
+    write_points(tmp_path, 1)
+    (path,) = event_files(tmp_path)
+    second, _, rest = path.name.removeprefix(PREFIX).partition(".")
+    path.rename(path.with_name(f"{PREFIX}{int(second) - 1}.{rest}"))
+    for step in range(2, 13):
+        write_points(tmp_path, step)
+    assert len(event_files(tmp_path)) == 12
+    assert [point.step for point in read(tmp_path).Scalars("loss/train")] == list(range(1, 13))
+
+
+@pytest.mark.parametrize("ahead", [[7200, 0, 0], [0, 7200, 0], [7200, 3600, 0]])
+def test_a_clock_that_was_set_back(tmp_path: Path, ahead: list[int], caplog: pytest.LogCaptureFixture) -> None:
+    """TensorBoard takes files in the order of their names: what was begun last is the last one all the same."""
+    for k, seconds in enumerate(ahead):
+        write_points(tmp_path, 2 * k + 1, 2 * k + 2)
+        path = event_files(tmp_path)[-1]
+        second, _, rest = path.name.removeprefix(PREFIX).partition(".")
+        path.rename(path.with_name(f"{PREFIX}{int(second) + seconds}.{rest}"))
+    assert [point.step for point in read(tmp_path).Scalars("loss/train")] == [1, 2, 3, 4, 5, 6]
+    assert caplog.text.count("restart a TensorBoard that is open") == sum(seconds > 0 for seconds in ahead)
 
 
 def test_files_are_free_of_what_is_done_again(tmp_path: Path) -> None:
@@ -216,16 +222,17 @@ def test_files_are_free_of_what_is_done_again(tmp_path: Path) -> None:
     for step in (4, 5):
         first.add(Scalars({"loss/train": 1.0, "test/loss": 1.0}), step)
     first.close()
-    files = sorted(tmp_path.glob("events.out.tfevents.*"))
+    files = event_files(tmp_path)
     with files[1].open("ab") as file:
         file.write(b"torn")
     untouched = files[0].stat().st_mtime_ns
     TensorBoardTracker(tmp_path, 5).close()
+    files = event_files(tmp_path)
     found = points(tmp_path)
     assert [(tag, step) for tag, step, _ in found if tag.startswith(("loss", "test"))] == [("loss/train", 3), ("loss/train", 4)]
     assert not files[1].read_bytes().endswith(b"torn")
     assert files[0].stat().st_mtime_ns == untouched
-    assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 3
+    assert len(files) == 3
 
 
 def test_a_start_from_the_beginning_takes_everything_back(tmp_path: Path) -> None:
@@ -239,7 +246,7 @@ def test_a_start_from_the_beginning_takes_everything_back(tmp_path: Path) -> Non
 def test_a_damaged_event_file_is_left_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Only a torn end is cut off: behind a flipped bit there may be the points of hours. Nor is another's file emptied."""
     use(TensorBoardTracker(tmp_path, 1))
-    (path,) = tmp_path.glob("events.out.tfevents.*")
+    path = event_files(tmp_path)[0].rename(tmp_path / f"{PREFIX}1000000000.pc")
     content = bytearray(path.read_bytes())
     content[200] ^= 1
     path.write_bytes(content)

@@ -1,7 +1,4 @@
-"""The command line around Hydra: errors as one line, and `resume=<run folder>` as the run's own overrides.
-
-What needs PyTorch is imported where it is used: loading that takes seconds, which no help and no misspelt key should wait for.
-"""
+"""The command line around Hydra: questions and misspelt keys answered before PyTorch is loaded, and errors as one line."""
 
 import difflib
 import hashlib
@@ -15,6 +12,7 @@ from contextlib import contextmanager
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from vgg_nll.config import CONFIGS, composed, flatten, key_of
 from vgg_nll.errors import CheckpointError, ConfigError, DataError, TrainingError
@@ -22,7 +20,9 @@ from vgg_nll.signals import Interrupted
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 WANTS_TRACEBACK = os.environ.get(FULL_ERROR) == "1"  # read before `call` sets it
-EXPECTED = (ConfigError, DataError, CheckpointError, TrainingError, HydraException, OmegaConfBaseException, OSError)
+EXPECTED = (ConfigError, DataError, CheckpointError, TrainingError, HydraException, OmegaConfBaseException, YAMLError, OSError)
+# Options of Hydra with which nothing is trained, of one letter or two, too: -c, -h, -i, -sc.
+QUESTIONS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-s")
 MOST_BYTES = 200
 OTHER_FOLDER = "hydra.run.dir=<folder> takes another run folder"
 SHOWN = "shown as a line"
@@ -33,12 +33,23 @@ def call(main: Callable[[], None]) -> None:
     os.environ[FULL_ERROR] = "1"  # Hydra hands its errors on instead of printing them in its own way
     logging.raiseExceptions = False  # a pipe that is closed (| head) is no reason for pages of errors
     OmegaConf.register_new_resolver("short", _short, replace=True)
+    if not any(argument.startswith(QUESTIONS) for argument in sys.argv[1:]):
+        _load()
     with errors_as_lines(OTHER_FOLDER):
-        if any(key_of(argument) in ("resume", "hydra.run.dir") for argument in sys.argv[1:]):
+        if {key_of(argument) for argument in sys.argv[1:]} & {"resume", "hydra.run.dir"}:
             from vgg_nll.resuming import with_resumed_overrides
 
             sys.argv[1:] = with_resumed_overrides(sys.argv[1:])
         main()
+
+
+def _load() -> None:
+    """What training needs. That takes seconds: they come after a look at the keys, and before Hydra makes a folder."""
+    if "vgg_nll.run" not in sys.modules:
+        with errors_as_lines():
+            if not any(argument.startswith("-") or key_of(argument) == "resume" for argument in sys.argv[1:]):
+                composed(sys.argv[1:])
+        from vgg_nll import run  # noqa: F401
 
 
 @contextmanager
@@ -66,7 +77,7 @@ def errors_as_lines(place: str = "") -> Iterator[None]:
         _show(error, place)
         sys.exit(1)
     except (RuntimeError, MemoryError) as error:
-        from vgg_nll.hardware import is_out_of_memory
+        from vgg_nll.hardware import is_out_of_memory  # here, since that loads PyTorch
 
         if WANTS_TRACEBACK or not is_out_of_memory(error):
             raise
@@ -97,9 +108,11 @@ def explain(error: Exception, arguments: Sequence[str], place: str = "") -> str:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         cannot_write = isinstance(error, (PermissionError, NotADirectoryError, FileExistsError, FileNotFoundError))
         return what + (f"; {place}" if cannot_write and place else "")
+    message = " ".join(str(error).split())
+    if isinstance(error, YAMLError):
+        return f"a config is no YAML: {message}"
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return str(error)
-    message = " ".join(str(error).split())
     unknown = re.search(r"Could not override '([^']+)'", message)
     if isinstance(error, ConfigCompositionException) and unknown:
         key = unknown.group(1).partition("@")[0]

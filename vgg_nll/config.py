@@ -13,9 +13,10 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:
-    """What `configs/train.yaml` comes to with these overrides; those of Hydra itself, and flags, are left out."""
+    """What `configs/train.yaml` comes to with these overrides; those of Hydra itself, and its options, are left out."""
+    own = [item for item in overrides if not item.startswith(("hydra", "-")) and ("=" in item or item.startswith("~"))]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", overrides=[item for item in overrides if not item.startswith(("hydra", "-"))])
+        return compose("train", overrides=own)
 
 
 def key_of(override: str) -> str:

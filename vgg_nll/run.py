@@ -18,7 +18,7 @@ from vgg_nll.data.splits import ImageData
 from vgg_nll.errors import CheckpointError, ConfigError
 from vgg_nll.logbook import Logbook
 from vgg_nll.saver import Saver
-from vgg_nll.signals import Interrupted, Signals
+from vgg_nll.signals import BEFORE, Interrupted, Signals
 from vgg_nll.state import TrainState, check_weights
 from vgg_nll.tracking import tags
 from vgg_nll.tracking.entries import Hyperparameters, Layers, Text
@@ -48,6 +48,10 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
             )
         try:
             trainer = prepare(cfg, folder, signals, choices, overrides)
+        except Exception as error:
+            if signals.stop is not None:  # a library that is interrupted while it loads makes an error of its own of that
+                raise Interrupted(signals.stop, BEFORE) from error
+            raise
         finally:
             if sys.exception() is not None and cfg.resume is None:
                 run_folder.discard(folder, before)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vgg_nll import checkpoint
 from vgg_nll.errors import ConfigError
+from vgg_nll.tracking.event_files import event_files
 
 try:
     import fcntl
@@ -43,9 +44,8 @@ def alone(folder: Path) -> Iterator[None]:
 
 def discard(folder: Path, before: Set[Path]) -> None:
     """Takes back what this process has put into a folder in which no run began: nothing else, and no folder of the user's."""
-    for path in folder.glob("events.out.tfevents.*"):
-        if path not in before:
-            path.unlink()
+    for path in set(event_files(folder)) - before:
+        path.unlink()
     if folder / ".hydra" not in before:  # Hydra opened the log before the run began
         (folder / "train.log").unlink(missing_ok=True)
     with suppress(OSError):  # not empty: it was there before

@@ -7,6 +7,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 HEEDED = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]  # Windows has two
+BEFORE = "before the first step"
 
 
 class Interrupted(BaseException):
@@ -21,7 +22,7 @@ class Interrupted(BaseException):
 
 
 class Signals:
-    """Raises Interrupted on a signal to stop while its block runs; from `defer` on, notes it, for the loop to look at.
+    """Notes a signal to stop while its block runs, in `stop`, for the loop to look at; until `defer`, also raises Interrupted.
 
     A second SIGINT then ends the process at once; files are replaced whole, so none is left half-written. Outside the main
     thread, where Python takes no signals, nothing is noted.
@@ -58,9 +59,9 @@ class Signals:
         if number not in (signal.SIGTERM, signal.SIGINT):
             self._save = True
             return
-        if not self._deferred:
-            raise Interrupted(signal.Signals(number), "before the first step")
         self.stop = self.stop or signal.Signals(number)
+        if not self._deferred:
+            raise Interrupted(self.stop, BEFORE)
         self._interrupts += number == signal.SIGINT
         if self._interrupts > 1:
             os._exit(128 + signal.SIGINT)

@@ -9,7 +9,6 @@ from tensorboard.backend.event_processing.event_file_loader import RawEventFileL
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from tensorboard.summary.writer.record_writer import RecordWriter
-from torch.utils.tensorboard import SummaryWriter
 
 from vgg_nll.tracking import tags
 
@@ -18,37 +17,25 @@ FRAME_BYTES = 16  # around a record: its length in 8 bytes, two checksums
 log = logging.getLogger(__name__)
 
 
-def open_last(folder: Path, first_step: int) -> SummaryWriter:
-    """Opens a new event file, the last one by name: readers take files in that order, and a TensorBoard that is open never
-    looks at one before the one that it is at.
-
-    Waits for the next second where that is all it needs; where the clock has been set back, one warning.
-    """
-    earlier = event_files(folder)
-    writer = _open(folder, first_step)
-    if not earlier or event_files(folder)[-1] != earlier[-1]:
-        return writer
-    second = earlier[-1].name.removeprefix(PREFIX).partition(".")[0]
-    ahead = int(second) + 1 - time.time() if second.isdecimal() else 0.0
-    if ahead > 1:
-        log.warning(f"warning: the clock is {ahead:.0f} s behind this run's curves: restart TensorBoard to see what follows")
-    elif ahead > 0:
-        writer.close()
-        for path in set(event_files(folder)) - set(earlier):
-            path.unlink()
-        time.sleep(ahead)
-        writer = _open(folder, first_step)
-    return writer
-
-
 def event_files(folder: Path) -> list[Path]:
-    """Those of a run, in the order in which readers take them."""
+    """Those of a run, in the order in which readers take them: by name, and so by the second in which they were begun."""
     return sorted(folder.glob(f"{PREFIX}*"))
 
 
-def _open(folder: Path, first_step: int) -> SummaryWriter:
-    # A TensorBoard that has read the points that are done again hides them.
-    return SummaryWriter(str(folder), purge_step=first_step if first_step > 1 else None, flush_secs=5)
+def put_in_the_past(folder: Path) -> None:
+    """Renames event files that would sort behind one begun now: those of this very second, and those of a clock that has been
+    set back since (then with a warning: a TensorBoard that is open does not find them by their new names).
+    """
+    now = time.time()
+    ahead = 0.0
+    for path in event_files(folder):
+        second, _, rest = path.name.removeprefix(PREFIX).partition(".")
+        if second.isdecimal() and int(second) >= int(now):
+            # ~ sorts behind the names of machines, so behind what was begun in that second.
+            path.rename(path.with_name(f"{PREFIX}{int(now) - 1:010d}.~{time.time_ns()}.{rest}"))
+            ahead = int(second) - now
+    if ahead > 1:
+        log.warning(f"warning: the clock is {ahead:.0f} s behind this run's curves: restart a TensorBoard that is open")
 
 
 def forget(path: Path, first_step: int) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from torch.utils.tensorboard import SummaryWriter
+
 from vgg_nll.tracking.entries import Entry
-from vgg_nll.tracking.event_files import event_files, forget, open_last
+from vgg_nll.tracking.event_files import event_files, forget, put_in_the_past
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +35,11 @@ class TensorBoardTracker:
     """
 
     def __init__(self, folder: Path, first_step: int) -> None:
+        put_in_the_past(folder)
         for path in event_files(folder):
             forget(path, first_step)
-        self._writer = open_last(folder, first_step)
+        # A TensorBoard that has read the points that are done again hides them.
+        self._writer = SummaryWriter(str(folder), purge_step=first_step if first_step > 1 else None, flush_secs=5)
 
     def add(self, entry: Entry, step: int) -> None:
         entry.write(self._writer, step)
