@@ -34,10 +34,13 @@ def train_py(folder: Path, *arguments: str, **environment: str) -> subprocess.Co
         (["-sc", "query=bash"], 0, "loss=argmax_prediction"),
         (["trainer.epoch=3"], 1, "(did you mean trainer.epochs?)"),
         (["loss=argmx", "hydra.run.dir=new"], 1, "(did you mean argmax?)"),
+        (["seed=3"], 99, ""),
+        (["hydra.mode=MULTIRUN", "seed=0,1"], 99, ""),
+        (["resume=runs/a", "optimizer.momentum=0.5"], 99, ""),
     ],
 )
 def test_answers_without_pytorch(tmp_path: Path, arguments: list[str], code: int, expected: str) -> None:
-    """In a second, where loading PyTorch takes several: here it cannot be loaded at all."""
+    """In a second, where loading PyTorch takes several: here that ends with code 99."""
     for name in ("torch", "torchvision", "matplotlib", "tensorboard"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(99)")
     typed = {"COMP_LINE": "python train.py loss=ar", "COMP_POINT": "23"}  # for the completion
@@ -227,6 +230,9 @@ def test_a_run_folder_of_somebody_else_runs_nothing(
 
 def test_sweep(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two losses, two seeds: four folders named by their overrides, each with a finished run, and four objectives."""
+    from hydra.core.plugins import Plugins
+
+    Plugins.instance()  # imports the plugins anew, when it is first asked for
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     returned, launch = [], BasicSweeper.sweep

@@ -47,8 +47,10 @@ def _load() -> None:
     """What training needs. That takes seconds: they come after a look at the keys, and before Hydra makes a folder."""
     if "vgg_nll.run" not in sys.modules:
         with errors_as_lines():
-            if not any(argument.startswith("-") or key_of(argument) == "resume" for argument in sys.argv[1:]):
-                composed(sys.argv[1:])
+            arguments, later = sys.argv[1:], ("resume", "hydra.mode")
+            # Left to what comes later: options of Hydra's, what may be a sweep's, and the overrides of a resumed run.
+            if not any("," in item or item.startswith("-") or key_of(item) in later for item in arguments):
+                composed(arguments)
         from vgg_nll import run  # noqa: F401
 
 
