@@ -35,6 +35,7 @@ def train_py(folder: Path, *arguments: str, **environment: str) -> subprocess.Co
         (["trainer.epoch=3"], 1, "(did you mean trainer.epochs?)"),
         (["loss=argmx", "hydra.run.dir=new"], 1, "(did you mean argmax?)"),
         (["seed=3"], 99, ""),
+        (["-cd", ".", "seed=3"], 99, ""),
         (["hydra.mode=MULTIRUN", "seed=0,1"], 99, ""),
         (["resume=runs/a", "optimizer.momentum=0.5"], 99, ""),
     ],
@@ -159,6 +160,9 @@ def test_run_then_resume(command: Command, capfd: pytest.CaptureFixture, tmp_pat
     assert (tmp_path / "first/.hydra/config.yaml").read_text() == before
     lines = before.splitlines(keepends=True)  # as a version wrote it that did not know all settings
     (tmp_path / "first/.hydra/config.yaml").write_text("".join(line for line in lines if "cutout_pixels" not in line))
+    capfd.readouterr()
+    assert command("--cfg", "job", "resume=first", "trainer.steps=4") == 0
+    assert "AllLogitNLL" in capfd.readouterr().out  # its own overrides with the given ones, and nothing trained
     assert command("resume=first", "trainer.steps=4") == 0
     assert checkpoint.load(tmp_path / "first/checkpoints/last.pt")["step"] == 4
     assert "resumed first at step 2" in capfd.readouterr().out

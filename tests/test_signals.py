@@ -15,7 +15,10 @@ def test_before_and_after_there_is_something_to_save() -> None:
             signal.raise_signal(signal.SIGTERM)
         assert end.value.exit_code == 143
         assert signals.stop is signal.SIGTERM  # also where what it fell into has swallowed it
+    with Signals() as signals:
         signals.defer()
+        assert signals.stop is None
+        signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)  # the first one counts
         assert signals.stop is signal.SIGTERM
         assert not signals.take_save()

@@ -21,8 +21,8 @@ from vgg_nll.signals import Interrupted
 FULL_ERROR = "HYDRA_FULL_ERROR"
 WANTS_TRACEBACK = os.environ.get(FULL_ERROR) == "1"  # read before `call` sets it
 EXPECTED = (ConfigError, DataError, CheckpointError, TrainingError, HydraException, OmegaConfBaseException, YAMLError, OSError)
-# Options of Hydra with which nothing is trained, of one letter or two, too: -c, -h, -i, -sc.
-QUESTIONS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-s")
+# Options of Hydra with which nothing is trained.
+QUESTIONS = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
 MOST_BYTES = 200
 OTHER_FOLDER = "hydra.run.dir=<folder> takes another run folder"
 SHOWN = "shown as a line"
@@ -33,7 +33,7 @@ def call(main: Callable[[], None]) -> None:
     os.environ[FULL_ERROR] = "1"  # Hydra hands its errors on instead of printing them in its own way
     logging.raiseExceptions = False  # a pipe that is closed (| head) is no reason for pages of errors
     OmegaConf.register_new_resolver("short", _short, replace=True)
-    if not any(argument.startswith(QUESTIONS) for argument in sys.argv[1:]):
+    if not QUESTIONS & {argument.partition("=")[0] for argument in sys.argv[1:]}:
         _load()
     with errors_as_lines(OTHER_FOLDER):
         if {key_of(argument) for argument in sys.argv[1:]} & {"resume", "hydra.run.dir"}:

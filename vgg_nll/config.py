@@ -14,9 +14,14 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 def composed(overrides: Sequence[str]) -> DictConfig:
     """What `configs/train.yaml` comes to with these overrides; those of Hydra itself, and its options, are left out."""
-    own = [item for item in overrides if not item.startswith(("hydra", "-")) and ("=" in item or item.startswith("~"))]
+    own = [item for item in overrides if is_override(item) and not item.startswith("hydra")]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return compose("train", overrides=own)
+
+
+def is_override(argument: str) -> bool:
+    """Whether a word of the command line is an override, and no option or an option's value."""
+    return not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
 
 
 def key_of(override: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from vgg_nll import build, checkpoint
-from vgg_nll.config import check_targets, composed, flatten, key_of, read_saved
+from vgg_nll.config import check_targets, composed, flatten, is_override, key_of, read_saved
 from vgg_nll.errors import CheckpointError, ConfigError
 from vgg_nll.run_folder import holds_run
 
@@ -47,7 +47,7 @@ def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
     given = {key_of(argument) for argument in arguments}
     anew = tuple(f"{key}." for key in given)  # with another optimizer=, what was set for the old one goes
     merged = [i for i in before if key_of(i) not in given | {"resume", "resume_strict"} and not key_of(i).startswith(anew)]
-    merged += [argument for argument in arguments if key_of(argument) != "resume"]
+    merged += [argument for argument in arguments if is_override(argument) and key_of(argument) != "resume"]
     merged.append(f"resume={_quoted(folder)}")
     cfg = composed(merged)
     typed = {value for argument in arguments for value in re.findall(r"[\w.]+", argument)}
@@ -57,7 +57,8 @@ def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
     saved_cfg = dict(flatten(OmegaConf.create(read_saved(folder, "config.yaml", dict, f"resume={folder}"))))
     _check_same_run(folder, saved_cfg, cfg)
     _end_if_finished(folder, saved_cfg, dict(flatten(cfg)))
-    return [*merged, f"hydra.run.dir={_quoted(folder)}"]
+    options = [argument for argument in arguments if not is_override(argument)]  # Hydra takes overrides in one piece
+    return [*options, *merged, f"hydra.run.dir={_quoted(folder)}"]
 
 
 def _check_same_run(folder: Path, before: dict[str, Any], cfg: DictConfig) -> None:
