@@ -14,19 +14,19 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from vgg_nll import command
-from vgg_nll.config import CONFIGS
+from vgg_nll.cli import launch
+from vgg_nll.config.compose import CONFIGS
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
 def main(cfg: DictConfig) -> float:
     """One run, or one job of a sweep; the validation accuracy is what a sweeper maximises."""
     job = HydraConfig.get()
-    with command.errors_of_a_job() if job.mode is RunMode.MULTIRUN else command.errors_as_lines(command.OTHER_FOLDER):
-        from vgg_nll import run  # not above: `command.call` loads it, and PyTorch with it, only where something is trained
+    with launch.errors_of_a_job() if job.mode is RunMode.MULTIRUN else launch.errors_as_lines(launch.OTHER_FOLDER):
+        from vgg_nll import run  # not above: it takes seconds to load
 
         return run.train(cfg, Path(job.runtime.output_dir), job.runtime.choices, job.overrides.task)
 
 
 if __name__ == "__main__":
-    command.call(main)
+    launch.call(main)

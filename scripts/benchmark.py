@@ -14,12 +14,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # also where th
 import torch
 
 from vgg_nll import hardware
+from vgg_nll.benchmarks.checkpointing import saves
 from vgg_nll.benchmarks.data import data
 from vgg_nll.benchmarks.losses import losses
-from vgg_nll.benchmarks.pages import pages
-from vgg_nll.benchmarks.saves import saves
 from vgg_nll.benchmarks.startup import startup
 from vgg_nll.benchmarks.step import step
+from vgg_nll.benchmarks.tensorboard import pages
 from vgg_nll.benchmarks.trainer import trainer
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # also where the project is not installed
 
-from vgg_nll.command import errors_as_lines
-from vgg_nll.comparison import page, runs
+from vgg_nll.cli.launch import errors_as_lines
+from vgg_nll.comparison import report, runs
 from vgg_nll.errors import CheckpointError, ConfigError
 
 
@@ -25,11 +25,11 @@ def main() -> None:
             print(line, file=sys.stderr)
         if not finished:
             raise CheckpointError("no finished runs there (a finished run folder holds DONE and metrics.json)")
-        report = page.make(finished, left_out)
-        print(report.printed())
+        made = report.make(finished, left_out)
+        print(made.printed())
         output = args.output if args.output is not None else _place(args.folders) / "comparison"
         try:
-            report.write(output)
+            made.write(output)
         except OSError as error:
             raise ConfigError(f"{output}: cannot be written ({error.strerror}); --output FOLDER takes another place") from error
         print(f"written to {output}")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # also where the project is not installed
 
-from vgg_nll import evaluation, metrics, network, report
-from vgg_nll.command import errors_as_lines
+from vgg_nll.cli.launch import errors_as_lines
+from vgg_nll.evaluation import metrics, report
+from vgg_nll.inference import evaluate, trained_model
 
 
 def main() -> None:
@@ -30,29 +31,31 @@ def main() -> None:
     if args.batch_size is not None and args.batch_size < 1:
         parser.error("--batch-size must be at least 1")
     with errors_as_lines():
-        run = evaluation.open_run(args.run, args.checkpoint, args.device, args.data_root, args.batch_size)
-        evaluation.check_split(run, args.split)
+        run = evaluate.open_run(args.run, args.checkpoint, args.device, args.data_root, args.batch_size)
+        evaluate.check_split(run, args.split)
         at = temperature_of(run, args.temperature)
-        found = evaluation.evaluate(run, args.split)
+        found = evaluate.evaluate(run, args.split)
         values = {args.split: metrics.compute(found[0])}
         if at != 1:
-            found = evaluation.evaluate(run, args.split, at)
+            found = evaluate.evaluate(run, args.split, at)
             values[f"{args.split} at T"] = metrics.compute(found[0])
         print(f"{args.run}, checkpoint {args.checkpoint}, step {run.network.step}\n{report.final_table(values)}\n", flush=True)
-        print(f"written to {evaluation.write(run, args.split, values, found, at)}")
+        print(f"written to {evaluate.write(run, args.split, values, found, at)}")
 
 
-def temperature_of(run: evaluation.Run, wish: str | None) -> float:
+def temperature_of(run: evaluate.Run, wish: str | None) -> float:
     if wish is None:
         return 1.0
     if wish != "fit":
-        return network.read_temperature(run.network, wish)
-    fitted = evaluation.fit_temperature(run)
+        return trained_model.read_temperature(run.network, wish)
+    fitted = evaluate.fit_temperature(run)
     if fitted is None:
         print("no temperature: the validation images are all right (or all wrong), and sharper (softer) is always better")
         return 1.0
-    network.write_temperature(run.network, fitted)
-    print(f"temperature {fitted:.4f}, fitted to {run.data.sizes['val']} validation images and saved in {network.TEMPERATURE}")
+    trained_model.write_temperature(run.network, fitted)
+    print(
+        f"temperature {fitted:.4f}, fitted to {run.data.sizes['val']} validation images, saved in {trained_model.TEMPERATURE}"
+    )
     return fitted
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # also where the project is not installed
 
-from vgg_nll import prediction
-from vgg_nll.command import errors_as_lines
-from vgg_nll.network import open_network, read_temperature
-from vgg_nll.prediction import Prediction
+from vgg_nll.cli.launch import errors_as_lines
+from vgg_nll.inference import predict
+from vgg_nll.inference.predict import Prediction
+from vgg_nll.inference.trained_model import open_network, read_temperature
 from vgg_nll.progress import track
 
 
@@ -46,8 +46,8 @@ def main() -> None:
     with errors_as_lines():
         network = open_network(args.run, args.checkpoint, args.device)
         at = read_temperature(network, args.temperature)
-        paths = prediction.find_pictures(args.pictures)
-        found = prediction.predict(network, paths, most=args.top, at=at, batch_size=args.batch_size)
+        paths = predict.find_pictures(args.pictures)
+        found = predict.predict(network, paths, most=args.top, at=at, batch_size=args.batch_size)
         write = write_json if args.json else write_csv if args.csv else write_table
         write(readable(track(found, len(paths), "pictures"), unreadable))
     if unreadable:

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT
+from helpers.configs import ROOT
 
-from vgg_nll import engine, hardware, parameters
+from vgg_nll import hardware
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16
-from vgg_nll.state import TrainState
+from vgg_nll.training import param_groups
+from vgg_nll.training.state import TrainState
+from vgg_nll.training.step import train_step
 
 CPU = torch.device("cpu")
 
@@ -101,14 +103,14 @@ WITH_CUDA = pytest.param(
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize(("dtype", "parts"), [(torch.float32, 1), (torch.float32, 2), (torch.bfloat16, 1)])
 @pytest.mark.parametrize("place", ["cpu", WITH_CUDA])
-def test_compiled_steps_are_the_plain_ones(narrow: None, dtype: torch.dtype, parts: int, place: str) -> None:
+def test_compiled_steps_are_the_plain_ones(dtype: torch.dtype, parts: int, place: str) -> None:
     """float32: 1e-5 after three steps; bfloat16, which is rounded at other places: the losses."""
     device, losses, weights = torch.device(place), [], []
     for compiled in (False, True):
         torch.manual_seed(0)
         torch._dynamo.reset()
-        model = VGG16(3, head="compact").to(device, memory_format=torch.channels_last)
-        optimizer = torch.optim.SGD(parameters.groups(model), lr=0.05, momentum=0.9, fused=True)
+        model = VGG16(3, head="compact", width=1 / 16).to(device, memory_format=torch.channels_last)
+        optimizer = torch.optim.SGD(param_groups.groups(model), lr=0.05, momentum=0.9, fused=True)
         state = TrainState(model, optimizer, device)
         if compiled:
             state.forward = hardware.compiled(model, device, graphs=parts == 1)
@@ -116,7 +118,7 @@ def test_compiled_steps_are_the_plain_ones(narrow: None, dtype: torch.dtype, par
         images, target = torch.randn(8, 3, 32, 32).to(device), torch.arange(8, device=device) % 3
         options: dict[str, Any] = {"clip_norm": 1.0, "accumulation_steps": parts, "dtype": dtype}
         for _ in range(3):
-            engine.train_step(state, all_logit_nll, images, target, learning_rate=0.05, **options)
+            train_step(state, all_logit_nll, images, target, learning_rate=0.05, **options)
         losses.append(state.window_loss.item())
         weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5 if dtype == torch.float32 else 1e-2)

@@ -32,8 +32,8 @@ def test_news(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
     bar = Progress(total_steps=3, first_step=1)
     for step in (2, 3):
         bar.advance()
-        bar.news(step, f"loss {step}.0")
-    bar.line("a line that stays")
+        bar.update(step, f"loss {step}.0")
+    bar.write("a line that stays")
     bar.close()
     assert "a line that stays" in caplog.text
     if terminal:
@@ -54,7 +54,7 @@ def test_lines_come_every_ten_seconds(monkeypatch: pytest.MonkeyPatch, caplog: p
     bar = Progress(total_steps=100, first_step=0)
     for step in range(1, 8):
         now[0] = 4.0 * step
-        bar.news(step, "news")
+        bar.update(step, "news")
     assert [record.message.split("  ")[0] for record in caplog.records] == ["step 3/100", "step 6/100"]
 
 

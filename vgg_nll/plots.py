@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 BLUE, RED, GREEN = "#1f77b4", "#d62728", "#2ca02c"
 NUMBERED_CLASSES = 20  # a confusion matrix of more classes shows colours only
 BARS = 5  # of a mistake's softmax
-MISTAKES_A_ROW, ROW = 4, 0.8  # at most; one takes 1 by 0.8
+MAX_COLUMNS, ROW = 4, 0.8  # at most; one takes 1 by 0.8
 
 
 def reliability_diagram(
@@ -107,7 +107,7 @@ def confident_mistakes(
     Args:
         pictures: uint8 [K, H, W, 3]; probabilities: [K, C]; target: [K].
     """
-    columns = min(MISTAKES_A_ROW, max(2, len(pictures)))
+    columns = min(MAX_COLUMNS, max(2, len(pictures)))
     rows = max(1, -(-len(pictures) // columns))
     figure = Figure(figsize=(2 * columns, 2 * ROW * rows + 0.4))
     top = 1 - 0.4 / figure.get_figheight()

@@ -28,15 +28,15 @@ class Progress:
         """One step more."""
         self._bar.update()
 
-    def news(self, step: int, text: str) -> None:
+    def update(self, step: int, text: str) -> None:
         """The latest figures: behind the bar, or as a line of its own every ten seconds."""
         if self._on_terminal:
             self._bar.set_postfix_str(text)
         elif time.monotonic() - self._last_line >= LINE_SECONDS or step == self._total_steps:
             self._last_line = time.monotonic()
-            self.line(f"step {step}/{self._total_steps}  {text}")
+            self.write(f"step {step}/{self._total_steps}  {text}")
 
-    def line(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """A line that stays, also in the log file."""
         # on a terminal the bar steps aside for it
         with logging_redirect_tqdm() if self._on_terminal else nullcontext():

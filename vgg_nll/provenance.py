@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from vgg_nll import hardware
-from vgg_nll.data.pictures import jpeg_decoder
-from vgg_nll.trainer import Trainer
+from vgg_nll.data.decoding import jpeg_decoder
+from vgg_nll.training.trainer import Trainer
 
 GROUPS = ("loss", "model", "data", "optimizer", "schedule")  # whose choice is a column
 
 
-def circumstances(trainer: Trainer) -> dict[str, Any]:
+def provenance(trainer: Trainer) -> dict[str, Any]:
     """With the config, they allow to repeat a run: device, precision, threads, versions, commit."""
     packages = ("torch", "torchvision", "hydra-core", "tensorboard", "numpy")
     versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
@@ -26,7 +26,7 @@ def circumstances(trainer: Trainer) -> dict[str, Any]:
     return {
         "device": hardware.describe(trainer.state.device),
         "precision": _precision(trainer),
-        "peak_tflops": round(trainer.logbook.peak_flops / 1e12, 3),  # measured: what speed/mfu is a share of
+        "peak_tflops": round(trainer.logger.peak_flops / 1e12, 3),  # measured: what speed/mfu is a share of
         "threads": torch.get_num_threads(),
         "deterministic": trainer.settings.deterministic,
         "versions": versions | cuda,

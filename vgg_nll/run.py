@@ -12,17 +12,23 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from vgg_nll import anatomy, build, checkpoint, engine, hardware, metrics, network, profiler, report, run_folder
-from vgg_nll.circumstances import circumstances, hyperparameters
-from vgg_nll.data.splits import ImageData
+from vgg_nll import hardware, run_folder
+from vgg_nll.config import build
+from vgg_nll.data.interface import ImageData
 from vgg_nll.errors import CheckpointError, ConfigError
-from vgg_nll.logbook import Logbook
-from vgg_nll.saver import Saver
-from vgg_nll.signals import BEFORE, Interrupted, Signals
-from vgg_nll.state import TrainState, check_weights
+from vgg_nll.evaluation import loop, metrics, report
+from vgg_nll.inference import trained_model
+from vgg_nll.losses import Loss
+from vgg_nll.model import summary
+from vgg_nll.provenance import hyperparameters, provenance
 from vgg_nll.tracking import tags
-from vgg_nll.tracking.entries import Hyperparameters, Layers, Text
-from vgg_nll.trainer import Trainer
+from vgg_nll.tracking.summaries import Hyperparameters, Layers, Text
+from vgg_nll.training import checkpoint, profiler
+from vgg_nll.training.checkpoint_saver import Saver
+from vgg_nll.training.logger import TrainingLogger
+from vgg_nll.training.signals import BEFORE, Interrupted, Signals
+from vgg_nll.training.state import TrainState, check_weights
+from vgg_nll.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 FULL_KERNELS = 128  # pixels a side: the kernels of smaller images are shorter than their start
@@ -40,7 +46,11 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
         TrainingError: the run cannot go on. The folder keeps the last good checkpoint and says FAILED.
         Interrupted: by a signal; the state is saved, and `resume=` goes on.
     """
-    with run_folder.alone(folder), hardware.kernels(deterministic=cfg.trainer.deterministic is True), Signals() as signals:
+    with (
+        run_folder.lock_run_folder(folder),
+        hardware.kernels(deterministic=cfg.trainer.deterministic is True),
+        Signals() as signals,
+    ):
         before = set(folder.iterdir())
         if cfg.resume is None and run_folder.holds_run(folder):
             raise ConfigError(
@@ -54,10 +64,10 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
             raise
         finally:
             if sys.exception() is not None and cfg.resume is None:
-                run_folder.discard(folder, before)
+                run_folder.remove_new_files(folder, before)
         signals.defer()
         _write_config(cfg, folder, overrides)
-        network.write(folder, trainer.data.preprocessing, trainer.data.class_names)
+        trained_model.write(folder, trainer.data.preprocessing, trainer.data.class_names)
         for marker in ("DONE", "FAILED"):
             (folder / marker).unlink(missing_ok=True)
         try:
@@ -69,7 +79,7 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
                 (folder / "FAILED").write_text(f"{type(error).__name__}: {error}\n")
             raise
         finally:
-            trainer.logbook.close()
+            trainer.logger.close()
             trainer.saver.wait()
         if saved:
             (folder / "DONE").write_text("")
@@ -108,16 +118,16 @@ def prepare(cfg: DictConfig, folder: Path, signals: Signals, choices: Mapping[st
         learning_rate=build.make_learning_rate(cfg, data, total_steps),
         settings=settings,
         dtype=dtype,
-        logbook=Logbook(
+        logger=TrainingLogger(
             tracker,
             class_names=data.class_names,
             pixels=data.preprocessing.pixels,
             total_steps=total_steps,
             steps_per_epoch=data.steps_per_epoch,
             constant_loss=constant_loss(loss, len(data.class_names), device),
-            flops_per_image=anatomy.flops_per_image(model, data.preprocessing.image_size),
+            flops_per_image=summary.flops_per_image(model, data.preprocessing.image_size),
             peak_flops=hardware.peak_flops(device, dtype),
-            when_data_is_slow=data.when_slow,
+            input_hint=data.hint,
         ),
         saver=saver,
         save_every_steps=cfg.checkpoint.every_steps,
@@ -128,10 +138,10 @@ def prepare(cfg: DictConfig, folder: Path, signals: Signals, choices: Mapping[st
     first = state.step + 1
     tracker.add(Hyperparameters(hyperparameters(trainer, cfg.optimizer.lr, choices, overrides)), first)
     tracker.add(Text(tags.CONFIG, f"```yaml\n{OmegaConf.to_yaml(cfg, resolve=True)}```"), first)
-    tracker.add(Text(tags.CIRCUMSTANCES, f"```json\n{json.dumps(circumstances(trainer), indent=2)}\n```"), first)
+    tracker.add(Text(tags.PROVENANCE, f"```json\n{json.dumps(provenance(trainer), indent=2)}\n```"), first)
     if state.step == 0:
-        tracker.add(Layers(anatomy.layers(model, data.preprocessing.image_size)), first)
-    _introduce(trainer, cfg)
+        tracker.add(Layers(summary.layers(model, data.preprocessing.image_size)), first)
+    _log_run_summary(trainer, cfg)
     return trainer
 
 
@@ -169,7 +179,7 @@ def _write_config(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> No
     checkpoint.write_text(folder / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(list(overrides)))
 
 
-def _introduce(trainer: Trainer, cfg: DictConfig) -> None:
+def _log_run_summary(trainer: Trainer, cfg: DictConfig) -> None:
     state, data, settings = trainer.state, trainer.data, trainer.settings
     sizes = ", ".join(f"{count:,} {name}" for name, count in data.sizes.items())
     parameters = sum(p.numel() for p in state.model.parameters())
@@ -190,7 +200,7 @@ def _introduce(trainer: Trainer, cfg: DictConfig) -> None:
         log.info(f"untrained loss: {measured:.4f} (the same probability for every class gives {constant:.4f})")
 
 
-def constant_loss(loss: engine.Loss, num_classes: int, device: torch.device) -> float:
+def constant_loss(loss: Loss, num_classes: int, device: torch.device) -> float:
     """The loss of the same probability for every class: what a stuck run goes on showing.
 
     For method 1 it is `ln C`, for method 2 `ln C + (C-1) ln(C/(C-1))`.
@@ -199,13 +209,13 @@ def constant_loss(loss: engine.Loss, num_classes: int, device: torch.device) -> 
     return float(loss(torch.zeros(len(labels), num_classes, device=device), labels))
 
 
-def untrained_loss(loss: engine.Loss, data: ImageData, state: TrainState, dtype: torch.dtype) -> float:
+def untrained_loss(loss: Loss, data: ImageData, state: TrainState, dtype: torch.dtype) -> float:
     """The network's loss on the first batch of training images."""
-    sums = engine.evaluate(state.model, loss, [next(data.train_batches(0))], dtype)
+    sums = loop.evaluate(state.model, loss, [next(data.train_batches(0))], dtype)
     return float(sums.loss / sums.images)
 
 
-def ignores_labels(loss: engine.Loss, num_classes: int, device: torch.device) -> bool:
+def ignores_labels(loss: Loss, num_classes: int, device: torch.device) -> bool:
     """Whether the loss of one and the same prediction is equal for every label."""
     logits = torch.linspace(-1, 1, num_classes, device=device)[None]
     labels = torch.arange(min(num_classes, 10), device=device)
@@ -226,7 +236,7 @@ def _finish(trainer: Trainer, cfg: DictConfig, choices: Mapping[str, str], overr
         | tested
         | ({} if sums is None else {"reliability": _reliability(sums)})
         | {"val": state.best_metrics, "best_step": state.best_step, "seconds": round(state.seconds, 1)}
-        | circumstances(trainer)
+        | provenance(trainer)
         | {"config": OmegaConf.to_container(cfg, resolve=True)},
     )
     trainer.end()

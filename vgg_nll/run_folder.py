@@ -6,9 +6,9 @@ from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vgg_nll import checkpoint
 from vgg_nll.errors import ConfigError
 from vgg_nll.tracking.event_files import event_files
+from vgg_nll.training import checkpoint
 
 try:
     import fcntl
@@ -22,7 +22,7 @@ def holds_run(folder: Path) -> bool:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def lock_run_folder(folder: Path) -> Iterator[None]:
     """Holds the folder for this process, till it ends in whatever way. Raises ConfigError where another one holds it."""
     if fcntl is None:
         yield
@@ -42,7 +42,7 @@ def alone(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def discard(folder: Path, before: Set[Path]) -> None:
+def remove_new_files(folder: Path, before: Set[Path]) -> None:
     """Takes back what this process has put into a folder in which no run began: nothing else, and no folder of the user's."""
     for path in set(event_files(folder)) - before:
         path.unlink()

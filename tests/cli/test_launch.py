@@ -11,13 +11,13 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY
-from test_data import FOLDER, write_folder
+from helpers.configs import ROOT, TINY
+from helpers.pictures import FOLDER, write_folder
 
-from vgg_nll import checkpoint, run_folder
+from vgg_nll import run_folder
+from vgg_nll.training import checkpoint
 
 Command = Callable[..., int]
-pytestmark = pytest.mark.usefixtures("narrow")
 
 
 def train_py(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -319,7 +319,7 @@ def test_one_process_at_a_time(command: Command, capfd: pytest.CaptureFixture, t
     assert command(*TINY, "trainer.steps=1", "hydra.run.dir=run") == 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vgg_nll.run_folder.time.sleep", lambda _: None)
-        with run_folder.alone(tmp_path / "run"):
+        with run_folder.lock_run_folder(tmp_path / "run"):
             assert command("resume=run", "trainer.steps=2") == 1
     assert "run: another process is training there; wait for its end, or stop it" in capfd.readouterr().err
     assert command("resume=run", "trainer.steps=2") == 0

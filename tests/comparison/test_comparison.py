@@ -1,4 +1,4 @@
-"""Finished runs, compared: what is taken, what the numbers are, what the page shows."""
+"""SessionEnd runs, compared: what is taken, what the numbers are, what the page shows."""
 
 import base64
 import math
@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
-from vgg_nll import metrics
-from vgg_nll.comparison import estimates, page, runs, setups, tables
-from vgg_nll.comparison.blocks import Table
+from vgg_nll.comparison import figures, grouping, report, runs, statistics, tables
+from vgg_nll.comparison.grouping import config_differences, group_runs
+from vgg_nll.comparison.markup import Table
 from vgg_nll.comparison.runs import Bins, find
-from vgg_nll.comparison.setups import arrange, unlike
+from vgg_nll.comparison.statistics import Point
 from vgg_nll.errors import CheckpointError
-from vgg_nll.report import FINAL_ROWS, write_metrics
-from vgg_nll.tracking import comparison_figures, curves
-from vgg_nll.tracking.curves import Point
+from vgg_nll.evaluation import metrics
+from vgg_nll.evaluation.report import FINAL_ROWS, write_metrics
+from vgg_nll.tracking import event_files
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BINS = {"images": [0] * 13 + [10, 90], "correct": [0] * 13 + [6, 89], "confidence": [0.0] * 13 + [9.0, 88.0]}  # ECE 4%
 
 
@@ -70,8 +70,8 @@ def accuracies(root: Path, **by_loss: list[float]) -> Path:
     return root
 
 
-def report(*folders: Path) -> page.Report:
-    return page.make(*find(folders))
+def report(*folders: Path) -> report.Report:
+    return report.make(*find(folders))
 
 
 # Which runs
@@ -148,7 +148,7 @@ def test_what_is_kept_of_a_run(tmp_path: Path) -> None:
     assert (a.bins, b.bins, c.bins, d.bins) == (None, None, None, None)
     assert e.bins is not None and e.bins.images[-1] == 90
     assert (e.config, a.config["trainer.epochs"], a.config["loss.eps"]) == ({}, "6", "0")
-    assert a.circumstances == {"device": "CPU", "precision": "float32", "versions.torch": "2.14", "git": "abc"}
+    assert a.provenance == {"device": "CPU", "precision": "float32", "versions.torch": "2.14", "git": "abc"}
     assert metrics.NUM_BINS == runs.NUM_BINS == len(BINS["images"])
 
 
@@ -160,7 +160,7 @@ def test_numbers_that_are_equal_are_one_text() -> None:
 # What is alike
 
 
-def shown(found: list[setups.Setup]) -> dict[tuple[str, str], dict[str, list[int]]]:
+def shown(found: list[grouping.Group]) -> dict[tuple[str, str], dict[str, list[int]]]:
     return {(s.model, s.settings): {loss: list(by_seed) for loss, by_seed in s.losses.items()} for s in found}
 
 
@@ -174,7 +174,7 @@ def test_settings_are_those_of_the_config(tmp_path: Path) -> None:
         tmp_path / "e", "all_logit", 0, overrides=("trainer.epochs=9.0",), config=config("all_logit", trainer={"epochs": 9.0})
     )
     make_run(tmp_path / "f", "all_logit", 0, model="vgg16_bn")
-    found, lines = arrange(find([tmp_path])[0])
+    found, lines = group_runs(find([tmp_path])[0])
     assert shown(found) == {
         ("vgg16", "default"): {"argmax": [0, 1, 2]},
         ("vgg16", "trainer.epochs=9"): {"all_logit": [0], "argmax": [0]},
@@ -188,8 +188,8 @@ def test_what_no_override_tells_apart(tmp_path: Path) -> None:
     make_run(tmp_path / "a", "argmax", 0)
     make_run(tmp_path / "b", "argmax", 0, config=config("argmax", trainer={"epochs": 4, "new": 1}))
     make_run(tmp_path / "c", "argmax", 0, config=config("argmax", trainer={"epochs": 4}))
-    found, _ = arrange(find([tmp_path])[0])
-    assert [setup.settings for setup in found] == [
+    found, _ = group_runs(find([tmp_path])[0])
+    assert [group.settings for group in found] == [
         "[trainer.epochs=4, trainer.new=1]",
         "[trainer.epochs=4]",
         "[trainer.epochs=6]",
@@ -200,9 +200,9 @@ def test_arguments_of_a_loss_make_another_loss(tmp_path: Path) -> None:
     make_run(tmp_path / "a", "argmax")
     make_run(tmp_path / "b", "argmax", overrides=("loss.eps=0.1",), config=config("argmax", eps=0.1))
     make_run(tmp_path / "c", "all_logit")
-    (setup,), lines = arrange(find([tmp_path])[0])
-    assert list(setup.losses) == ["all_logit", "argmax", "argmax loss.eps=0.1"]
-    assert lines == [] and unlike(setup.runs) == []
+    (group,), lines = group_runs(find([tmp_path])[0])
+    assert list(group.losses) == ["all_logit", "argmax", "argmax loss.eps=0.1"]
+    assert lines == [] and config_differences(group.runs) == []
 
 
 def test_overrides_stand_for_a_config_that_is_not_there(tmp_path: Path) -> None:
@@ -211,17 +211,20 @@ def test_overrides_stand_for_a_config_that_is_not_there(tmp_path: Path) -> None:
     make_run(tmp_path / "c", "argmax", 0, overrides=("optimizer=sgd", "optimizer.lr=1"))
     make_run(tmp_path / "d", "argmax", 0, overrides=("loss.eps=1",))
     found = find([tmp_path])[0]
-    assert shown(arrange(found)[0]) == {
+    assert shown(group_runs(found)[0]) == {
         ("vgg16", "default"): {"argmax": [0, 1], "argmax loss.eps=1": [0]},
         ("vgg16", "optimizer=sgd optimizer.lr=1"): {"argmax": [0]},
     }
-    assert unlike(found) == ["optimizer: default (3 runs), sgd (1 run)", "optimizer.lr: 1 (1 run), default (3 runs)"]
+    assert config_differences(found) == [
+        "optimizer: default (3 runs), sgd (1 run)",
+        "optimizer.lr: 1 (1 run), default (3 runs)",
+    ]
 
 
 def test_one_seed_twice(tmp_path: Path) -> None:
     first, second = (make_run(tmp_path / name, "argmax", values={"accuracy": a}) for name, a in (("a", 0.1), ("a0", 0.97)))
-    (setup,), lines = arrange(find([tmp_path])[0])
-    assert [run.folder for run in setup.runs] == [second]
+    (group,), lines = group_runs(find([tmp_path])[0])
+    assert [run.folder for run in group.runs] == [second]
     assert lines == [f"left out, the same settings and seed again: {first} ({second} counts)"]
     assert lines[0] in report(tmp_path).printed()
 
@@ -231,8 +234,8 @@ def test_machines(tmp_path: Path) -> None:
     make_run(tmp_path / "a", "argmax", 0)
     make_run(tmp_path / "b", "argmax", 1, device="H100", precision="bfloat16", versions={"torch": "3", "cuda": "13"}, git="")
     found = find([tmp_path])[0]
-    assert shown(arrange(found)[0]) == {("vgg16", "default"): {"argmax": [0, 1]}}
-    assert unlike(found) == [
+    assert shown(group_runs(found)[0]) == {("vgg16", "default"): {"argmax": [0, 1]}}
+    assert config_differences(found) == [
         "device: CPU (1 run), H100 (1 run)",
         "git: abc (1 run), unknown (1 run)",
         "precision: bfloat16 (1 run), float32 (1 run)",
@@ -240,7 +243,7 @@ def test_machines(tmp_path: Path) -> None:
         "versions.torch: 2.14 (1 run), 3 (1 run)",
     ]
     make_run(tmp_path / "c", "argmax", 0, device="H100", precision="bfloat16")
-    assert shown(arrange(find([tmp_path])[0])[0]) == {
+    assert shown(group_runs(find([tmp_path])[0])[0]) == {
         ("vgg16", "[on=CPU, float32]"): {"argmax": [0]},
         ("vgg16", "[on=H100, bfloat16]"): {"argmax": [0, 1]},
     }
@@ -250,7 +253,7 @@ def test_unlike_runs_are_told(tmp_path: Path) -> None:
     make_run(tmp_path / "a", "argmax", 0, config=config("argmax", data={"size": 32, "source": {"size": 32}}, device="cpu"))
     make_run(tmp_path / "b", "all_logit", 1, config=config("all_logit", data={"size": 64, "source": {"size": 64}}, resume="b"))
     make_run(tmp_path / "c", "argmax", 1, model="vgg16_bn", config=config("argmax", long="x" * 100))
-    assert unlike(find([tmp_path])[0]) == [
+    assert config_differences(find([tmp_path])[0]) == [
         "model: vgg16 (2 runs), vgg16_bn (1 run)",
         f"long: absent (2 runs), {'x' * 60}... (1 run)",
         "data.size: 32 (1 run), 64 (1 run), absent (1 run)",  # once, not also as data.source.size
@@ -277,12 +280,12 @@ def by_definition(values: list[float]) -> tuple[float, float, float]:
 @pytest.mark.parametrize("values", [[0.97, 0.99], [0.1, -0.2, 0.4], [3e6, 3.1e6, 2.8e6], [1e-7, 3e-7, 2e-7]])
 def test_mean_and_difference(values: list[float]) -> None:
     mean, half, p = by_definition(values)
-    estimate = estimates.of_mean(values)
+    estimate = statistics.mean_with_interval(values)
     assert (estimate.n, estimate.mean) == (len(values), pytest.approx(mean))
     assert estimate.spread == pytest.approx(np.std(values, ddof=1))
     assert estimate.interval == pytest.approx((mean - half, mean + half))
     base = dict(enumerate([v * 0.5 for v in values]))
-    paired = estimates.of_difference({k: v + base[k] for k, v in enumerate(values)} | {7: 1.0}, base | {8: 2.0})
+    paired = statistics.paired_difference({k: v + base[k] for k, v in enumerate(values)} | {7: 1.0}, base | {8: 2.0})
     assert (paired.n, paired.mean) == (len(values), pytest.approx(mean))
     assert paired.interval == pytest.approx((mean - half, mean + half))
     assert paired.p == pytest.approx(p)
@@ -290,7 +293,7 @@ def test_mean_and_difference(values: list[float]) -> None:
 
 def test_intervals_hold_what_they_say() -> None:
     draws = np.random.default_rng(0).normal(3, 2, (2000, 4)).tolist()
-    intervals = [estimates.of_mean(row).interval for row in draws]
+    intervals = [statistics.mean_with_interval(row).interval for row in draws]
     assert 0.935 < np.mean([low < 3 < high for low, high in intervals]) < 0.965  # type: ignore[misc]
 
 
@@ -300,15 +303,15 @@ def test_no_spread(shift: float) -> None:
     first = {seed: 0.97 + seed / 359 for seed in range(5)}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        estimate = estimates.of_difference({seed: value + shift for seed, value in first.items()}, first)
-        assert estimates.of_mean([0.3, 0.1 + 0.2, 0.3]) == estimates.Estimate(3, pytest.approx(0.3), 0.0, None)
-    assert estimate == estimates.Estimate(5, pytest.approx(shift), 0.0, None, None)
+        estimate = statistics.paired_difference({seed: value + shift for seed, value in first.items()}, first)
+        assert statistics.mean_with_interval([0.3, 0.1 + 0.2, 0.3]) == statistics.Estimate(3, pytest.approx(0.3), 0.0, None)
+    assert estimate == statistics.Estimate(5, pytest.approx(shift), 0.0, None, None)
 
 
 def test_too_few_seeds() -> None:
-    assert estimates.of_mean([2.0]) == estimates.Estimate(1, 2.0, None, None)
-    assert estimates.of_difference({0: 3.0, 1: 9.0}, {0: 1.0, 2: 9.0}) == estimates.Estimate(1, 2.0, None, None)
-    for nothing in (estimates.of_mean([]), estimates.of_difference({0: 1.0}, {1: 1.0})):
+    assert statistics.mean_with_interval([2.0]) == statistics.Estimate(1, 2.0, None, None)
+    assert statistics.paired_difference({0: 3.0, 1: 9.0}, {0: 1.0, 2: 9.0}) == statistics.Estimate(1, 2.0, None, None)
+    for nothing in (statistics.mean_with_interval([]), statistics.paired_difference({0: 1.0}, {1: 1.0})):
         assert nothing.n == 0 and math.isnan(nothing.mean) and nothing.interval is None
 
 
@@ -320,7 +323,7 @@ def test_overview(tmp_path: Path) -> None:
     make_run(tmp_path / "b", "argmax", 1, values={"accuracy": 0.99, "confidence_incorrect": math.nan})  # nothing wrong
     make_run(tmp_path / "c", "all_logit", values={"accuracy": 0.98, "confidence_incorrect": math.nan})
     make_run(tmp_path / "d", "all_logit", done=False)
-    table = tables.overview(arrange(find([tmp_path])[0])[0])
+    table = tables.overview(group_runs(find([tmp_path])[0])[0])
     low, high = (98 + sign * math.tan(math.pi * 0.475) for sign in (-1, 1))  # the standard error is 1
     assert table.markdown().splitlines() == [
         "| data | model | loss | settings | n | test accuracy % | 95% interval | least | NLL (argmax) | ECE % | confidence % "
@@ -339,8 +342,8 @@ def test_difference_table(tmp_path: Path) -> None:
         for seed, (accuracy, nll, auroc) in enumerate(values):
             values_ = {"accuracy": accuracy, "nll_argmax": nll, "auroc": auroc, "brier": 0.5 if loss == "argmax" else 0.4}
             make_run(tmp_path / f"{loss}{seed}", loss, seed, values=values_)
-    (setup,), _ = arrange(find([tmp_path])[0])
-    table = tables.difference(setup, "all_logit", "argmax")
+    (group,), _ = group_runs(find([tmp_path])[0])
+    table = tables.difference(group, "all_logit", "argmax")
     assert table.head == ("metric", "all_logit", "argmax", "difference", "95% interval", "p", "n")
     rows = {row[0]: row[1:] for row in table.rows}
     mean, half, p = by_definition([1.0, 4.0, -1.0])
@@ -364,8 +367,8 @@ def test_small_p_and_no_value(tmp_path: Path) -> None:
             tmp_path / f"a{seed}", "all_logit", seed, values={"accuracy": 0.9 + 1e-5 * seed**2, "brier": 0.1 - 1e-6 * seed}
         )
         make_run(tmp_path / f"b{seed}", "argmax", seed, values={"accuracy": 0.5, "auroc": math.nan, "brier": 0.1})
-    (setup,), _ = arrange(find([tmp_path])[0])
-    rows = {row[0]: row[1:] for row in tables.difference(setup, "all_logit", "argmax").rows}
+    (group,), _ = group_runs(find([tmp_path])[0])
+    rows = {row[0]: row[1:] for row in tables.difference(group, "all_logit", "argmax").rows}
     assert rows["accuracy %"][4:] == ("< 0.001", "4")
     assert rows["AUROC"] == ("-", "-", "-", "none (n = 0)", "-", "0")
     assert rows["Brier score"][2:4] == ("+0.0000", "+0.0000 to +0.0000")
@@ -374,8 +377,8 @@ def test_small_p_and_no_value(tmp_path: Path) -> None:
 def test_means(tmp_path: Path) -> None:
     make_run(tmp_path / "a", "argmax", 0, values={"ece": 0.01, "confidence_incorrect": 0.6, "aurc": math.nan})
     make_run(tmp_path / "b", "argmax", 1, values={"ece": 0.03, "confidence_incorrect": math.nan, "aurc": math.nan})
-    (setup,), _ = arrange(find([tmp_path])[0])
-    table = tables.means(setup)
+    (group,), _ = group_runs(find([tmp_path])[0])
+    table = tables.means(group)
     rows = dict(table.rows)
     half = math.tan(math.pi * 0.475)
     assert table.head == ("metric", "argmax (n = 2)")
@@ -403,7 +406,7 @@ def test_curves_of_several_event_files(tmp_path: Path) -> None:
     first = write_events(tmp_path, ("a", 2, 2.0), ("a", 1, 1.0), ("a", 3, 3.0), ("b", 3, 0.5))
     first.rename(tmp_path / "events.out.tfevents.1000000000.x")
     write_events(tmp_path, ("a", 3, 30.0), ("a", 4, 4.0), ("a", 4, 40.0))  # later by its name
-    assert curves.read(tmp_path) == {"a": [(1, 1.0), (2, 2.0), (3, 30.0), (4, 40.0)], "b": [(3, 0.5)]}
+    assert event_files.read_curves(tmp_path) == {"a": [(1, 1.0), (2, 2.0), (3, 30.0), (4, 40.0)], "b": [(3, 0.5)]}
 
 
 def test_curves_of_a_damaged_file(tmp_path: Path) -> None:
@@ -411,19 +414,22 @@ def test_curves_of_a_damaged_file(tmp_path: Path) -> None:
     whole = path.read_bytes()
     end = whole.rindex(b"config/text_summary")
     path.write_bytes(whole[: end + 3])  # torn in its last record
-    assert curves.read(tmp_path) == {"a": [(1, 1.0), (2, 2.0)]}
+    assert event_files.read_curves(tmp_path) == {"a": [(1, 1.0), (2, 2.0)]}
     path.write_bytes(whole[: end - 30] + b"\xff\xff\xff" + whole[end - 27 :])  # bits of an earlier record
-    assert curves.read(tmp_path) == {"a": [(1, 1.0)]}
+    assert event_files.read_curves(tmp_path) == {"a": [(1, 1.0)]}
     path.write_bytes(b"no event file")
     (tmp_path / "events.out.tfevents.9.link").symlink_to(tmp_path / "gone")
-    assert curves.read(tmp_path) == {}
+    assert event_files.read_curves(tmp_path) == {}
 
 
 def test_bands() -> None:
     run = {"a": [(1, 1.0), (2, 4.0), (3, 0.0)]}
-    assert curves.across([run, {"a": [(2, 1.0), (3, 6.0), (4, 0.0)]}, {}], "a") == [Point(2, 2.5, 1, 4), Point(3, 3, 0, 6)]
-    assert curves.across([run, {"a": [(9, 1.0)]}], "a") == []
-    assert curves.across([run], "b") == curves.across([], "b") == []
+    assert statistics.mean_over_runs([run, {"a": [(2, 1.0), (3, 6.0), (4, 0.0)]}, {}], "a") == [
+        Point(2, 2.5, 1, 4),
+        Point(3, 3, 0, 6),
+    ]
+    assert statistics.mean_over_runs([run, {"a": [(9, 1.0)]}], "a") == []
+    assert statistics.mean_over_runs([run], "b") == statistics.mean_over_runs([], "b") == []
 
 
 def test_figure_of_curves() -> None:
@@ -432,7 +438,7 @@ def test_figure_of_curves() -> None:
         "all_logit": {"accuracy/val": points, "loss/train": points},
         "argmax": {"loss/train": points[:1], "nll/argmax": [Point(1, 0.0, 0.0, 0.0)]},
     }
-    figure = comparison_figures.curves(losses)
+    figure = figures.curves(losses)
     panels = {axes.get_title(): axes for axes in figure.axes}
     accuracy = panels["validation: accuracy"]
     assert [line.get_label() for line in accuracy.lines] == ["all_logit", "argmax"]
@@ -444,12 +450,12 @@ def test_figure_of_curves() -> None:
     assert own.lines[0].get_color() == accuracy.lines[1].get_color() != accuracy.lines[0].get_color()
     assert panels["validation: NLL of method 1 (argmax)"].get_yscale() == "linear"  # it has a zero
     assert [text.get_text() for text in panels["validation: ECE"].texts] == ["no curve"]
-    assert len(comparison_figures.png(figure)) > 10_000
+    assert len(figures.png(figure)) > 10_000
 
 
 def test_figure_of_reliability() -> None:
     diagrams = [(name, BINS["images"], BINS["correct"], BINS["confidence"]) for name in ("one", "two")]
-    figure = comparison_figures.reliability(diagrams)
+    figure = figures.reliability(diagrams)
     above = figure.axes[0]
     assert [axes.get_title() for axes in figure.axes[:2]] == ["one", "two"]
     heights = [(bar.get_y(), bar.get_height()) for bar in above.patches]
@@ -546,7 +552,7 @@ def test_page_says_what_differs_first(tmp_path: Path) -> None:
 def test_long_cells_are_broken() -> None:
     html = Table(("a", "b"), [("x" * 41, "y" * 40)]).html()
     assert f'<td class="long">{"x" * 41}</td><td>{"y" * 40}</td>' in html
-    assert "td.long" in page.STYLE
+    assert "td.long" in report.STYLE
 
 
 def test_one_seed_is_said(tmp_path: Path) -> None:
@@ -573,7 +579,7 @@ def test_runs_without_a_test_split(tmp_path: Path) -> None:
     assert "no test split; its numbers are of the validation images, on which the best step was chosen" in text
     assert "| accuracy % |" in text and "test accuracy" not in text
     assert "| digits (validation) | vgg16 | argmax | default | 2 | 25.00 ± 0.00 | none (no spread) |" in text
-    (picture,) = [block for block in made.details if isinstance(block, page.Picture)]
+    (picture,) = [block for block in made.details if isinstance(block, report.Picture)]
     assert picture.caption.startswith("Reliability on the validation images, summed over seeds")
 
 
@@ -590,13 +596,13 @@ def test_runs_of_older_versions(tmp_path: Path) -> None:
     assert "(compared: overrides, device, precision, versions, commit)" in text
     assert "| NLL (argmax) | 1.1000 | 0.1000 | +1.0000 | none (n = 1) | - | 1 |" in text
     assert "| ECE % | - | - | - | none (n = 0) | - | 0 |" in text
-    assert not any(isinstance(block, page.Picture) for block in made.details)
+    assert not any(isinstance(block, report.Picture) for block in made.details)
 
 
 def test_reliability_is_summed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    drawn = comparison_figures.reliability
-    monkeypatch.setattr(comparison_figures, "reliability", lambda diagrams: seen.extend(diagrams) or drawn(diagrams))
+    drawn = figures.reliability
+    monkeypatch.setattr(figures, "reliability", lambda diagrams: seen.extend(diagrams) or drawn(diagrams))
     for seed in range(3):
         make_run(tmp_path / f"{seed}", "argmax", seed, **({"reliability": None} if seed == 2 else {}))
     report(tmp_path)

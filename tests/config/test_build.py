@@ -7,19 +7,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import NARROW, Bomb, make_model
+from helpers.configs import make_model
+from helpers.pictures import write_cifar, write_folder
+from helpers.runs import Bomb
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
+from torchvision import datasets
 from torchvision.models import vgg
 
-from vgg_nll import anatomy, build, checkpoint
-from vgg_nll.config import flatten
+from vgg_nll.config import build
+from vgg_nll.config.compose import flatten
+from vgg_nll.config.validation import RULES
 from vgg_nll.errors import CheckpointError, ConfigError
-from vgg_nll.model import VGG16
-from vgg_nll.settings import RULES
-from vgg_nll.state import TrainState
+from vgg_nll.model import VGG16, summary
+from vgg_nll.training import checkpoint
+from vgg_nll.training.state import TrainState
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 Config = Callable[..., DictConfig]
 FILES = sorted(path.relative_to(ROOT / "configs") for path in (ROOT / "configs").glob("*/*.yaml"))
@@ -36,14 +40,9 @@ def test_every_config_opens_with_its_command(path: Path) -> None:
 @pytest.mark.parametrize("path", BUILT, ids=str)
 def test_every_config_builds(path: Path, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     group, name = path.parts[0], path.stem
-    if group != "model":
-        monkeypatch.setattr("vgg_nll.model.CONFIGURATION_D", NARROW)
-    cfg = config(f"{'+' if group == 'hydra' else ''}{group}={name}")
+    cfg = config("model.width=0.0625", f"{group}={name}")
     if group == "data" and name in ("cifar10", "cifar100", "image_folder"):
-        from test_data import write_cifar, write_folder
-        from torchvision import datasets
-
-        cfg = config(f"data={name}", f"data.root={tmp_path}", "trainer.batch_size=4")
+        cfg = config("model.width=0.0625", f"data={name}", f"data.root={tmp_path}", "trainer.batch_size=4")
         if name == "image_folder":
             write_folder(tmp_path)
         else:
@@ -184,7 +183,7 @@ def test_learning_rate(config: Config) -> None:
 
 def test_flops_of_vgg16() -> None:
     """15.47 billion multiply-adds at 224x224, in each of three passes."""
-    assert anatomy.flops_per_image(VGG16(), 224) == pytest.approx(3 * 2 * 15.47e9, rel=1e-3)
+    assert summary.flops_per_image(VGG16(), 224) == pytest.approx(3 * 2 * 15.47e9, rel=1e-3)
 
 
 def test_trackers(config: Config, tmp_path: Path) -> None:
@@ -230,8 +229,8 @@ def test_config_is_resolvable(config: Config) -> None:
 
 def test_layers_are_those_that_an_image_goes_through() -> None:
     """In order, with the shapes for one image; all parameters are in them."""
-    model = VGG16(10, head="compact", batch_norm=True)
-    layers = anatomy.layers(model, 32)
+    model = VGG16(10, head="compact", batch_norm=True, width=1 / 16)
+    layers = summary.layers(model, 32)
     assert [layer.kind for layer in layers[:3]] == ["Conv3x3", "BatchNorm", "ReLU"]
     assert (layers[0].name, layers[0].shape, layers[0].parameters) == ("features.0", (64, 32, 32), 64 * 3 * 9 + 64)
     assert (layers[-1].name, layers[-1].shape) == ("classifier.0", (10,))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from vgg_nll.settings import RULES, TrainerSettings, faults
+from vgg_nll.config.validation import RULES, find_errors
+from vgg_nll.training.settings import TrainerSettings
 
 
 @pytest.mark.parametrize(
@@ -31,7 +32,7 @@ from vgg_nll.settings import RULES, TrainerSettings, faults
     ],
 )
 def test_faults_are_named(key: str, value: object, words: str) -> None:
-    (line,) = faults({key: value})
+    (line,) = find_errors({key: value})
     assert line.startswith(f"{key}=")
     assert words in line
 
@@ -48,17 +49,17 @@ def test_faults_are_named(key: str, value: object, words: str) -> None:
     ],
 )
 def test_sound_values_pass(key: str, value: object) -> None:
-    assert faults({key: value}) == []
+    assert find_errors({key: value}) == []
 
 
 def test_all_faults_at_once() -> None:
-    found = faults({"trainer.batch_size": 0, "optimizer.lr": -1, "trainer.epochs": "abc", "seed": 0})
+    found = find_errors({"trainer.batch_size": 0, "optimizer.lr": -1, "trainer.epochs": "abc", "seed": 0})
     assert [line.split("=")[0] for line in found] == ["trainer.batch_size", "optimizer.lr", "trainer.epochs"]
 
 
 def test_faults_of_two_keys_together() -> None:
-    assert "trainer.accumulation_steps=8" in faults({"trainer.batch_size": 4, "trainer.accumulation_steps": 8})[0]
-    assert "something to train on" in faults({"data.val_share": 0.5, "data.test_share": 0.5})[0]
+    assert "trainer.accumulation_steps=8" in find_errors({"trainer.batch_size": 4, "trainer.accumulation_steps": 8})[0]
+    assert "something to train on" in find_errors({"data.val_share": 0.5, "data.test_share": 0.5})[0]
 
 
 def test_every_trainer_setting_has_a_rule() -> None:

@@ -5,22 +5,22 @@ import math
 import os
 import pickle
 import signal
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.pictures import FOLDER, write_cifar, write_folder
 from omegaconf import DictConfig
 from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
-from vgg_nll import build
+from vgg_nll.config import build
 from vgg_nll.data import folder, sources
-from vgg_nll.data.pictures import decode_on, read_encoded
-from vgg_nll.data.splits import ImageData, stratified_split, thinned
+from vgg_nll.data.decoding import decode_on, read_encoded
+from vgg_nll.data.interface import ImageData, stratified_split, subsample
 from vgg_nll.errors import DataError
 
 CPU = torch.device("cpu")
@@ -108,31 +108,6 @@ def test_synthetic_has_any_size(config: Config, classes: int, size: int) -> None
     assert target.max() < classes
 
 
-def write_cifar(
-    root: Path, dataset: type[datasets.CIFAR10], monkeypatch: pytest.MonkeyPatch, bad_label: int | None = None
-) -> None:
-    """An archive in CIFAR's own format: pickled batches of [N, 3072] bytes in a tar.gz, 20 images a file."""
-    draw, fine = np.random.default_rng(0), dataset is datasets.CIFAR100
-    names = ["train", "test"] if fine else [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
-    classes = 100 if fine else 10
-    folder = root / dataset.base_folder
-    folder.mkdir(parents=True)
-    for name in names:
-        count = 200 if fine else 20
-        labels = [int(i % classes) for i in range(count)]
-        if bad_label is not None and "test" in name:
-            labels[3] = bad_label
-        content = {"data": draw.integers(0, 256, (count, 3072), dtype=np.uint8), "fine_labels" if fine else "labels": labels}
-        (folder / name).write_bytes(pickle.dumps(content))
-    key = "fine_label_names" if fine else "label_names"
-    meta = "meta" if fine else "batches.meta"
-    (folder / meta).write_bytes(pickle.dumps({key: [f"class {i}" for i in range(classes)]}))
-    with tarfile.open(root / dataset.filename, "w:gz") as archive:
-        archive.add(folder, dataset.base_folder)
-    # the checksums are of the real archive
-    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda path, md5=None: Path(path).is_file())
-
-
 @pytest.mark.parametrize(("name", "classes", "sizes"), [("CIFAR10", 10, (90, 10, 20)), ("CIFAR100", 100, (180, 20, 200))])
 def test_cifar(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, classes: int, sizes: tuple) -> None:
     dataset = getattr(datasets, name)
@@ -157,21 +132,6 @@ def test_cifar_labels_outside_are_refused(config: Config, tmp_path: Path, monkey
 def test_missing_cifar_says_what_to_put_where(config: Config, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data.root=.*cifar-10-python.tar.gz"):
         make(config, "data=cifar10", f"data.root={tmp_path}", "data.download=false")
-
-
-def write_folder(root: Path, splits: tuple[str, ...] = ("train", "val", "test"), classes: int = 3) -> None:
-    """Digits as PNGs: train/zero/0.png, ..."""
-    bunch, names = load_digits(), ("zero", "one", "two")
-    for s, split in enumerate(splits):
-        for label in range(classes):
-            folder = root / split / names[label]
-            folder.mkdir(parents=True)
-            scans = bunch.images[bunch.target == label][8 * s : 8 * s + 8]
-            for i, scan in enumerate(scans):
-                Image.fromarray((scan * 15).astype(np.uint8)).resize((40, 36)).save(folder / f"{i}.png")
-
-
-FOLDER = ("data=image_folder", "data.image_size=32", "trainer.batch_size=4", "trainer.eval_batch_size=5")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -445,7 +405,7 @@ def test_thinned(images: int, most: int, batch_size: int) -> None:
     """Every k-th image, whatever the batches."""
     everything = torch.arange(images)
     parts = [(part, part + 100) for part in everything.split(batch_size)]
-    kept = list(thinned(parts, images, most))
+    kept = list(subsample(parts, images, most))
     found = torch.cat([part for part, _ in kept])
     assert found.tolist() == list(range(0, images, -(-images // most)))
     assert len(found) <= most

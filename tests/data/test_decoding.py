@@ -12,8 +12,8 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional
 
-from vgg_nll.data import pictures
-from vgg_nll.data.pictures import read_encoded, read_picture
+from vgg_nll.data import decoding
+from vgg_nll.data.decoding import read_encoded, read_picture
 from vgg_nll.errors import DataError
 
 
@@ -55,10 +55,10 @@ def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         pytest.importorskip("torchcodec")
     else:
         monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)  # importing it fails
-    forget = pictures.jpeg_decoder.cache_clear
-    forget()
+    clear = decoding.jpeg_decoder.cache_clear
+    clear()
     yield request.param
-    forget()
+    clear()
 
 
 def scene(mode: str) -> Image.Image:
@@ -122,10 +122,10 @@ def test_a_sliver_is_refused(decoder: str, tmp_path: Path) -> None:
 def test_far_too_many_pixels_are_refused(decoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "x.jpg", "4:2:0")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    monkeypatch.setattr(pictures, "jpeg_decoder", lambda: pytest.fail("decoded"))
+    monkeypatch.setattr(decoding, "jpeg_decoder", lambda: pytest.fail("decoded"))
     with pytest.raises(DataError, match="cannot be read as a picture"):
         read_picture(tmp_path / "x.jpg", 32)
 
 
 def test_which_decoder(decoder: str) -> None:
-    assert (pictures.jpeg_decoder() is None) == (decoder == "PIL")
+    assert (decoding.jpeg_decoder() is None) == (decoder == "PIL")

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils.signal_handling import _error_if_any_worker_fails
 
-from vgg_nll.data.loading import survived
+from vgg_nll.data.workers import iterate_with_worker_restart
 
 
 class Numbers(Dataset[int]):
@@ -55,5 +55,5 @@ def test_a_death_is_reported_once(tmp_path: Path) -> None:
         loader = DataLoader(Numbers(tmp_path / "died"), sampler=range(done, 6), num_workers=1)
         return Torn(loader) if len(loads) == 1 else loader
 
-    assert [int(batch) for batch in survived(load)] == [0, 1, 2, 3, 4, 5]
+    assert [int(batch) for batch in iterate_with_worker_restart(load)] == [0, 1, 2, 3, 4, 5]
     assert loads == [0, 2]

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import NARROW, ROOT
-from test_data import write_cifar, write_folder
+from helpers.configs import ROOT
+from helpers.pictures import write_cifar, write_folder
 from torchvision import datasets
 from torchvision.models import vgg
 
-from vgg_nll.network import open_network, write_temperature
+from vgg_nll.inference.trained_model import open_network, write_temperature
 
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -36,8 +36,6 @@ def test_train_commands(
     line: str, command: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
     arguments = shlex.split(line)[2:]
-    if "weights" not in line:  # torchvision's fit the real one alone
-        monkeypatch.setattr("vgg_nll.model.CONFIGURATION_D", NARROW)
     resumed = next((a for a in arguments if a.startswith("resume=")), None)
     if "data=cifar10" in arguments:
         write_cifar(tmp_path / "data", datasets.CIFAR10, monkeypatch)
@@ -48,9 +46,20 @@ def test_train_commands(
         torch.save({"features." + k: v for k, v in vgg.make_layers(vgg.cfgs["D"]).state_dict().items()}, tmp_path / "vgg16.pth")
     if resumed:  # what it resumes is a run that was made before
         folder = resumed.removeprefix("resume=")
-        assert command("data=synthetic", "data.num_images=40", "data.num_classes=2", *SHORT, f"hydra.run.dir={folder}") == 0
+        assert (
+            command(
+                "data=synthetic",
+                "data.num_images=40",
+                "data.num_classes=2",
+                *SHORT,
+                "model.width=0.0625",
+                f"hydra.run.dir={folder}",
+            )
+            == 0
+        )
         arguments += ["trainer.steps=2"]
     else:
+        arguments += ["model.width=0.0625"] * ("weights" not in line)  # torchvision's fit the real one alone
         given = {argument.partition("=")[0] for argument in arguments}
         arguments += [argument for argument in SHORT if argument.partition("=")[0] not in given]
     assert command(*arguments) == 0, capfd.readouterr().err
@@ -74,7 +83,6 @@ def test_script_commands(
 ) -> None:
     """On a run under the name that the README gives it, with a temperature, and a folder of pictures."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("vgg_nll.model.CONFIGURATION_D", NARROW)
     run = tmp_path / "runs/train/2026-01-31_12-00-00-000000"
     shutil.copytree(finished, run)
     write_temperature(open_network(run, device="cpu"), 1.5)

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from helpers.configs import ROOT
 
-from vgg_nll.tracking import curves, tags
+from vgg_nll.tracking import event_files, tags
 
 pytestmark = pytest.mark.browser
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -122,7 +122,7 @@ def test_time_series(visit: Callable, runs: dict, sweep: Path) -> None:
     found = {cells[0]: float(cells[2]) for cells in (re.split(r"\s*\n\s*", row.inner_text().strip()) for row in rows.all())}
     assert found.keys() == runs.keys()
     for name in runs:
-        assert found[name] == pytest.approx(curves.read(sweep / name)["accuracy/val"][-1][1], abs=1e-3)
+        assert found[name] == pytest.approx(event_files.read_curves(sweep / name)["accuracy/val"][-1][1], abs=1e-3)
 
 
 @pytest.mark.parametrize("tag", ["loss/train", "nll/all_logit", "calibration/ece", "confidence/mean"])
@@ -183,7 +183,7 @@ def test_hyperparameters(visit: Callable, runs: dict, sweep: Path) -> None:
         values = [cell for cell in cells if cell in {content[key] for content in runs.values()}]
         assert values == [runs[name][key] for name in names], column
     for name in runs:
-        last = curves.read(sweep / name)
+        last = event_files.read_curves(sweep / name)
         row = cells[cells.index(name) : cells.index(name) + 14]
         for tag in ("accuracy/val", "nll/all_logit", "calibration/ece"):
             assert any(is_number(cell) and float(cell) == pytest.approx(last[tag][-1][1], rel=1e-4) for cell in row), (

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from vgg_nll.embedding import embed, principal_components
+from vgg_nll.evaluation.features import embed, principal_components
 
 
 class Network(nn.Module):

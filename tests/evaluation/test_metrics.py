@@ -14,9 +14,9 @@ from sklearn.metrics import (
 )
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from vgg_nll.evaluation.metrics import NUM_BINS, NUM_THRESHOLDS, accuracy_coverage, compute, precision_recall, update
 from vgg_nll.losses import all_logit_nll, argmax_nll
-from vgg_nll.metrics import NUM_BINS, NUM_THRESHOLDS, accuracy_coverage, compute, precision_recall, update
-from vgg_nll.softmax import margin
+from vgg_nll.losses.softmax import margin
 
 
 def sample(images: int = 300, classes: int = 10) -> tuple[torch.Tensor, torch.Tensor]:

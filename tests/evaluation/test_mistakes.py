@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vgg_nll.mistakes import Mistakes
+from vgg_nll.evaluation.mistakes import MostConfidentErrors
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 200])
@@ -11,14 +11,14 @@ def test_the_surest_are_kept(batch_size: int) -> None:
     draw = torch.Generator().manual_seed(0)
     logits, target = 3 * torch.randn(200, 5, generator=draw), torch.randint(5, (200,), generator=draw)
     images = torch.arange(200.0)[:, None, None, None].expand(200, 3, 2, 2)
-    mistakes = Mistakes(16)
+    mistakes = MostConfidentErrors(16)
     for start in range(0, 200, batch_size):
         part = slice(start, start + batch_size)
-        mistakes.look(images[part], logits[part], target[part])
+        mistakes.on_batch(images[part], logits[part], target[part])
     p = logits.double().softmax(1)
     wrong = [i for i in range(200) if p[i].argmax() != target[i]]
     expected = sorted(wrong, key=lambda i: -p[i].max())[:16]
-    found = mistakes.surest
+    found = mistakes.top
     assert found.images[:, 0, 0, 0].int().tolist() == expected
     torch.testing.assert_close(found.probabilities, p[expected])
     assert torch.equal(found.target, target[expected])
@@ -27,16 +27,16 @@ def test_the_surest_are_kept(batch_size: int) -> None:
 
 def test_beyond_a_confidence_of_one() -> None:
     """Both outputs are exactly 1, even in float64; the second is the surer one."""
-    mistakes = Mistakes(2)
-    mistakes.look(torch.zeros(3, 3, 1, 1), torch.tensor([[50.0, 0], [60.0, 0], [0, 9.0]]), torch.tensor([1, 1, 1]))
-    assert mistakes.surest.margin.tolist() == [60, 50]
+    mistakes = MostConfidentErrors(2)
+    mistakes.on_batch(torch.zeros(3, 3, 1, 1), torch.tensor([[50.0, 0], [60.0, 0], [0, 9.0]]), torch.tensor([1, 1, 1]))
+    assert mistakes.top.margin.tolist() == [60, 50]
 
 
 def test_fewer_than_asked_for() -> None:
-    mistakes = Mistakes(16)
+    mistakes = MostConfidentErrors(16)
     with pytest.raises(ValueError, match="no images"):
-        _ = mistakes.surest
-    mistakes.look(torch.zeros(2, 3, 1, 1), torch.eye(2), torch.tensor([0, 1]))
-    assert mistakes.surest.images.shape == (0, 3, 1, 1)
-    mistakes.look(torch.zeros(2, 3, 1, 1), torch.eye(2), torch.tensor([0, 0]))
-    assert mistakes.surest.images.shape == (1, 3, 1, 1)
+        _ = mistakes.top
+    mistakes.on_batch(torch.zeros(2, 3, 1, 1), torch.eye(2), torch.tensor([0, 1]))
+    assert mistakes.top.images.shape == (0, 3, 1, 1)
+    mistakes.on_batch(torch.zeros(2, 3, 1, 1), torch.eye(2), torch.tensor([0, 0]))
+    assert mistakes.top.images.shape == (1, 3, 1, 1)

@@ -4,7 +4,7 @@ import json
 import math
 from pathlib import Path
 
-from vgg_nll.report import final_table, write_metrics
+from vgg_nll.evaluation.report import final_table, write_metrics
 
 NAMES = (
     "accuracy top5_accuracy loss nll_argmax nll_argmax_prediction nll_all_logit brier ece mce adaptive_ece classwise_ece "

@@ -7,7 +7,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from torch import nn
 
-from vgg_nll.temperature import Scaled, fit
+from vgg_nll.evaluation.temperature import Scaled, fit
 
 
 @pytest.mark.parametrize("scale", [0.2, 1.0, 3.0, 12.0])

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["vgg_nll.command", "vgg_nll.resuming", "vgg_nll.run", "vgg_nll.data.resident", "vgg_nll.data.sources", "train"]
+    ["vgg_nll.cli.launch", "vgg_nll.cli.resume", "vgg_nll.run", "vgg_nll.data.resident", "vgg_nll.data.sources", "train"]
 )
 
 
@@ -65,6 +65,6 @@ def _main(arguments: list[str], folder: Path, printed: Path, file_limit: int | N
     sys.argv = [str(ROOT / "train.py"), *arguments]
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
     import train
-    from vgg_nll import command
+    from vgg_nll.cli import launch
 
-    command.call(train.main)
+    launch.call(train.main)

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, compose_config
+from helpers.configs import TINY, compose_config
+from helpers.pictures import FOLDER, write_folder
 from omegaconf import OmegaConf
-from test_data import FOLDER, write_folder
 
-from vgg_nll import evaluation, run
-
-pytestmark = pytest.mark.usefixtures("narrow")
+from vgg_nll import run
+from vgg_nll.inference import evaluate as inference
 
 
 @pytest.fixture
@@ -55,7 +54,7 @@ def test_temperature(mine: Path, evaluate: Callable[..., int], capsys: pytest.Ca
     assert f"temperature {content['temperature']:.4f}, fitted to 8 validation images" in capsys.readouterr().out
     assert content["val at T"]["accuracy"] == content["val"]["accuracy"]
     assert content["val at T"]["nll_argmax"] < content["val"]["nll_argmax"]
-    sums, wrong = evaluation.evaluate(evaluation.open_run(mine, device="cpu"), "val", content["temperature"])
+    sums, wrong = inference.evaluate(inference.open_run(mine, device="cpu"), "val", content["temperature"])
     assert len(wrong.target) == int(sums.images - sums.correct) > 0
     assert float(sums.nll_argmax / sums.images) == pytest.approx(content["val at T"]["nll_argmax"])
 
@@ -80,13 +79,13 @@ def test_no_temperature_where_all_is_right(
     mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The least would be at 0: sure of everything, whatever the test says."""
-    opened = evaluation.open_run(mine, device="cpu")
+    opened = inference.open_run(mine, device="cpu")
     for shift in (0, 1):  # all right, all wrong
         labels = [(target + shift) % 2 for _, target in opened.data.eval_batches("val")]
         with monkeypatch.context() as patch:
             patch.setattr("vgg_nll.model.VGG16.forward", lambda self, images, labels=labels: 3 * torch.eye(2)[labels.pop(0)])
-            assert evaluation.fit_temperature(opened) is None
-    monkeypatch.setattr(evaluation, "fit_temperature", lambda _: None)
+            assert inference.fit_temperature(opened) is None
+    monkeypatch.setattr(inference, "fit_temperature", lambda _: None)
     assert evaluate(mine, "--temperature") == 0
     assert "no temperature: " in capsys.readouterr().out
 

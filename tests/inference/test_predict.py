@@ -13,27 +13,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import NARROW, ROOT
+from helpers.configs import ROOT
 from PIL import Image
 
-from vgg_nll import evaluation, prediction
-from vgg_nll.network import open_network
+from vgg_nll.inference import evaluate, predict
+from vgg_nll.inference.trained_model import open_network
 
 Script = Callable[..., int]
-# scripts/predict.py, with the narrow network
-PREDICT = f"""
-import runpy, vgg_nll.model
-vgg_nll.model.CONFIGURATION_D = {NARROW}
-runpy.run_path({str(ROOT / "scripts/predict.py")!r}, run_name="__main__")
-"""
-pytestmark = pytest.mark.usefixtures("narrow")
 
 
 @pytest.fixture(scope="module")
 def pictures(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run's 8 test images as files."""
     folder = tmp_path_factory.mktemp("pictures")
-    run = evaluation.open_run(finished, device="cpu")
+    run = evaluate.open_run(finished, device="cpu")
     (batch,) = run.data.eval_batches("test")
     for i, image in enumerate(run.network.preprocessing.pixels(batch[0])):
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{i}.png")
@@ -42,7 +35,7 @@ def pictures(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def softmax(finished: Path) -> torch.Tensor:
     """What the network says of the test images, as the trainer feeds them."""
-    run = evaluation.open_run(finished, device="cpu")
+    run = evaluate.open_run(finished, device="cpu")
     (batch,) = run.data.eval_batches("test")
     with torch.no_grad():
         return run.network.model.eval()(batch[0]).double().softmax(1)
@@ -51,8 +44,8 @@ def softmax(finished: Path) -> torch.Tensor:
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_files_give_what_the_data_set_gives(finished: Path, pictures: Path, batch_size: int) -> None:
     network = open_network(finished, device="cpu")
-    paths = prediction.find_pictures([pictures])
-    found = list(prediction.predict(network, paths, most=2, at=1.0, batch_size=batch_size))
+    paths = predict.find_pictures([pictures])
+    found = list(predict.predict(network, paths, most=2, at=1.0, batch_size=batch_size))
     assert [item.path for item in found] == [pictures / f"{i}.png" for i in range(8)]
     for item, row in zip(found, softmax(finished), strict=True):
         assert item.confidence == pytest.approx(row.sort(descending=True).values.tolist(), rel=1e-4)
@@ -63,7 +56,7 @@ def test_files_give_what_the_data_set_gives(finished: Path, pictures: Path, batc
 def test_temperature_softens(finished: Path, pictures: Path) -> None:
     network = open_network(finished, device="cpu")
     path = [pictures / "0.png"]
-    (sharp,), (soft,) = (prediction.predict(network, path, most=2, at=at, batch_size=1) for at in (1.0, 4.0))
+    (sharp,), (soft,) = (predict.predict(network, path, most=2, at=at, batch_size=1) for at in (1.0, 4.0))
     assert soft.classes == sharp.classes
     assert soft.margin == pytest.approx(sharp.margin / 4)  # two classes: the margin is their logits' difference
 
@@ -106,13 +99,13 @@ def test_links_are_followed_once(finished: Path, pictures: Path, tmp_path: Path)
     (tmp_path / "all/linked").symlink_to(pictures)
     (tmp_path / "all/again").symlink_to(tmp_path / "all")
     (tmp_path / "all/x.png").mkdir()
-    assert len(prediction.find_pictures([tmp_path / "all"])) == 8
+    assert len(predict.find_pictures([tmp_path / "all"])) == 8
 
 
 def test_a_picture_too_narrow_is_named(finished: Path, tmp_path: Path) -> None:
     """Resized by its shorter side it would have millions of pixels."""
     Image.new("L", (1, 3000)).save(tmp_path / "line.png")
-    (found,) = prediction.predict(open_network(finished, device="cpu"), [tmp_path / "line.png"], most=1, at=1.0, batch_size=1)
+    (found,) = predict.predict(open_network(finished, device="cpu"), [tmp_path / "line.png"], most=1, at=1.0, batch_size=1)
     assert found == f"{tmp_path}/line.png: 1x3000 pixels are too narrow; crop or remove it"
 
 
@@ -120,7 +113,7 @@ def test_equal_outputs_go_to_the_first(finished: Path, pictures: Path, monkeypat
     network = open_network(finished, device="cpu")
     network.class_names = tuple(f"class {k}" for k in range(40))
     monkeypatch.setattr("vgg_nll.model.VGG16.forward", lambda self, images: torch.zeros(len(images), 40))
-    (found,) = prediction.predict(network, [pictures / "0.png"], most=3, at=1.0, batch_size=1)
+    (found,) = predict.predict(network, [pictures / "0.png"], most=3, at=1.0, batch_size=1)
     assert found.classes == ("class 0", "class 1", "class 2")
 
 
@@ -128,7 +121,7 @@ def test_a_name_that_is_no_text(finished: Path, pictures: Path, tmp_path: Path) 
     """A file's name is bytes; the table holds the same ones. As a process, with a strict standard output."""
     name = os.fsencode(tmp_path) + b"/caf\xe9.png"
     shutil.copy(pictures / "0.png", name)
-    command = [sys.executable, "-c", PREDICT, str(finished), os.fsdecode(name), "--device", "cpu"]
+    command = [sys.executable, str(ROOT / "scripts/predict.py"), str(finished), os.fsdecode(name), "--device", "cpu"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8:strict"}
     done = subprocess.run(command, capture_output=True, env=environment)
     assert done.returncode == 0, done.stderr
@@ -150,8 +143,8 @@ def test_each_picture_is_read_once_beside_the_network(finished: Path, pictures: 
     monkeypatch.setattr(
         type(network.preprocessing), "read", lambda self, path: reads.append((path, threading.get_ident())) or read(self, path)
     )
-    paths = prediction.find_pictures([pictures])
-    list(prediction.predict(network, paths, most=1, at=1.0, batch_size=3))
+    paths = predict.find_pictures([pictures])
+    list(predict.predict(network, paths, most=1, at=1.0, batch_size=3))
     assert [path for path, _ in reads] == paths
     assert threading.get_ident() not in {thread for _, thread in reads}
 

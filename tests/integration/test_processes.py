@@ -8,13 +8,15 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import TINY, outcome
-from processes import Run
+from helpers.configs import TINY
+from helpers.processes import Run
+from helpers.runs import outcome
 
-from vgg_nll import checkpoint
+from vgg_nll.training import checkpoint
 
 RUN = (
     *TINY,
+    "model.width=0.25",
     *("data.shift_pixels=2", "trainer.steps=12", "trainer.validate_every_epochs=0.5", "checkpoint.every_steps=1"),
     *("optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=false", "optimizer.lr=0.01", "hydra.run.dir=run"),
 )

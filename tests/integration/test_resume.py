@@ -8,19 +8,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, compose_config, outcome, points
+from helpers.configs import TINY, compose_config
+from helpers.runs import outcome, points
 from omegaconf import DictConfig
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import nn
 
-from vgg_nll import build, checkpoint, run
+from vgg_nll import run
+from vgg_nll.config import build
 from vgg_nll.errors import CheckpointError, TrainingError
-from vgg_nll.model import CONFIGURATION_D
-from vgg_nll.signals import Interrupted
-from vgg_nll.trainer import Trainer
+from vgg_nll.training import checkpoint
+from vgg_nll.training.signals import Interrupted
+from vgg_nll.training.trainer import Trainer
 
 Config = Callable[..., DictConfig]
-pytestmark = pytest.mark.usefixtures("narrow")
 # 6 steps an epoch; every step logged; augmentation and accumulation; validations and saves in mid-epoch too.
 SHORT = (*TINY, "data.shift_pixels=2", "trainer.accumulation_steps=2", "trainer.validate_every_epochs=0.5")
 # The same with a third of the bytes to save.
@@ -83,10 +84,9 @@ PAPER = ("data.image_size=224", "model.head=paper")
 @pytest.mark.parametrize("loss", ["argmax", "all_logit"])
 @pytest.mark.parametrize("size", [(), PAPER], ids=["32", "224"])
 def test_stopped_runs_come_to_the_same_on_a_gpu(
-    config: Config, tmp_path: Path, size: tuple[str, ...], loss: str, model: str, monkeypatch: pytest.MonkeyPatch
+    config: Config, tmp_path: Path, size: tuple[str, ...], loss: str, model: str
 ) -> None:
-    monkeypatch.setattr("vgg_nll.model.CONFIGURATION_D", CONFIGURATION_D)  # other widths have other kernels
-    stop_and_go_on(config, tmp_path, *GPU, *size, f"loss={loss}", f"model={model}")
+    stop_and_go_on(config, tmp_path, *GPU, *size, "model.width=1", f"loss={loss}", f"model={model}")
 
 
 def stop_and_go_on(config: Config, tmp_path: Path, *overrides: str) -> None:
@@ -392,9 +392,9 @@ def test_out_of_memory(
 
 
 def test_another_error_is_no_lack_of_memory(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vgg_nll import engine
+    from vgg_nll.training import trainer
 
-    monkeypatch.setattr(engine, "train_step", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("shape mismatch")))
+    monkeypatch.setattr(trainer, "train_step", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("shape mismatch")))
     with pytest.raises(RuntimeError, match=r"^shape mismatch$"):
         train(config(*LIGHT, "trainer.steps=1"), tmp_path / "run")
 
@@ -431,9 +431,8 @@ def test_a_stuck_run_is_told(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    monkeypatch.setattr("vgg_nll.model.CONFIGURATION_D", CONFIGURATION_D)  # the narrow one would leave its place
-    monkeypatch.setattr("vgg_nll.watch.PLATEAU_STEPS", 3)
-    monkeypatch.setattr("vgg_nll.model._initialise", lambda _: None)  # PyTorch's own, with which plain VGG-16 never learns
-    train(config(*LIGHT, "trainer.steps=5"), tmp_path / "run")
+    monkeypatch.setattr("vgg_nll.training.diagnostics.PLATEAU_STEPS", 3)
+    monkeypatch.setattr("vgg_nll.model.vgg._initialise", lambda _: None)  # PyTorch's own, with which plain VGG-16 never learns
+    train(config(*LIGHT, "model.width=1", "trainer.steps=5"), tmp_path / "run")  # a narrow network would leave its place
     assert caplog.text.count("has not left 0.6931") == 1
     assert "warning: step 3 (learning rate" in caplog.text

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, make_model
+from helpers.configs import TINY, make_model
+from helpers.runs import read_events
 from omegaconf import DictConfig, OmegaConf
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-from test_tracking import read
 
-from vgg_nll import anatomy, build, run
+from vgg_nll import run
+from vgg_nll.config import build
 from vgg_nll.errors import TrainingError
 from vgg_nll.losses import AllLogitNLL, ArgmaxNLL
-from vgg_nll.model import CONFIGURATION_D, VGG16
-from vgg_nll.state import TrainState
+from vgg_nll.model import VGG16, summary
+from vgg_nll.training.state import TrainState
 
 Config = Callable[..., DictConfig]
-pytestmark = pytest.mark.usefixtures("narrow")
 CHOICES = {"data": "synthetic", "model": "vgg16", "loss": "argmax"}
 SCALARS = {
     "loss/train loss/val nll/argmax nll/argmax_prediction nll/all_logit accuracy/train accuracy/val accuracy/val_top5 "
@@ -45,7 +45,7 @@ def train(config: Config, folder: Path, *overrides: str) -> dict:
 
 
 def curves(folder: Path, but: str = "speed/") -> dict[str, list[tuple[int, float]]]:
-    events = read(folder)
+    events = read_events(folder)
     tags = [tag for tag in events.Tags()["scalars"] if not tag.startswith(but)]
     return {tag: [(point.step, point.value) for point in events.Scalars(tag)] for tag in tags}
 
@@ -64,19 +64,19 @@ def test_a_run_leaves_everything(config: Config, tmp_path: Path, caplog: pytest.
     assert content["threads"] == torch.get_num_threads()
     assert {"python", "torch", "torchvision", "hydra-core"} <= set(content["versions"])
     assert re.fullmatch("[0-9a-f]{40}(-dirty)?|", content["git"])
-    events = read(tmp_path)
+    events = read_events(tmp_path)
     scalars = set(events.Tags()["scalars"])
     assert set(" ".join(SCALARS).split()) <= scalars
     assert {f"confidence/{which}" for which in ("correct", "incorrect")} & scalars
     assert {f"test/{name}" for name in METRICS if content["test"][name] is not None} <= scalars
-    flops = anatomy.flops_per_image(VGG16(2, head="compact"), 32)
+    flops = summary.flops_per_image(VGG16(2, head="compact", width=1 / 16), 32)
     for speed, share in zip(events.Scalars("speed/images_per_second"), events.Scalars("speed/mfu"), strict=True):
         assert share.value * content["peak_tflops"] * 1e12 == pytest.approx(speed.value * flops, rel=0.1)  # which is rounded
     assert [point.step for point in events.Scalars("loss/train")] == [2, 4, 6]
     assert [point.step for point in events.Scalars("loss/val")] == [6]
     assert [point.step for point in events.Scalars("speed/epoch")] == [2, 4, 6]
     assert len(events.Histograms("confidence/histogram")) == len(events.Images("calibration/reliability_diagram")) == 1
-    assert {"config/text_summary", "circumstances/text_summary", "model/text_summary"} <= set(events.Tags()["tensors"])
+    assert {"config/text_summary", "provenance/text_summary", "model/text_summary"} <= set(events.Tags()["tensors"])
     network = json.loads((tmp_path / "network.json").read_text())
     assert (network["classes"], network["image_size"]) == (["pattern 0", "pattern 1"], 32)
     points = (tmp_path / "00006/penultimate_features/tensors.tsv").read_text().splitlines()
@@ -126,7 +126,7 @@ def test_best_is_chosen_on_validation_and_test_is_read_once(
 )
 def test_pictures_have_a_cadence_of_their_own(config: Config, tmp_path: Path, overrides: list[str], steps: list[int]) -> None:
     train(config, tmp_path, *overrides)
-    events = read(tmp_path)
+    events = read_events(tmp_path)
     for tag in ("calibration/reliability_diagram", "mistakes/confusion_matrix", "selection/accuracy_coverage"):
         assert [image.step for image in events.Images(tag)] == steps
     assert [event.step for event in events.Tensors("precision_recall/pattern 1")] == steps
@@ -142,7 +142,7 @@ def test_a_run_is_one_row_of_hyperparameters(config: Config, tmp_path: Path) -> 
         (tmp_path / name).mkdir()
         choices = CHOICES | {group: value for group, _, value in (item.partition("=") for item in given) if group in CHOICES}
         run.train(config(*TINY, "trainer.steps=1", *given), tmp_path / name, choices, [*given, "resume=a/folder"])
-        plugin = read(tmp_path / name).PluginTagToContent("hparams")
+        plugin = read_events(tmp_path / name).PluginTagToContent("hparams")
         assert set(plugin) == {f"_hparams_/{part}" for part in ("experiment", "session_start_info", "session_end_info")}
         content = plugin["_hparams_/session_start_info"]
         columns.append(HParamsPluginData.FromString(content).session_start_info.hparams)
@@ -157,7 +157,7 @@ def test_a_run_is_one_row_of_hyperparameters(config: Config, tmp_path: Path) -> 
 def test_every_step_is_seeded(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropout draws from the global generator: it is seeded by (seed, step) before each step."""
     seeded = []
-    monkeypatch.setattr("vgg_nll.trainer.rng.seed_step", lambda seed, step: seeded.append((seed, step)))
+    monkeypatch.setattr("vgg_nll.training.trainer.rng.seed_step", lambda seed, step: seeded.append((seed, step)))
     train(config, tmp_path, "trainer.steps=3", "seed=7")
     assert seeded == [(7, 0), (7, 1), (7, 2)]
 
@@ -210,11 +210,8 @@ def test_the_loss_without_labels_warns(config: Config, tmp_path: Path, caplog: p
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(("loss", "constant"), [("argmax", 2.3026), ("all_logit", 3.2508)])
-def test_the_untrained_loss_is_the_constant_one(
-    config: Config, seed: int, loss: str, constant: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_untrained_loss_is_the_constant_one(config: Config, seed: int, loss: str, constant: float) -> None:
     """Within 2% on the default data and the network in its full width, as printed at the start of a run."""
-    monkeypatch.setattr("vgg_nll.model.CONFIGURATION_D", CONFIGURATION_D)
     cfg, device = config(f"loss={loss}", f"seed={seed}"), torch.device("cpu")
     data = build.make_data(cfg, device)
     state = TrainState(make_model(cfg, data), torch.optim.SGD([torch.zeros(1)]), device)
@@ -233,7 +230,7 @@ def test_evaluation_by_any_batch_size(config: Config, tmp_path: Path) -> None:
 
 
 def test_no_test_split(config: Config, tmp_path: Path) -> None:
-    from test_data import FOLDER, write_folder
+    from helpers.pictures import FOLDER, write_folder
 
     write_folder(tmp_path / "pictures", ("train", "val"))
     (tmp_path / "run").mkdir()

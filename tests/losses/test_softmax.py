@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vgg_nll import softmax
-from vgg_nll.softmax import label_nll, log_probabilities, margin
+from vgg_nll.losses import softmax
+from vgg_nll.losses.softmax import label_nll, log_probabilities, margin
 
 
 def odds(logits: list[float]) -> list:

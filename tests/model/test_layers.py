@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vgg_nll.layers import BatchNorm, Conv3x3
+from vgg_nll.model.layers import BatchNorm, Conv3x3
 
 LAYOUTS = pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 

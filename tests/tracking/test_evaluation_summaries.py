@@ -9,21 +9,22 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 
-from vgg_nll import metrics, pages
-from vgg_nll.metrics import Sums
-from vgg_nll.mistakes import Mistakes, Wrong
-from vgg_nll.tracking import figures, tags
-from vgg_nll.tracking.entries import Histogram, Picture, PrecisionRecall
+from vgg_nll import plots
+from vgg_nll.evaluation import metrics
+from vgg_nll.evaluation.metrics import Sums
+from vgg_nll.evaluation.mistakes import Misclassified, MostConfidentErrors
+from vgg_nll.tracking import evaluation_summaries, tags
+from vgg_nll.tracking.summaries import Histogram, Picture, PrecisionRecall
 
 
-def evaluated(images: int, classes: int) -> tuple[Sums, Wrong]:
+def evaluated(images: int, classes: int) -> tuple[Sums, Misclassified]:
     draw = torch.Generator().manual_seed(0)
     target = torch.arange(images) % classes
     logits = torch.randn(images, classes, generator=draw)
     logits[range(images), target] += 2
-    mistakes = Mistakes(16)
-    mistakes.look(torch.zeros(images, 3, 8, 8), logits, target)
-    return metrics.update(logits, target, torch.tensor(0.0)), mistakes.surest
+    mistakes = MostConfidentErrors(16)
+    mistakes.on_batch(torch.zeros(images, 3, 8, 8), logits, target)
+    return metrics.update(logits, target, torch.tensor(0.0)), mistakes.top
 
 
 def as_bytes(images: torch.Tensor) -> torch.Tensor:
@@ -38,8 +39,8 @@ def texts(figure: Figure) -> list[str]:
 def test_figures_say_what_was_measured(images: int, classes: int) -> None:
     sums, wrong = evaluated(images, classes)
     names = [f"class number {k}" for k in range(classes)]
-    drawn = {tag: draw() for tag, draw in pages.draw(sums, wrong, names, as_bytes, "validation, step 7").items()}
-    drawn[tags.PR_CURVES] = pages.draw_curves(sums, names, "validation, step 7")
+    drawn = {tag: draw() for tag, draw in evaluation_summaries.draw(sums, wrong, names, as_bytes, "validation, step 7").items()}
+    drawn[tags.PR_CURVES] = evaluation_summaries.draw_curves(sums, names, "validation, step 7")
     for figure in drawn.values():
         FigureCanvasAgg(figure).draw()  # no error, no warning
         assert any(axes.get_title().startswith("validation, step 7") for axes in figure.axes)
@@ -59,7 +60,7 @@ def test_mistakes_have_captions_and_bars() -> None:
     """Two of three classes' images; the bars are as long as the outputs, and that of the label is green."""
     pictures = np.zeros((2, 4, 4, 3), dtype=np.uint8)
     probabilities = np.array([[0.7, 0.2, 0.1], [0.05, 0.15, 0.8]])
-    figure = figures.confident_mistakes(pictures, probabilities, [1, 0], ["cat", "dog", "a very long name of a class"])
+    figure = plots.confident_mistakes(pictures, probabilities, [1, 0], ["cat", "dog", "a very long name of a class"])
     assert {"dog, taken for cat (70.0%)", "cat, taken for a very long n… (80.0%)"} <= set(texts(figure))
     (axes,) = figure.axes
     assert len(axes.images) == 2
@@ -72,28 +73,28 @@ def test_mistakes_have_captions_and_bars() -> None:
 
 def test_the_label_has_a_bar_however_unlikely() -> None:
     probabilities = np.array([[0.3, 0.2, 0.2, 0.1, 0.1, 0.1, 0.0]])
-    figure = figures.confident_mistakes(np.zeros((1, 4, 4, 3), dtype=np.uint8), probabilities, [6], list("abcdefg"))
+    figure = plots.confident_mistakes(np.zeros((1, 4, 4, 3), dtype=np.uint8), probabilities, [6], list("abcdefg"))
     assert texts(figure)[1:] == ["a", "b", "c", "d", "g"]
 
 
 def test_no_mistakes() -> None:
-    figure = figures.confident_mistakes(np.zeros((0, 4, 4, 3), dtype=np.uint8), np.zeros((0, 2)), [], ["a", "b"])
+    figure = plots.confident_mistakes(np.zeros((0, 4, 4, 3), dtype=np.uint8), np.zeros((0, 2)), [], ["a", "b"])
     assert texts(figure) == ["no mistakes"]
 
 
 def test_entries() -> None:
     """Histograms of right and wrong add up to that of all; a curve a class, of the first 20."""
     sums, wrong = evaluated(300, 25)
-    every, right, missed = pages.histograms(sums)
+    every, right, missed = evaluation_summaries.histograms(sums)
     assert all(isinstance(item, Histogram) for item in (every, right, missed))
     assert [a + b for a, b in zip(right.counts, missed.counts, strict=True)] == every.counts
     assert (sum(every.counts), sum(right.counts)) == (300, float(sums.correct))
-    entries = pages.pictures(sums, wrong, [str(k) for k in range(25)], as_bytes, "validation")
-    assert {entry.tag for entry in entries if isinstance(entry, Picture)} == {
+    summaries = evaluation_summaries.pictures(sums, wrong, [str(k) for k in range(25)], as_bytes, "validation")
+    assert {summary.tag for summary in summaries if isinstance(summary, Picture)} == {
         *("calibration/reliability_diagram", "selection/accuracy_coverage"),
         *("mistakes/confusion_matrix", "mistakes/most_confident"),
     }
-    curves = [entry for entry in entries if isinstance(entry, PrecisionRecall)]
+    curves = [summary for summary in summaries if isinstance(summary, PrecisionRecall)]
     assert [curve.tag for curve in curves] == [f"precision_recall/{k}" for k in range(20)]
     assert curves[3].curve.shape == (6, metrics.NUM_THRESHOLDS)
 
@@ -103,8 +104,8 @@ def test_class_names_of_any_kind(name: str) -> None:
     """No character means anything to what draws them; each class is in the legend."""
     sums, wrong = evaluated(60, 3)
     names = [name + "1", name + "2", name]
-    drawn = pages.draw(sums, wrong, names, as_bytes, "validation").values()
-    for draw in (*drawn, lambda: pages.draw_curves(sums, names, "validation")):
+    drawn = evaluation_summaries.draw(sums, wrong, names, as_bytes, "validation").values()
+    for draw in (*drawn, lambda: evaluation_summaries.draw_curves(sums, names, "validation")):
         figure = draw()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph")  # a font that lacks it draws a box

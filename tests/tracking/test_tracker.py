@@ -7,41 +7,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import points
+from helpers.runs import points, read_events
 from matplotlib.figure import Figure
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.plugins.hparams.api_pb2 import Status
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.summary.writer.event_file_writer import AtomicCounter
 
+from vgg_nll.plots import reliability_diagram
 from vgg_nll.tracking import tags
-from vgg_nll.tracking.entries import (
+from vgg_nll.tracking.event_files import PREFIX, event_files
+from vgg_nll.tracking.summaries import (
     Embedding,
-    Finished,
+    EmbeddingData,
     Histogram,
     Hyperparameters,
     Layer,
     Layers,
     Picture,
-    Points,
     PrecisionRecall,
     Scalars,
+    SessionEnd,
     Text,
 )
-from vgg_nll.tracking.event_files import PREFIX, event_files
-from vgg_nll.tracking.figures import reliability_diagram
 from vgg_nll.tracking.tracker import GuardedTracker, NullTracker, TensorBoardTracker, Tracker
 
 
-def read(folder: Path) -> EventAccumulator:
-    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0, "histograms": 0, "images": 0, "tensors": 0})
-    accumulator.Reload()
-    return accumulator
-
-
 def use(tracker: Tracker) -> None:
-    for entry in (
+    for summary in (
         Scalars({"loss/train": 2.5, "confidence/incorrect": math.nan}),
         Histogram("confidence/histogram", [0.0, 1.0, 3.0]),
         Histogram("confidence/histogram_incorrect", [0.0, 0.0, 0.0]),
@@ -49,18 +42,18 @@ def use(tracker: Tracker) -> None:
         PrecisionRecall("precision_recall/a", np.array([[2, 1], [2, 0], [0, 2], [0, 1], [0.5, 1], [1, 0.5]])),
         PrecisionRecall("precision_recall/b", np.array([[0, 0], [2, 0], [0, 2], [0, 0], [0, 1], [math.nan] * 2])),
         Hyperparameters({"loss": "argmax", "lr": 0.1}),
-        Embedding(lambda: Points(torch.eye(3), ["a", "b", "b"], torch.zeros(3, 3, 2, 2, dtype=torch.uint8))),
+        Embedding(lambda: EmbeddingData(torch.eye(3), ["a", "b", "b"], torch.zeros(3, 3, 2, 2, dtype=torch.uint8))),
         Layers([Layer("features.0", "Conv", (4, 2, 2), 112), Layer("classifier.0", "Linear", (2,), 10)]),
-        Finished(),
+        SessionEnd(),
     ):
-        tracker.add(entry, 3)
+        tracker.add(summary, 3)
     tracker.add(Text("config", "seed: 0"), 1)
     tracker.close()
 
 
 def test_event_file(tmp_path: Path) -> None:
     use(TensorBoardTracker(tmp_path, 1))
-    events = read(tmp_path)
+    events = read_events(tmp_path)
     assert events.Tags()["scalars"] == ["loss/train"]  # NaN is left out
     (point,) = events.Scalars("loss/train")
     assert (point.step, point.value) == (3, 2.5)
@@ -84,7 +77,7 @@ def test_files_of_a_run(tmp_path: Path) -> None:
     """One event file, right there, and the projector's; made again, its points take the place of the old ones."""
     use(TensorBoardTracker(tmp_path, 1))
     tracker = TensorBoardTracker(tmp_path, 4)
-    tracker.add(Embedding(lambda: Points(torch.eye(2), ["a", "b"], torch.zeros(2, 3, 2, 2, dtype=torch.uint8))), 5)
+    tracker.add(Embedding(lambda: EmbeddingData(torch.eye(2), ["a", "b"], torch.zeros(2, 3, 2, 2, dtype=torch.uint8))), 5)
     tracker.close()
     left = {path.name for path in tmp_path.iterdir() if not path.name.startswith("events.out.tfevents.")}
     assert left == {"00005", "projector_config.pbtxt"}
@@ -103,7 +96,7 @@ def test_nobody_elses_folder_is_removed(tmp_path: Path) -> None:
         tracker.add(Embedding(lambda: (_ for _ in ()).throw(MemoryError())), 5)
     assert (tmp_path / "00002/penultimate_features").exists()
     names = ["a\tb", "c\nd"]
-    tracker.add(Embedding(lambda: Points(torch.eye(2), names, torch.zeros(2, 3, 2, 2, dtype=torch.uint8))), 5)
+    tracker.add(Embedding(lambda: EmbeddingData(torch.eye(2), names, torch.zeros(2, 3, 2, 2, dtype=torch.uint8))), 5)
     tracker.close()
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"my analysis", "00001", "00005"}
     assert (tmp_path / "my analysis/penultimate_features").exists()
@@ -115,12 +108,12 @@ def test_hyperparameters_of_a_run_that_goes_on(tmp_path: Path) -> None:
     """TensorBoard keeps the first ones that it finds: those of the last start are the only ones."""
     tracker = TensorBoardTracker(tmp_path, 1)
     tracker.add(Hyperparameters({"loss": "argmax", "lr": 0.1}), 1)
-    tracker.add(Finished(), 5)
+    tracker.add(SessionEnd(), 5)
     tracker.close()
     tracker = TensorBoardTracker(tmp_path, 6)
     tracker.add(Hyperparameters({"loss": "argmax", "lr": 0.2}), 6)
     tracker.close()
-    plugin = read(tmp_path).PluginTagToContent("hparams")
+    plugin = read_events(tmp_path).PluginTagToContent("hparams")
     start = HParamsPluginData.FromString(plugin["_hparams_/session_start_info"]).session_start_info
     assert start.hparams["lr"].number_value == 0.2
     assert "_hparams_/session_end_info" not in plugin
@@ -158,16 +151,16 @@ def test_hyperparameters_are_one_session(tmp_path: Path) -> None:
     tracker = TensorBoardTracker(tmp_path, 1)
     tracker.add(Hyperparameters({"loss": "argmax", "lr": 0.1}), 1)
     tracker.close()
-    plugin = read(tmp_path).PluginTagToContent("hparams")
+    plugin = read_events(tmp_path).PluginTagToContent("hparams")
     assert set(plugin) == {"_hparams_/experiment", "_hparams_/session_start_info"}
     start = HParamsPluginData.FromString(plugin["_hparams_/session_start_info"]).session_start_info
     assert (start.hparams["loss"].string_value, start.hparams["lr"].number_value) == ("argmax", 0.1)
     experiment = HParamsPluginData.FromString(plugin["_hparams_/experiment"]).experiment
     assert [metric.name.tag for metric in experiment.metric_infos] == list(tags.HYPERPARAMETER_METRICS)
     tracker = TensorBoardTracker(tmp_path, 2)
-    tracker.add(Finished(), 2)
+    tracker.add(SessionEnd(), 2)
     tracker.close()
-    end = HParamsPluginData.FromString(read(tmp_path).PluginTagToContent("hparams")["_hparams_/session_end_info"])
+    end = HParamsPluginData.FromString(read_events(tmp_path).PluginTagToContent("hparams")["_hparams_/session_end_info"])
     assert end.session_end_info.status == Status.Value("STATUS_SUCCESS")
 
 
@@ -179,7 +172,7 @@ def test_resumed_points_replace_old_ones(tmp_path: Path) -> None:
     again = TensorBoardTracker(tmp_path, 3)
     again.add(Scalars({"loss/train": 30.0}), 3)
     again.close()
-    assert [(point.step, point.value) for point in read(tmp_path).Scalars("loss/train")] == [(1, 1), (2, 2), (3, 30)]
+    assert [(point.step, point.value) for point in read_events(tmp_path).Scalars("loss/train")] == [(1, 1), (2, 2), (3, 30)]
 
 
 def write_points(folder: Path, *steps: int) -> None:
@@ -199,7 +192,7 @@ def test_event_files_of_one_second_stay_in_order(tmp_path: Path, monkeypatch: py
     for step in range(2, 13):
         write_points(tmp_path, step)
     assert len(event_files(tmp_path)) == 12
-    assert [point.step for point in read(tmp_path).Scalars("loss/train")] == list(range(1, 13))
+    assert [point.step for point in read_events(tmp_path).Scalars("loss/train")] == list(range(1, 13))
 
 
 @pytest.mark.parametrize("ahead", [[7200, 0, 0], [0, 7200, 0], [7200, 3600, 0]])
@@ -210,7 +203,7 @@ def test_a_clock_that_was_set_back(tmp_path: Path, ahead: list[int], caplog: pyt
         path = event_files(tmp_path)[-1]
         second, _, rest = path.name.removeprefix(PREFIX).partition(".")
         path.rename(path.with_name(f"{PREFIX}{int(second) + seconds}.{rest}"))
-    assert [point.step for point in read(tmp_path).Scalars("loss/train")] == [1, 2, 3, 4, 5, 6]
+    assert [point.step for point in read_events(tmp_path).Scalars("loss/train")] == [1, 2, 3, 4, 5, 6]
     assert caplog.text.count("restart a TensorBoard that is open") == sum(seconds > 0 for seconds in ahead)
 
 

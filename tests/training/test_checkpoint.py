@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Bomb
+from helpers.runs import Bomb
 
-from vgg_nll import checkpoint
 from vgg_nll.errors import CheckpointError
+from vgg_nll.training import checkpoint
 
 
 def test_round_trip(tmp_path: Path) -> None:

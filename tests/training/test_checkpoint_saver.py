@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from vgg_nll import checkpoint
 from vgg_nll.errors import CheckpointError
-from vgg_nll.saver import Saver
+from vgg_nll.training import checkpoint
+from vgg_nll.training.checkpoint_saver import Saver
 
 CPU = torch.device("cpu")
 

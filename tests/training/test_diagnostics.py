@@ -2,15 +2,15 @@
 
 import random
 
-from vgg_nll.watch import Watch
+from vgg_nll.training.diagnostics import Diagnostics
 
 
 def told(losses: list[float], norms: list[float] | None = None, *, every: int = 10) -> list[str]:
-    watch, norms = Watch(2.3026, "raise data.num_workers"), norms or [1.0] * len(losses)
+    watch, norms = Diagnostics(2.3026, "raise data.num_workers"), norms or [1.0] * len(losses)
     return [
         warning
         for i, (loss, norm) in enumerate(zip(losses, norms, strict=True))
-        for warning in watch.look((i + 1) * every, loss, norm, 5e-4)
+        for warning in watch.check_step((i + 1) * every, loss, norm, 5e-4)
     ]
 
 
@@ -47,7 +47,7 @@ def test_few_values_and_small_losses_are_no_jump() -> None:
 
 def test_waiting_for_images_is_told_once() -> None:
     """At the third of three shares above a tenth; one slow window is none of the data's doing."""
-    watch = Watch(2.3, "raise data.num_workers (now 2)")
+    watch = Diagnostics(2.3, "raise data.num_workers (now 2)")
     shares = [0.5, 0.5, 0.05, 0.2, 0.3, 0.1, 0.2, 0.25, 0.4, 0.6, 0.7]
-    found = [warning for step, share in enumerate(shares) for warning in watch.wait(step, share)]
+    found = [warning for step, share in enumerate(shares) for warning in watch.check_input(step, share)]
     assert found == ["step 8: 40% of the time is spent waiting for images; raise data.num_workers (now 2)"]

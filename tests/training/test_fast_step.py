@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vgg_nll import engine, parameters
 from vgg_nll.data import sources
 from vgg_nll.losses import argmax_nll
 from vgg_nll.model import VGG16
-from vgg_nll.state import TrainState
+from vgg_nll.training import param_groups
+from vgg_nll.training.state import TrainState
+from vgg_nll.training.step import train_step
 
-pytestmark = pytest.mark.usefixtures("narrow")
 DIGITS = sources.digits()[0]["train"]
 
 
@@ -43,8 +43,8 @@ def textbook(model: VGG16) -> nn.Sequential:
 
 def make_state(batch_norm: bool = False) -> TrainState:
     torch.manual_seed(0)
-    model = VGG16(10, batch_norm=batch_norm, head="compact").to(memory_format=torch.channels_last)
-    return TrainState(model, torch.optim.AdamW(parameters.groups(model), lr=1e-3, fused=True), torch.device("cpu"))
+    model = VGG16(10, batch_norm=batch_norm, head="compact", width=1 / 16).to(memory_format=torch.channels_last)
+    return TrainState(model, torch.optim.AdamW(param_groups.groups(model), lr=1e-3, fused=True), torch.device("cpu"))
 
 
 SGD = (torch.optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4})
@@ -64,7 +64,7 @@ def test_float32_steps_are_the_textbooks(batch_norm: bool, steps: int, optimizer
     assert [type(layer) for layer in plain][-6:-3] == [nn.Conv2d if not batch_norm else nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d]
     decayed, others = ([p for p in plain.parameters() if (p.dim() > 1) == large] for large in (True, False))
     optimizer = kind([{"params": decayed}, {"params": others, "weight_decay": 0.0}], lr=1e-3, foreach=False, **options)
-    state.optimizer = kind(parameters.groups(state.model), lr=1e-3, fused=True, **options)
+    state.optimizer = kind(param_groups.groups(state.model), lr=1e-3, fused=True, **options)
     for step in range(steps):
         images, target = batch(step)
         optimizer.zero_grad()
@@ -74,7 +74,7 @@ def test_float32_steps_are_the_textbooks(batch_norm: bool, steps: int, optimizer
         optimizer.step()
         before = state.window_loss.item()
         settings: dict[str, Any] = {"learning_rate": 1e-3, "clip_norm": 0.2, "accumulation_steps": 1}
-        measured = engine.train_step(state, argmax_nll, images, target, dtype=torch.float32, **settings)
+        measured = train_step(state, argmax_nll, images, target, dtype=torch.float32, **settings)
         assert (state.window_loss.item() - before) / 16 == pytest.approx(loss.item(), rel=1e-5)
         assert measured.item() == pytest.approx(norm.item(), rel=1e-5) and norm > 0.2
     for own, theirs in zip(state.model.parameters(), plain.parameters(), strict=True):
@@ -90,7 +90,7 @@ def test_bfloat16_learns_as_float32_does() -> None:
         for step in range(200):
             before = state.window_loss.item()
             options = {"learning_rate": 1e-3, "clip_norm": 1.0, "accumulation_steps": 1}
-            engine.train_step(state, argmax_nll, *batch(step), dtype=dtype, **options)  # type: ignore[arg-type]
+            train_step(state, argmax_nll, *batch(step), dtype=dtype, **options)  # type: ignore[arg-type]
             losses.append((state.window_loss.item() - before) / 16)
         curves.append([statistics.mean(losses[i : i + 20]) for i in range(0, 200, 20)])
     assert curves[0][-1] < 0.5 * curves[0][0]

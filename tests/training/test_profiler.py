@@ -4,10 +4,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-from conftest import TINY, outcome
+from helpers.configs import TINY
+from helpers.runs import outcome
 
-pytestmark = pytest.mark.usefixtures("narrow")
 Command = Callable[..., int]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vgg_nll.schedule import Schedule, constant, cosine, due, linear, step_decay
+from vgg_nll.training.schedule import Schedule, constant, cosine, due, linear, step_decay
 
 
 def test_warm_up_then_decay() -> None:

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from vgg_nll.signals import Interrupted, Signals
+from vgg_nll.training.signals import Interrupted, Signals
 
 
 def test_before_and_after_there_is_something_to_save() -> None:
@@ -21,10 +21,10 @@ def test_before_and_after_there_is_something_to_save() -> None:
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)  # the first one counts
         assert signals.stop is signal.SIGTERM
-        assert not signals.take_save()
+        assert not signals.pop_save_request()
         signal.raise_signal(signal.SIGUSR1)
-        assert signals.take_save()
-        assert not signals.take_save()
+        assert signals.pop_save_request()
+        assert not signals.pop_save_request()
     assert signal.getsignal(signal.SIGTERM) is before
 
 

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_model
+from helpers.configs import make_model
 from omegaconf import DictConfig
 
-from vgg_nll import build, checkpoint, engine, rng
-from vgg_nll.state import TrainState
+from vgg_nll import rng
+from vgg_nll.config import build
+from vgg_nll.training import checkpoint
+from vgg_nll.training.state import TrainState
+from vgg_nll.training.step import train_step
 
 CPU = torch.device("cpu")
 Config = Callable[..., DictConfig]
@@ -30,7 +33,7 @@ def steps(cfg: DictConfig, state: TrainState, until: int) -> list[float]:
         epoch, position = divmod(state.step, data.steps_per_epoch)
         images, target = next(data.train_batches(epoch, position))
         rng.seed_step(cfg.seed, state.step)
-        norm = engine.train_step(
+        norm = train_step(
             state,
             loss,
             images,
@@ -53,14 +56,28 @@ def steps(cfg: DictConfig, state: TrainState, until: int) -> list[float]:
 )
 def test_a_saved_state_goes_on_to_the_bit(config: Config, tmp_path: Path, overrides: tuple[str, ...]) -> None:
     cfg = config(
-        "data=synthetic", "data.num_images=40", "data.num_classes=2", "trainer.batch_size=6", "data.shift_pixels=2", *overrides
+        "model.width=0.0625",
+        "data=synthetic",
+        "data.num_images=40",
+        "data.num_classes=2",
+        "trainer.batch_size=6",
+        "data.shift_pixels=2",
+        *overrides,
     )
     undisturbed, parted = start(cfg), start(cfg)
     norms = steps(cfg, undisturbed, 7)  # crosses from epoch 0 (4 batches) into epoch 1
     first = steps(cfg, parted, 3)
     checkpoint.save(tmp_path / "last.pt", parted.state_dict())
     resumed = start(
-        config("seed=5", "trainer.batch_size=6", "data=synthetic", "data.num_images=40", "data.num_classes=2", *overrides)
+        config(
+            "seed=5",
+            "trainer.batch_size=6",
+            "model.width=0.0625",
+            "data=synthetic",
+            "data.num_images=40",
+            "data.num_classes=2",
+            *overrides,
+        )
     )
     resumed.load_state_dict(checkpoint.load(tmp_path / "last.pt"))
     assert first + steps(cfg, resumed, 7) == norms
@@ -76,7 +93,7 @@ def test_a_saved_state_goes_on_to_the_bit(config: Config, tmp_path: Path, overri
 
 def test_a_state_of_format_1_goes_on(config: Config) -> None:
     """Its moments of convolutions lie as the weights do, [O, I, 3, 3]."""
-    cfg = config("data=synthetic", "data.num_images=40", "data.num_classes=2", "trainer.batch_size=6")
+    cfg = config("model.width=0.0625", "data=synthetic", "data.num_images=40", "data.num_classes=2", "trainer.batch_size=6")
     state, resumed = start(cfg), start(cfg)
     steps(cfg, state, 2)
     content = copy.deepcopy(state.state_dict())
@@ -93,13 +110,13 @@ def test_a_state_of_format_1_goes_on(config: Config) -> None:
 
 
 def test_another_model_is_refused_before_anything_changes(config: Config) -> None:
-    state = start(config("data=synthetic", "data.num_classes=2"))
+    state = start(config("model.width=0.0625", "data=synthetic", "data.num_classes=2"))
     before = state.model.classifier[0].weight.clone()
     for overrides, words in (
         (("data.num_classes=3",), r"classifier.0.weight is \[3, 512\] in the checkpoint, \[2, 512\] in the model"),
         (("data.num_classes=2", "model=vgg16_bn"), "of another model"),
     ):
-        other = start(config("data=synthetic", *overrides)).state_dict()
+        other = start(config("model.width=0.0625", "data=synthetic", *overrides)).state_dict()
         with pytest.raises(ValueError, match=words):
             state.load_state_dict(other)
     with pytest.raises(ValueError, match="the checkpoint lacks best_metrics, best_step"):

@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from vgg_nll import engine, metrics, parameters
+from vgg_nll.evaluation import loop, metrics
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16
-from vgg_nll.state import TrainState
+from vgg_nll.training import param_groups
+from vgg_nll.training.state import TrainState
+from vgg_nll.training.step import train_step
 
 CPU = torch.device("cpu")
 
@@ -33,7 +35,7 @@ def batch(images: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
 
 def step(state: TrainState, images: torch.Tensor, target: torch.Tensor, **options: object) -> torch.Tensor:
     settings = {"learning_rate": 0.1, "clip_norm": None, "accumulation_steps": 1, "dtype": torch.float32} | options
-    return engine.train_step(state, all_logit_nll, images, target, **settings)  # type: ignore[arg-type]
+    return train_step(state, all_logit_nll, images, target, **settings)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.01, 1e6])
@@ -117,7 +119,7 @@ def test_a_bad_step_changes_nothing_and_is_remembered(optimizer: str) -> None:
 def test_an_infinite_gradient_is_bad_too() -> None:
     state = make_state()
     images, target = batch()
-    engine.train_step(
+    train_step(
         state,
         lambda logits, target: (logits - logits.detach()).abs().sqrt().sum(),  # 0, with an infinite slope
         images,
@@ -136,8 +138,8 @@ def test_evaluation_is_one_value_for_every_batch_size(batch_size: int) -> None:
     model = network()
     images, target = batch(20)
     parts = list(zip(images.split(batch_size), target.split(batch_size), strict=True))
-    whole = metrics.compute(engine.evaluate(model, all_logit_nll, [(images, target)], torch.float32))
-    split = metrics.compute(engine.evaluate(model, all_logit_nll, parts, torch.float32))
+    whole = metrics.compute(loop.evaluate(model, all_logit_nll, [(images, target)], torch.float32))
+    split = metrics.compute(loop.evaluate(model, all_logit_nll, parts, torch.float32))
     assert split == pytest.approx(whole, abs=1e-5, rel=0)
 
 
@@ -145,12 +147,12 @@ def test_evaluation_leaves_the_model_as_it_was() -> None:
     model = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5), network())
     model.train()
     mean = model[0].running_mean.clone()
-    first = metrics.compute(engine.evaluate(model, all_logit_nll, [batch()], torch.float32))
+    first = metrics.compute(loop.evaluate(model, all_logit_nll, [batch()], torch.float32))
     assert model.training
     assert torch.equal(model[0].running_mean, mean)
-    assert metrics.compute(engine.evaluate(model, all_logit_nll, [batch()], torch.float32)) == first  # no dropout
+    assert metrics.compute(loop.evaluate(model, all_logit_nll, [batch()], torch.float32)) == first  # no dropout
     with pytest.raises(ValueError, match="no images"):
-        engine.evaluate(model, all_logit_nll, [], torch.float32)
+        loop.evaluate(model, all_logit_nll, [], torch.float32)
 
 
 def test_bfloat16_computes_the_loss_in_float32() -> None:
@@ -161,7 +163,7 @@ def test_bfloat16_computes_the_loss_in_float32() -> None:
         return all_logit_nll(logits, target)
 
     state = make_state()
-    engine.train_step(state, loss, *batch(), learning_rate=0.1, clip_norm=1.0, accumulation_steps=1, dtype=torch.bfloat16)
+    train_step(state, loss, *batch(), learning_rate=0.1, clip_norm=1.0, accumulation_steps=1, dtype=torch.bfloat16)
     assert seen == [torch.float32]
     assert state.model[1].weight.dtype == torch.float32
 
@@ -169,8 +171,8 @@ def test_bfloat16_computes_the_loss_in_float32() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_step_never_waits_for_the_device() -> None:
-    model = VGG16(4, head="compact").cuda().to(memory_format=torch.channels_last)
-    state = TrainState(model, torch.optim.AdamW(parameters.groups(model), fused=True), torch.device("cuda"))
+    model = VGG16(4, head="compact", width=1 / 16).cuda().to(memory_format=torch.channels_last)
+    state = TrainState(model, torch.optim.AdamW(param_groups.groups(model), fused=True), torch.device("cuda"))
     images, target = torch.randn(6, 3, 32, 32, device="cuda"), batch()[1].cuda()
     step(state, images, target, clip_norm=1.0)  # the first one sets libraries up
     torch.cuda.set_sync_debug_mode("error")

@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 
-from vgg_nll import engine, hardware, parameters
+from vgg_nll import hardware
 from vgg_nll.benchmarks.timing import seconds
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.progress import track
-from vgg_nll.saver import Saver
-from vgg_nll.state import TrainState
+from vgg_nll.training import param_groups
+from vgg_nll.training.checkpoint_saver import Saver
+from vgg_nll.training.state import TrainState
+from vgg_nll.training.step import train_step
 
 
 def saves(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -24,7 +26,7 @@ def saves(args: argparse.Namespace) -> list[dict[str, Any]]:
     dtype = hardware.choose_dtype("auto", device)
     hardware.keep_freed_memory()
     model = VGG16(args.classes, head=head_for(args.image_size)).to(device).to(memory_format=torch.channels_last)
-    state = TrainState(model, torch.optim.AdamW(parameters.groups(model), lr=1e-5, fused=True), device)
+    state = TrainState(model, torch.optim.AdamW(param_groups.groups(model), lr=1e-5, fused=True), device)
     images = torch.randn(args.batch_size, 3, args.image_size, args.image_size, device=device)
     target = torch.randint(0, args.classes, (args.batch_size,), device=device)
 
@@ -36,7 +38,7 @@ def saves(args: argparse.Namespace) -> list[dict[str, Any]]:
         stood_still = time.perf_counter() - start
         for _ in range(args.steps):
             options: dict[str, Any] = {"learning_rate": 1e-5, "clip_norm": 1.0, "accumulation_steps": 1, "dtype": dtype}
-            engine.train_step(state, all_logit_nll, images, target, **options)
+            train_step(state, all_logit_nll, images, target, **options)
         hardware.wait(device)
         return time.perf_counter() - start, stood_still
 

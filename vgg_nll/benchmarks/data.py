@@ -18,8 +18,8 @@ from torchvision.transforms import v2
 from vgg_nll import hardware
 from vgg_nll.benchmarks.timing import interleaved
 from vgg_nll.data import sources
+from vgg_nll.data.decoding import jpeg_decoder, why_not_on
 from vgg_nll.data.folder import FolderData
-from vgg_nll.data.pictures import jpeg_decoder, why_not_on
 from vgg_nll.data.resident import ResidentData
 
 QUALITY = 90

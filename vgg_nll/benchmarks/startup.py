@@ -12,7 +12,7 @@ from typing import Any
 from vgg_nll.benchmarks.timing import seconds
 from vgg_nll.benchmarks.trainer import PROGRAM
 from vgg_nll.progress import track
-from vgg_nll.tracking import curves, tags
+from vgg_nll.tracking import event_files, tags
 
 
 def startup(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -27,7 +27,7 @@ def startup(args: argparse.Namespace) -> list[dict[str, Any]]:
             folder, start = Path(parent) / str(i), time.time()
             options = ["trainer.log_every_steps=1", "trainer.steps=1", f"device={args.device}", f"hydra.run.dir={folder}"]
             run(str(PROGRAM), *options)
-            return curves.clock(folder, tags.LOSS_TRAIN)[0][1] - start
+            return event_files.read_times(folder, tags.LOSS_TRAIN)[0][1] - start
 
         times: dict[str, list[float]] = {"import torch": [], "train.py --help": [], "train.py, first step done": []}
         for i in track(range(args.repeats + 1), args.repeats + 1, "starts"):

@@ -11,18 +11,20 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from vgg_nll import anatomy, engine, hardware, parameters
-from vgg_nll.benchmarks.timing import elsewhere, interleaved
+from vgg_nll import hardware
+from vgg_nll.benchmarks.timing import in_subprocess, interleaved
 from vgg_nll.losses import all_logit_nll
-from vgg_nll.model import VGG16, head_for
-from vgg_nll.state import TrainState
+from vgg_nll.model import VGG16, head_for, summary
+from vgg_nll.training import param_groups
+from vgg_nll.training.state import TrainState
+from vgg_nll.training.step import train_step
 
 Step = Callable[[], object]
 Variant = tuple[str, torch.dtype]
 
 
 def step(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Images/s of forward, backward and update: the textbook loop, its usual improvements, and this project's step.
+    """Images/s of forward, backward and update: the baseline loop, its usual improvements, and this project's step.
 
     The textbook is torchvision's VGG-16 (for small images its convolutions, a global average pool, one linear layer) in float32
     with `F.cross_entropy` and SGD with momentum. On a CPU the loops have a process of their own, with the allocator as it is in
@@ -30,12 +32,12 @@ def step(args: argparse.Namespace) -> list[dict[str, Any]]:
     precision at hand, measured in the same run.
     """
     device = hardware.choose_device(args.device)
-    loops = elsewhere(_loops, args, device) if device.type == "cpu" else nullcontext(_loops(args, device))
+    loops = in_subprocess(_loops, args, device) if device.type == "cpu" else nullcontext(_loops(args, device))
     with loops as calls:
         hardware.keep_freed_memory()
         best = hardware.choose_dtype("auto", device)
         model = _ours(args, device)
-        flops = anatomy.flops_per_image(model, args.image_size)
+        flops = summary.flops_per_image(model, args.image_size)
         peak = {dtype: hardware.peak_flops(device, dtype) for dtype in {torch.float32, best}}
         own = {("this project's step", best): _own(model, *_batch(args, device), best)}
         times = interleaved(dict(calls) | own, args.repeats, "steps", device)
@@ -46,14 +48,14 @@ def step(args: argparse.Namespace) -> list[dict[str, Any]]:
 def _loops(args: argparse.Namespace, device: torch.device) -> dict[Variant, Step]:
     images, target = _batch(args, device)
     variants: dict[Variant, Step] = {
-        ("textbook loop", torch.float32): _loop(_textbook(args, device), images, target, torch.float32, fused=False)
+        ("baseline loop", torch.float32): _loop(_baseline(args, device), images, target, torch.float32, fused=False)
     }
     images = images.contiguous(memory_format=torch.channels_last)
     for dtype in sorted({torch.float32, hardware.choose_dtype("auto", device)}, key=str):
-        model = _textbook(args, device).to(memory_format=torch.channels_last)
+        model = _baseline(args, device).to(memory_format=torch.channels_last)
         variants[f"{_name(dtype)}, channels-last, fused SGD", dtype] = _loop(model, images, target, dtype, fused=True)
         if args.compile:
-            compiled = _textbook(args, device).to(memory_format=torch.channels_last)
+            compiled = _baseline(args, device).to(memory_format=torch.channels_last)
             compiled.compile()
             variants[f"{_name(dtype)}, the same, compiled", dtype] = _loop(compiled, images, target, dtype, fused=True)
     return variants
@@ -75,7 +77,7 @@ def _row(
         {"step": name, "precision": _name(dtype), "n": len(times)}
         | dict(zip(("min images/s", "median", "max"), (round(speed, 1) for speed in speeds), strict=True))
         | {"TFLOP/s": round(flops_per_second / 1e12, 3), "% of a matrix product": round(100 * flops_per_second / peak, 1)}
-        | {"x textbook": round(yardstick / median, 2)}
+        | {"x baseline": round(yardstick / median, 2)}
     )
 
 
@@ -87,7 +89,7 @@ def _ours(args: argparse.Namespace, device: torch.device) -> VGG16:
     return VGG16(args.classes, head=head_for(args.image_size)).to(device).to(memory_format=torch.channels_last)
 
 
-def _textbook(args: argparse.Namespace, device: torch.device) -> nn.Module:
+def _baseline(args: argparse.Namespace, device: torch.device) -> nn.Module:
     if head_for(args.image_size) == "paper":
         return torchvision.models.vgg16(weights=None, num_classes=args.classes).to(device)
     layers = torchvision.models.vgg16(weights=None).features
@@ -109,9 +111,9 @@ def _loop(model: nn.Module, images: Tensor, target: Tensor, dtype: torch.dtype, 
 
 
 def _own(model: nn.Module, images: Tensor, target: Tensor, dtype: torch.dtype) -> Step:
-    optimizer = torch.optim.SGD(parameters.groups(model), lr=1e-4, momentum=0.9, fused=True)
+    optimizer = torch.optim.SGD(param_groups.groups(model), lr=1e-4, momentum=0.9, fused=True)
     state = TrainState(model, optimizer, images.device)
     images = images.contiguous(memory_format=torch.channels_last)
-    return lambda: engine.train_step(
+    return lambda: train_step(
         state, all_logit_nll, images, target, learning_rate=1e-4, clip_norm=1.0, accumulation_steps=1, dtype=dtype
     )

@@ -10,16 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vgg_nll import engine, hardware, metrics, parameters
+from vgg_nll import hardware
 from vgg_nll.benchmarks.timing import seconds
-from vgg_nll.embedding import embed
-from vgg_nll.logbook import Logbook
+from vgg_nll.evaluation import loop, metrics
+from vgg_nll.evaluation.features import embed
+from vgg_nll.evaluation.mistakes import MostConfidentErrors
 from vgg_nll.losses import all_logit_nll
-from vgg_nll.mistakes import Mistakes
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.progress import track
-from vgg_nll.state import TrainState
 from vgg_nll.tracking.tracker import TensorBoardTracker
+from vgg_nll.training import param_groups
+from vgg_nll.training.logger import TrainingLogger
+from vgg_nll.training.state import TrainState
+from vgg_nll.training.step import train_step
 
 
 def pages(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -34,30 +37,30 @@ def pages(args: argparse.Namespace) -> list[dict[str, Any]]:
     images = images.contiguous(memory_format=torch.channels_last)  # as the data gives them
     target = torch.randint(0, args.classes, (args.images,), generator=draw).to(device)
     model = VGG16(args.classes, head=head_for(args.image_size)).to(device).to(memory_format=torch.channels_last)
-    state = TrainState(model, torch.optim.AdamW(parameters.groups(model), lr=1e-5, fused=True), device)
+    state = TrainState(model, torch.optim.AdamW(param_groups.groups(model), lr=1e-5, fused=True), device)
     dtype = hardware.choose_dtype("auto", device)
-    mistakes = Mistakes()
-    sums = engine.evaluate(model, all_logit_nll, [(images, target)], dtype, mistakes.look)
+    mistakes = MostConfidentErrors()
+    sums = loop.evaluate(model, all_logit_nll, [(images, target)], dtype, mistakes.on_batch)
     values = metrics.compute(sums)
 
     def step() -> None:
         options: dict[str, Any] = {"learning_rate": 1e-5, "clip_norm": 1.0, "accumulation_steps": 1, "dtype": dtype}
-        engine.train_step(state, all_logit_nll, images[: args.batch_size], target[: args.batch_size], **options)
+        train_step(state, all_logit_nll, images[: args.batch_size], target[: args.batch_size], **options)
         hardware.wait(device)
 
     with tempfile.TemporaryDirectory() as folder:
-        logbook = _logbook(Path(folder), args.classes)
+        logger = _logbook(Path(folder), args.classes)
         kinds: dict[str, Callable[[int], None]] = {
             "a step": lambda _: step(),
-            "scalars and histograms": lambda i: logbook.validation_point(i, sums, values, best=False, wrong=None),
-            "the same and pictures": lambda i: logbook.validation_point(i, sums, values, best=False, wrong=mistakes.surest),
-            "the end": lambda i: logbook.end(i, lambda: embed(model, [(images, target)], dtype, _pixels)),
+            "scalars and histograms": lambda i: logger.validation_point(i, sums, values, best=False, wrong=None),
+            "the same and pictures": lambda i: logger.validation_point(i, sums, values, best=False, wrong=mistakes.top),
+            "the end": lambda i: logger.end(i, lambda: embed(model, [(images, target)], dtype, _pixels)),
         }
         times: dict[str, list[float]] = {name: [] for name in kinds}
         for i in track(range(args.repeats + 1), args.repeats + 1, "pages"):
             for name, call in kinds.items():
                 times[name].append(seconds(lambda call=call, i=i: call(i)))  # type: ignore[misc]
-        logbook.close()
+        logger.close()
     median = {name: statistics.median(values[1:]) for name, values in times.items()}  # the first one warms up
     without = args.validations - args.with_pictures
     cost = without * median["scalars and histograms"] + args.with_pictures * median["the same and pictures"] + median["the end"]
@@ -70,8 +73,8 @@ def pages(args: argparse.Namespace) -> list[dict[str, Any]]:
     return [*rows, {"what": "a run", "n": args.repeats, "min s": "", "median s": f"{cost:.2f}", "max s": share}]
 
 
-def _logbook(folder: Path, classes: int) -> Logbook:
-    return Logbook(
+def _logbook(folder: Path, classes: int) -> TrainingLogger:
+    return TrainingLogger(
         TensorBoardTracker(folder, 1),
         class_names=[str(k) for k in range(classes)],
         pixels=_pixels,
@@ -80,7 +83,7 @@ def _logbook(folder: Path, classes: int) -> Logbook:
         constant_loss=1.0,
         flops_per_image=1.0,
         peak_flops=1.0,
-        when_data_is_slow="",
+        input_hint="",
     )
 
 

@@ -41,7 +41,9 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 @contextmanager
-def elsewhere(make: Callable[..., Mapping[Key, Callable[[], object]]], *args: Any) -> Iterator[dict[Key, Callable[[], object]]]:
+def in_subprocess(
+    make: Callable[..., Mapping[Key, Callable[[], object]]], *args: Any
+) -> Iterator[dict[Key, Callable[[], object]]]:
     """The calls that `make(*args)` gives, made and run in a process of their own, where nothing has set up the allocator."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()

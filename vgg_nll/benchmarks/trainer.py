@@ -15,11 +15,15 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from vgg_nll import build, engine, hardware, network, run
+from vgg_nll import hardware, run
 from vgg_nll.benchmarks.timing import seconds
-from vgg_nll.profiler import NoProfiler
-from vgg_nll.signals import Signals
-from vgg_nll.state import TrainState
+from vgg_nll.config import build
+from vgg_nll.inference import trained_model
+from vgg_nll.training import trainer as training_loop
+from vgg_nll.training.profiler import NoProfiler
+from vgg_nll.training.signals import Signals
+from vgg_nll.training.state import TrainState
+from vgg_nll.training.step import train_step
 
 PROGRAM = Path(__file__).resolve().parents[2] / "train.py"
 LOOPS = {
@@ -69,7 +73,7 @@ def _config(folder: Path, overrides: Sequence[str], device: str) -> Any:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(done.stderr.strip() or done.stdout.strip())
-    cfg = network.read_config(first, device)
+    cfg = trained_model.read_config(first, device)
     cfg.resume, cfg.trainer.steps = None, None
     return cfg
 
@@ -77,7 +81,7 @@ def _config(folder: Path, overrides: Sequence[str], device: str) -> Any:
 def _pairs(cfg: Any, folder: Path) -> tuple[list[float], list[float], int, float]:
     """Seconds of every epoch but the first, as bare steps and as the loop; images of an epoch; the step's share of the loop."""
     inside: list[float] = []
-    bare_step = engine.train_step
+    bare_step = train_step
 
     def timed(*args: Any, **kwargs: Any) -> Tensor:
         start = time.perf_counter()
@@ -90,9 +94,9 @@ def _pairs(cfg: Any, folder: Path) -> tuple[list[float], list[float], int, float
         made = run.prepare(cfg, folder / "run", signals, {}, [])
         steps = made.data.steps_per_epoch
         made.profiler = turns = _InTurn(_bare(cfg, steps, bare_step), steps, made.state.device)
-        with patch.object(engine, "train_step", timed):
+        with patch.object(training_loop, "train_step", timed):
             made.fit()
-        made.logbook.close()
+        made.logger.close()
         made.saver.close()
     return turns.bare[1:], turns.loop[1:], steps * cfg.trainer.batch_size, sum(inside[steps:]) / sum(turns.loop[1:])
 

@@ -14,16 +14,16 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from vgg_nll.config import CONFIGS, composed, flatten, key_of
+from vgg_nll.config.compose import CONFIGS, composed, flatten, key_of
 from vgg_nll.errors import CheckpointError, ConfigError, DataError, TrainingError
-from vgg_nll.signals import Interrupted
+from vgg_nll.training.signals import Interrupted
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 WANTS_TRACEBACK = os.environ.get(FULL_ERROR) == "1"  # read before `call` sets it
 EXPECTED = (ConfigError, DataError, CheckpointError, TrainingError, HydraException, OmegaConfBaseException, YAMLError, OSError)
 # Options of Hydra with which nothing is trained.
 QUESTIONS = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
-MOST_BYTES = 200
+MAX_NAME_BYTES = 200
 OTHER_FOLDER = "hydra.run.dir=<folder> takes another run folder"
 SHOWN = "shown as a line"
 
@@ -37,7 +37,7 @@ def call(main: Callable[[], None]) -> None:
         _load()
     with errors_as_lines(OTHER_FOLDER):
         if {key_of(argument) for argument in sys.argv[1:]} & {"resume", "hydra.run.dir"}:
-            from vgg_nll.resuming import with_resumed_overrides
+            from vgg_nll.cli.resume import with_resumed_overrides
 
             sys.argv[1:] = with_resumed_overrides(sys.argv[1:])
         main()
@@ -138,9 +138,9 @@ def _short(name: str) -> str:
     """A folder's name that a file system takes (255 bytes), and that no other job of the sweep has."""
     names = name.split("/")
     last = names[-1].encode()
-    if len(last) > MOST_BYTES:
+    if len(last) > MAX_NAME_BYTES:
         digest = hashlib.blake2b(last, digest_size=6).hexdigest()
-        names[-1] = f"{last[:MOST_BYTES].decode(errors='ignore')}...{digest}"
+        names[-1] = f"{last[:MAX_NAME_BYTES].decode(errors='ignore')}...{digest}"
     return "/".join(names)
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vgg_nll import build, checkpoint
-from vgg_nll.config import check_targets, composed, flatten, is_override, key_of, read_saved
+from vgg_nll.config import build
+from vgg_nll.config.compose import check_targets, composed, flatten, is_override, key_of, read_saved
 from vgg_nll.errors import CheckpointError, ConfigError
 from vgg_nll.run_folder import holds_run
+from vgg_nll.training import checkpoint
 
 # What a resumed run must share with its first part, unless `resume_strict=false`: it would be another run under its name.
 FIXED_ON_RESUME = ("seed.", "model.", "data.", "loss.", "optimizer.", "trainer.batch_size.")

@@ -1,1 +1,1 @@
-"""Finished runs -> tables and a page that compares their losses."""
+"""SessionEnd runs -> tables and a page that compares their losses."""

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator, PercentFormatter
 
+from vgg_nll.comparison.statistics import Point
+from vgg_nll.plots import reliability_panels
 from vgg_nll.tracking import tags
-from vgg_nll.tracking.curves import Point
-from vgg_nll.tracking.figures import reliability_panels
 
 # Okabe and Ito's, which colour-blind readers can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -89,8 +89,8 @@ def png(figure: Figure) -> bytes:
 def _line(panel: Axes, points: Sequence[Point], colour: str, style: str, width: float = THIN, label: str = "") -> None:
     steps = [point.step for point in points]
     panel.plot(steps, [point.mean for point in points], style, color=colour, linewidth=width, label=label)
-    least, greatest = [point.least for point in points], [point.greatest for point in points]
-    panel.fill_between(steps, least, greatest, color=colour, alpha=0.18, linewidth=0)
+    lowest, highest = [point.minimum for point in points], [point.maximum for point in points]
+    panel.fill_between(steps, lowest, highest, color=colour, alpha=0.18, linewidth=0)
 
 
 def _finish(panel: Axes, title: str, logarithmic: bool) -> None:

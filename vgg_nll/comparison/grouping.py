@@ -14,11 +14,11 @@ NO_EFFECT = (
 )
 # What may differ without a word at the top of the report.
 EXPECTED = ("seed.", "loss.", "name.", "device.", "resume.", "resume_strict.")
-MOST_CHARACTERS = 60  # of a value that is shown
+MAX_CHARACTERS = 60  # of a value that is shown
 
 
 @dataclass(frozen=True)
-class Setup:
+class Group:
     """Runs that share data set, model and settings."""
 
     data: str
@@ -38,7 +38,7 @@ class Setup:
         return [run for by_seed in self.losses.values() for run in by_seed.values()]
 
 
-def arrange(runs: Sequence[Run]) -> tuple[list[Setup], list[str]]:
+def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[str]]:
     """Set-ups in order of their names; and a line for each run that another one with the same seed takes the place of.
 
     Settings are equal where every leaf of the config is that can change a result, however it was given: by name they are
@@ -62,12 +62,12 @@ def arrange(runs: Sequence[Run]) -> tuple[list[Setup], list[str]]:
             lines.append(f"left out, the same settings and seed again: {by_seed[run.seed].folder} ({run.folder} counts)")
         by_seed[run.seed] = run
     return [
-        Setup(*key, {loss: dict(sorted(by_loss[loss].items())) for loss in sorted(by_loss)})
+        Group(*key, {loss: dict(sorted(by_loss[loss].items())) for loss in sorted(by_loss)})
         for key, by_loss in sorted(found.items())
     ], lines
 
 
-def unlike(runs: Sequence[Run]) -> list[str]:
+def config_differences(runs: Sequence[Run]) -> list[str]:
     """What is not the same in all runs, but for loss and seed: "trainer.epochs: 4 (3 runs), 6 (3 runs)", ...
 
     Compares data set, model, every leaf of the config (overrides, where a run does not hold its config), device, precision,
@@ -77,7 +77,7 @@ def unlike(runs: Sequence[Run]) -> list[str]:
     tables: list[tuple[Sequence[Mapping[str, str]], str]] = [
         ([{"data": run.data, "model": run.model, "numbers are of": run.split} for run in runs], ""),
         ([_leaves(run, by_config, "", EXPECTED) for run in runs], "absent" if by_config else "default"),
-        ([run.circumstances for run in runs], "unknown"),
+        ([run.provenance for run in runs], "unknown"),
     ]
     lines: list[str] = []
     seen: set[tuple[str, tuple[str, ...]]] = set()
@@ -95,7 +95,7 @@ def unlike(runs: Sequence[Run]) -> list[str]:
 def shared(runs: Sequence[Run]) -> list[str]:
     """Where all runs were trained, and with what: those of device, precision and PyTorch's version that are the same."""
     keys = {"device": "", "precision": "", "versions.torch": "torch "}
-    columns = {key: {run.circumstances.get(key) for run in runs} for key in keys}
+    columns = {key: {run.provenance.get(key) for run in runs} for key in keys}
     return [f"{prefix}{value}" for key, prefix in keys.items() if len(columns[key]) == 1 for value in columns[key] if value]
 
 
@@ -142,7 +142,7 @@ def _labels(
 
 
 def _short(value: str) -> str:
-    return value if len(value) <= MOST_CHARACTERS else f"{value[:MOST_CHARACTERS]}..."
+    return value if len(value) <= MAX_CHARACTERS else f"{value[:MAX_CHARACTERS]}..."
 
 
 def _runs(count: int) -> str:

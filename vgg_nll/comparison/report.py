@@ -6,13 +6,13 @@ from html import escape
 from itertools import combinations
 from pathlib import Path
 
-from vgg_nll import checkpoint
-from vgg_nll.comparison import tables
-from vgg_nll.comparison.blocks import Block, Heading, Notes, Picture, Text
+from vgg_nll.comparison import figures, tables
+from vgg_nll.comparison.grouping import Group, config_differences, group_runs, shared, without_config
+from vgg_nll.comparison.markup import Block, Heading, Notes, Picture, Text
 from vgg_nll.comparison.runs import Bins, Run
-from vgg_nll.comparison.setups import Setup, arrange, shared, unlike, without_config
-from vgg_nll.tracking import comparison_figures
-from vgg_nll.tracking.curves import Curve, Point, across, read
+from vgg_nll.comparison.statistics import Point, mean_over_runs
+from vgg_nll.tracking.event_files import Curve, read_curves
+from vgg_nll.training import checkpoint
 
 TITLE = "Comparison of losses"
 METHOD = (
@@ -70,53 +70,53 @@ def make(runs: Sequence[Run], left_out: Sequence[str]) -> Report:
     Args:
         left_out: a line for each run that could not be taken.
     """
-    setups, doubles = arrange(runs)
-    curves = {run.folder: read(run.folder) for setup in setups for run in setup.runs}
+    groups, doubles = group_runs(runs)
+    curves = {run.folder: read_curves(run.folder) for group in groups for run in group.runs}
     seeds = sorted({run.seed for run in runs})
-    losses = sorted({loss for setup in setups for loss in setup.losses})
+    losses = sorted({loss for group in groups for loss in group.losses})
     intro = f"{_many(len(runs), 'finished run')} of {', '.join(losses)}; seeds {_list(seeds)}."
     where = shared(runs)
     intro += f" All with {', '.join(where)}." if where else ""
     intro += f" Left out: {_many(len(left_out), 'run')}, listed at the end of the page." if left_out else ""
-    gaps = [*doubles, *_gaps(setups, curves)]
+    gaps = [*doubles, *_gaps(groups, curves)]
     summary: list[Block] = [Text(intro), _likeness(runs)]
     summary += [Notes("What is missing:", gaps)] if gaps else []
-    summary += [Heading(2, "Losses"), tables.overview(setups)]
+    summary += [Heading(2, "Losses"), tables.overview(groups)]
     details: list[Block] = []
-    for k, setup in enumerate(setups):
-        name, suffix = ("", "") if len(setups) == 1 else (f": {setup.name}", f"-{k + 1}")
-        summary += [Heading(2, f"Differences, paired by seed{name}"), *_differences(setup)]
-        details += [Heading(2, f"In detail{name}"), tables.means(setup)]
-        details += _pictures(setup, curves, suffix)
+    for k, group in enumerate(groups):
+        name, suffix = ("", "") if len(groups) == 1 else (f": {group.name}", f"-{k + 1}")
+        summary += [Heading(2, f"Differences, paired by seed{name}"), *_differences(group)]
+        details += [Heading(2, f"In detail{name}"), tables.means(group)]
+        details += _pictures(group, curves, suffix)
     summary.append(Text(METHOD))
     details += [Heading(2, "Left out"), Notes("These runs are not in the numbers:", left_out)] if left_out else []
     return Report(summary, details)
 
 
 def _likeness(runs: Sequence[Run]) -> Block:
-    different = unlike(runs)
+    different = config_differences(runs)
     if different:
         return Notes("These runs differ in more than loss and seed:", different)
     compared = "overrides" if without_config(runs) else "config"
     return Text(f"These runs differ in nothing but loss and seed (compared: {compared}, device, precision, versions, commit).")
 
 
-def _gaps(setups: Sequence[Setup], curves: Mapping[Path, Mapping[str, Curve]]) -> list[str]:
+def _gaps(groups: Sequence[Group], curves: Mapping[Path, Mapping[str, Curve]]) -> list[str]:
     """A line for each kind of thing that some runs do not have."""
-    runs = [run for setup in setups for run in setup.runs]
+    runs = [run for group in groups for run in group.runs]
     lines = []
-    for setup in setups:
-        if setup.split != "test":
+    for group in groups:
+        if group.split != "test":
             lines.append(
-                f"{setup.name}: no test split; its numbers are of the validation images, on which the best step was chosen"
+                f"{group.name}: no test split; its numbers are of the validation images, on which the best step was chosen"
             )
-        single = [loss for loss, by_seed in setup.losses.items() if len(by_seed) == 1]
+        single = [loss for loss, by_seed in group.losses.items() if len(by_seed) == 1]
         if single:
-            lines.append(f"{setup.name}: one seed only of {', '.join(single)}, so no spread and no interval")
-        seeds = {loss: _list(list(by_seed)) for loss, by_seed in setup.losses.items()}
+            lines.append(f"{group.name}: one seed only of {', '.join(single)}, so no spread and no interval")
+        seeds = {loss: _list(list(by_seed)) for loss, by_seed in group.losses.items()}
         if len(set(seeds.values())) > 1:
             each = "; ".join(f"{loss} {text}" for loss, text in seeds.items())
-            lines.append(f"{setup.name}: seeds differ ({each}); differences are over those that both losses have")
+            lines.append(f"{group.name}: seeds differ ({each}); differences are over those that both losses have")
     for count, what in (
         (without_config(runs), "no config recorded (an older version): settings are told by the overrides, for all runs"),
         (sum(not curves[run.folder] for run in runs), "no curves (tracking=none, or event files that cannot be read)"),
@@ -130,60 +130,60 @@ def _gaps(setups: Sequence[Setup], curves: Mapping[Path, Mapping[str, Curve]]) -
     return lines
 
 
-def _differences(setup: Setup) -> list[Block]:
+def _differences(group: Group) -> list[Block]:
     blocks: list[Block] = []
-    for first, second in combinations(setup.losses, 2):
-        common = sorted(setup.losses[first].keys() & setup.losses[second].keys())
+    for first, second in combinations(group.losses, 2):
+        common = sorted(group.losses[first].keys() & group.losses[second].keys())
         blocks.append(Heading(3, f"{first} − {second}"))
         if common:
             few = "" if len(common) > 1 else ", so no interval and no p-value"
-            blocks += [Text(f"Over seeds {_list(common)}{few}:"), tables.difference(setup, first, second)]
+            blocks += [Text(f"Over seeds {_list(common)}{few}:"), tables.difference(group, first, second)]
         else:
             blocks.append(Text("No seed in common, so no difference."))
-    if len(setup.losses) < 2:
+    if len(group.losses) < 2:
         blocks.append(Text("Only one loss was trained with these settings: nothing to compare it with."))
     return blocks
 
 
-def _pictures(setup: Setup, curves: Mapping[Path, Mapping[str, Curve]], suffix: str) -> list[Block]:
+def _pictures(group: Group, curves: Mapping[Path, Mapping[str, Curve]], suffix: str) -> list[Block]:
     bands = {
-        loss: {tag: across([curves[run.folder] for run in by_seed.values()], tag) for tag in comparison_figures.TAGS}
-        for loss, by_seed in setup.losses.items()
+        loss: {tag: mean_over_runs([curves[run.folder] for run in by_seed.values()], tag) for tag in figures.TAGS}
+        for loss, by_seed in group.losses.items()
     }
     blocks: list[Block] = []
     if any(points for by_tag in bands.values() for points in by_tag.values()):
-        figure = comparison_figures.curves(bands)
+        figure = figures.curves(bands)
         caption = (
             "Lines: mean over seeds; bands: least to greatest; at the steps that all seeds of a loss have. A loss's own value "
             "has a unit of its own: those panels cannot be compared with each other, the others can."
         )
-        blocks.append(Picture(f"curves{suffix}.png", comparison_figures.png(figure), caption + _unshared(setup, bands, curves)))
+        blocks.append(Picture(f"curves{suffix}.png", figures.png(figure), caption + _unshared(group, bands, curves)))
     diagrams = []
-    for loss, by_seed in setup.losses.items():
+    for loss, by_seed in group.losses.items():
         bins = [run.bins for run in by_seed.values() if run.bins is not None]
         if bins:
             total = sum(bins[1:], start=bins[0])
             diagrams.append((f"{loss}\nECE {total.ece:.2%}, {_many(len(bins), 'seed')}", total))
     if diagrams:
-        figure = comparison_figures.reliability([(title, *_columns(total)) for title, total in diagrams])
-        images = "test" if setup.split == "test" else "validation"
+        figure = figures.reliability([(title, *_columns(total)) for title, total in diagrams])
+        images = "test" if group.split == "test" else "validation"
         caption = (
             f"Reliability on the {images} images, summed over seeds; red: the gap between confidence and accuracy. "
             "The ECE of the sums is not the mean of the seeds' ECEs: gaps of opposite sign cancel."
         )
-        blocks.append(Picture(f"reliability{suffix}.png", comparison_figures.png(figure), caption))
+        blocks.append(Picture(f"reliability{suffix}.png", figures.png(figure), caption))
     return blocks
 
 
 def _unshared(
-    setup: Setup, bands: Mapping[str, Mapping[str, Sequence[Point]]], curves: Mapping[Path, Mapping[str, Curve]]
+    group: Group, bands: Mapping[str, Mapping[str, Sequence[Point]]], curves: Mapping[Path, Mapping[str, Curve]]
 ) -> str:
     """A sentence on the curves whose runs have no step in common; empty where there is none."""
     lost = [
         f"{tag} of {loss}"
         for loss, by_tag in bands.items()
         for tag, points in by_tag.items()
-        if not points and any(tag in curves[run.folder] for run in setup.losses[loss].values())
+        if not points and any(tag in curves[run.folder] for run in group.losses[loss].values())
     ]
     return f" Not drawn, since the seeds share no step: {', '.join(lost)}." if lost else ""
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vgg_nll import checkpoint
 from vgg_nll.errors import CheckpointError
+from vgg_nll.training import checkpoint
 
 NUMBER = (int, float)
 # What metrics.json of every version that can be compared holds.
@@ -22,7 +22,7 @@ REQUIRED: Mapping[str, type | tuple[type, ...]] = {
     "seconds": NUMBER,
 }
 NUM_BINS = 15  # those of another number cannot be added to them
-CIRCUMSTANCES = ("device", "precision", "threads", "versions", "git")
+PROVENANCE = ("device", "precision", "threads", "versions", "git")
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ class Run:
     bins: Bins | None  # None: of a version that did not record these
     overrides: Mapping[str, str]  # key -> value, as given on the command line
     config: Mapping[str, str]  # every leaf as text; empty: of a version that did not record it
-    circumstances: Mapping[str, str]  # device, precision, versions, ...
+    provenance: Mapping[str, str]  # device, precision, versions, ...
 
     @property
     def machine(self) -> str:
         """Where it was trained, and in which precision."""
-        return f"{self.circumstances.get('device', 'unknown')}, {self.circumstances.get('precision', 'unknown')}"
+        return f"{self.provenance.get('device', 'unknown')}, {self.provenance.get('precision', 'unknown')}"
 
 
 def find(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
@@ -135,7 +135,7 @@ def _read(folder: Path) -> Run:
     if missing:
         raise ValueError(f"of another version: {path} has no {', '.join(missing)}")
     config = content.get("config")
-    circumstances = {key: content[key] for key in CIRCUMSTANCES if content.get(key) not in (None, "")}
+    provenance = {key: content[key] for key in PROVENANCE if content.get(key) not in (None, "")}
     return Run(
         folder=folder,
         data=content["data"],
@@ -148,7 +148,7 @@ def _read(folder: Path) -> Run:
         bins=_bins(content.get("reliability"), split),
         overrides={key.lstrip("+~"): value for key, _, value in (str(item).partition("=") for item in content["overrides"])},
         config=dict(flatten(config)) if isinstance(config, dict) else {},
-        circumstances=dict(flatten(circumstances)),
+        provenance=dict(flatten(provenance)),
     )
 
 

@@ -4,8 +4,11 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from scipy import stats
+
+from vgg_nll.tracking.event_files import Curve
 
 CONFIDENCE = 0.95
 ROUNDING = 1e-12  # a spread below this share of the largest value comes from rounding
@@ -22,7 +25,7 @@ class Estimate:
     p: float | None = None  # of a difference: two-sided, against 0; None where there is no interval
 
 
-def of_mean(values: Sequence[float]) -> Estimate:
+def mean_with_interval(values: Sequence[float]) -> Estimate:
     """Mean m, sample standard deviation s, and m ± t s / sqrt(n), t the 97.5% quantile of Student's t with n - 1 degrees.
 
     The interval holds the mean over all seeds in 95% of cases, if seeds scatter normally.
@@ -38,11 +41,11 @@ def of_mean(values: Sequence[float]) -> Estimate:
     return Estimate(n, mean, spread, (float(low), float(high)))
 
 
-def of_difference(first: Mapping[int, float], second: Mapping[int, float]) -> Estimate:
+def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -> Estimate:
     """first - second, paired by seed, over the seeds that both have (`scipy.stats.ttest_rel`).
 
-    d_i = first_i - second_i; mean, s and interval of d as in `of_mean`; p of t = mean / (s / sqrt(n)), two-sided. No interval
-    and no p where all d_i are equal: they tell nothing about how much the next one may differ.
+    d_i = first_i - second_i; mean, s and interval of d as in `mean_with_interval`; p of t = mean / (s / sqrt(n)), two-sided.
+    No interval and no p where all d_i are equal: they tell nothing about how much the next one may differ.
     """
     seeds = sorted(first.keys() & second.keys())
     ours, theirs = [first[seed] for seed in seeds], [second[seed] for seed in seeds]
@@ -63,3 +66,22 @@ def _spread(values: Sequence[float], made_from: Sequence[float]) -> float:
     """The sample standard deviation; 0 where it is no more than the rounding of the numbers that `values` were made from."""
     spread = statistics.stdev(values)
     return spread if spread > ROUNDING * max(map(abs, made_from)) else 0.0
+
+
+class Point(NamedTuple):
+    """Mean and range of several curves at one step."""
+
+    step: int
+    mean: float
+    minimum: float
+    maximum: float
+
+
+def mean_over_runs(runs: Sequence[Mapping[str, Curve]], tag: str) -> list[Point]:
+    """Returns mean, minimum and maximum over the runs that have this curve, at the steps that all of those runs have."""
+    curves = [dict(run[tag]) for run in runs if tag in run]
+    if not curves:
+        return []
+    steps = sorted(set.intersection(*(set(curve) for curve in curves)))
+    columns = [[curve[step] for curve in curves] for step in steps]
+    return [Point(step, statistics.fmean(c), min(c), max(c)) for step, c in zip(steps, columns, strict=True)]

@@ -1,15 +1,14 @@
 """Set-ups -> tables."""
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
-from vgg_nll.comparison import estimates
-from vgg_nll.comparison.blocks import Table
-from vgg_nll.comparison.estimates import Estimate
+from vgg_nll.comparison.grouping import Group
+from vgg_nll.comparison.markup import Table
 from vgg_nll.comparison.runs import Run
-from vgg_nll.comparison.setups import Setup
+from vgg_nll.comparison.statistics import Estimate, mean_with_interval, paired_difference
 
 
 @dataclass(frozen=True)
@@ -51,29 +50,29 @@ METRICS = (
 )
 
 
-def overview(setups: Sequence[Setup]) -> Table:
+def overview(groups: Sequence[Group]) -> Table:
     """One row per data set, model, loss and settings; its runs differ in their seeds.
 
     Test accuracy as mean, sample standard deviation, 95% interval of the mean and least; means of the rest. Accuracy, ECE and
     confidence in percent.
     """
-    accuracy_head = "test accuracy %" if all(setup.split == "test" for setup in setups) else "accuracy %"
+    accuracy_head = "test accuracy %" if all(group.split == "test" for group in groups) else "accuracy %"
     head = (
         *("data", "model", "loss", "settings", "n", accuracy_head, "95% interval", "least"),
         *("NLL (argmax)", "ECE %", "confidence %", "when wrong %", "seconds"),
     )
     rows = []
-    for setup in setups:
-        for loss, by_seed in setup.losses.items():
+    for group in groups:
+        for loss, by_seed in group.losses.items():
             runs = list(by_seed.values())
             accuracy = [100 * run.values["accuracy"] for run in runs]
-            estimate, seconds = estimates.of_mean(accuracy), [run.seconds for run in runs]
+            estimate, seconds = mean_with_interval(accuracy), [run.seconds for run in runs]
             rows.append(
                 (
-                    setup.data if setup.split == "test" else f"{setup.data} (validation)",
-                    setup.model,
+                    group.data if group.split == "test" else f"{group.data} (validation)",
+                    group.model,
                     loss,
-                    setup.settings,
+                    group.settings,
                     str(estimate.n),
                     _with_spread(estimate, 2),
                     _interval(estimate, "{:.2f}"),
@@ -88,19 +87,19 @@ def overview(setups: Sequence[Setup]) -> Table:
     return Table(head, rows)
 
 
-def difference(setup: Setup, first: str, second: str) -> Table:
+def difference(group: Group, first: str, second: str) -> Table:
     """One row per metric: both means over the seeds that both losses have, and first - second, paired by seed."""
     rows = []
     for metric in PAIRED:
         columns = [
             {
                 seed: metric.factor * run.values[metric.name]
-                for seed, run in setup.losses[loss].items()
+                for seed, run in group.losses[loss].items()
                 if metric.name in run.values
             }
             for loss in (first, second)
         ]
-        estimate = estimates.of_difference(*columns)
+        estimate = paired_difference(*columns)
         shared = columns[0].keys() & columns[1].keys()
         means = (_number(_fmean([column[seed] for seed in shared]), f"{{:.{metric.digits}f}}") for column in columns)
         signed = f"{{:+.{metric.digits}f}}"
@@ -110,20 +109,20 @@ def difference(setup: Setup, first: str, second: str) -> Table:
     return Table(("metric", first, second, "difference", "95% interval", "p", "n"), rows)
 
 
-def means(setup: Setup) -> Table:
+def means(group: Group) -> Table:
     """One row per metric, one column per loss: mean ± sample standard deviation (95% interval of the mean)."""
     rows = []
     for metric in METRICS:
         cells = []
-        for by_seed in setup.losses.values():
+        for by_seed in group.losses.values():
             values = [metric.factor * run.values[metric.name] for run in by_seed.values() if metric.name in run.values]
-            estimate = estimates.of_mean(values)
+            estimate = mean_with_interval(values)
             text = _with_spread(estimate, metric.digits)
             if estimate.interval is not None:
                 text += f" ({_interval(estimate, f'{{:.{metric.digits}f}}')})"
             cells.append(text + (f", n = {estimate.n}" if 0 < estimate.n < len(by_seed) else ""))
         rows.append((metric.title, *cells))
-    return Table(("metric", *(f"{loss} (n = {len(by_seed)})" for loss, by_seed in setup.losses.items())), rows)
+    return Table(("metric", *(f"{loss} (n = {len(by_seed)})" for loss, by_seed in group.losses.items())), rows)
 
 
 def _mean(runs: Sequence[Run], name: str, factor: float, digits: int) -> str:
@@ -133,7 +132,7 @@ def _mean(runs: Sequence[Run], name: str, factor: float, digits: int) -> str:
 
 
 def _fmean(values: Sequence[float]) -> float:
-    return statistics.fmean(values) if values else math.nan
+    return fmean(values) if values else math.nan
 
 
 def _with_spread(estimate: Estimate, digits: int) -> str:

@@ -12,16 +12,18 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from vgg_nll import checkpoint, parameters, rng, settings
-from vgg_nll.config import flatten
-from vgg_nll.data.splits import ImageData
-from vgg_nll.engine import Loss
+from vgg_nll import rng
+from vgg_nll.config import validation
+from vgg_nll.config.compose import flatten
+from vgg_nll.data.interface import ImageData
 from vgg_nll.errors import CheckpointError, ConfigError, DataError
 from vgg_nll.hardware import choose_device, choose_dtype
 from vgg_nll.model import VGG16, head_for
-from vgg_nll.schedule import Schedule
-from vgg_nll.settings import TrainerSettings
 from vgg_nll.tracking.tracker import GuardedTracker, Tracker
+from vgg_nll.training import checkpoint, param_groups
+from vgg_nll.training.schedule import Schedule
+from vgg_nll.training.settings import TrainerSettings
+from vgg_nll.training.step import Loss
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ def check(cfg: DictConfig) -> None:
     """Raises ConfigError with one line for every fault of the config."""
     found = [f"{key}=???: is required" for key in sorted(OmegaConf.missing_keys(cfg))]
     values = dict(flatten(cfg))
-    found += settings.faults(values)
+    found += validation.find_errors(values)
     known = inspect.signature(TrainerSettings).parameters
     found += [f"trainer.{key}: there is no such setting" for key in cfg.trainer if key not in known]
     if found:
@@ -92,7 +94,7 @@ def make_loss(cfg: DictConfig, device: torch.device) -> Loss:
 
 def make_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of `optimizer=`, fused; weight decay is for weights, not for biases and batch norm."""
-    return _call("optimizer", _instantiate("optimizer", cfg.optimizer), parameters.groups(model), fused=True)
+    return _call("optimizer", _instantiate("optimizer", cfg.optimizer), param_groups.groups(model), fused=True)
 
 
 def make_learning_rate(cfg: DictConfig, data: ImageData, total_steps: int) -> Callable[[int], float]:

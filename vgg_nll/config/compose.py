@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vgg_nll.errors import CheckpointError, ConfigError
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:

@@ -7,35 +7,6 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class TrainerSettings:
-    """`configs/trainer`: how long, how large, how often."""
-
-    epochs: float
-    steps: int | None  # takes the place of epochs
-    batch_size: int  # images per optimizer step
-    eval_batch_size: int
-    accumulation_steps: int  # parts that a batch goes through in
-    clip_norm: float | None
-    precision: str
-    deterministic: bool
-    compile: bool
-    keep_memory: bool
-    log_every_steps: int
-    validate_every_epochs: float
-    figures_every_epochs: float
-    early_stop_validations: int | None
-    profile: bool
-
-    def total_steps(self, steps_per_epoch: int) -> int:
-        """Optimizer steps of the whole run, at least 1."""
-        return self.steps if self.steps is not None else max(1, round(self.epochs * steps_per_epoch))
-
-    def validate_every_steps(self, steps_per_epoch: int) -> int:
-        """Optimizer steps from one validation to the next, at least 1."""
-        return max(1, round(self.validate_every_epochs * steps_per_epoch))
-
-
-@dataclass(frozen=True)
 class Rule:
     """What one key may hold: a type, bounds (`above` and `below` exclude their value), or one of `choices`."""
 
@@ -48,14 +19,14 @@ class Rule:
     optional: bool = False
     items: int | None = None  # a list of so many of these; 0: of any number
 
-    def fault(self, value: Any) -> str | None:
+    def error(self, value: Any) -> str | None:
         """What is wrong with `value`, and what is allowed; None where nothing is."""
         if value is None and self.optional:
             return None
         if self.items is not None:
             fits = isinstance(value, list) and self.items in (0, len(value))
             one = replace(self, items=None)
-            return None if fits and not any(one.fault(item) for item in value) else f"must be {self._expected()}"
+            return None if fits and not any(one.error(item) for item in value) else f"must be {self._expected()}"
         allowed = (int, float) if self.type is float else (self.type,)
         right_type = isinstance(value, allowed) and (self.type is bool or not isinstance(value, bool))
         if not right_type or (self.choices and value not in self.choices):
@@ -100,6 +71,7 @@ RULES: dict[str, Rule] = {
     "model.batch_norm": FLAG,
     "model.head": Rule(str, choices=("auto", "paper", "compact")),
     "model.dropout": Rule(float, least=0, below=1),
+    "model.width": Rule(float, above=0, most=8),
     "model.weights": Rule(str, optional=True),
     "loss.select": Rule(str, choices=("label", "prediction")),
     "loss.class_reduction": Rule(str, choices=("sum", "mean")),
@@ -150,11 +122,11 @@ RULES: dict[str, Rule] = {
 }
 
 
-def faults(values: Mapping[str, Any]) -> list[str]:
+def find_errors(values: Mapping[str, Any]) -> list[str]:
     """One line per fault of a flat config {"trainer.batch_size": 32, ...}; empty where it is sound."""
     found = []
     for key, value in values.items():
-        problem = RULES[key].fault(value) if key in RULES else None
+        problem = RULES[key].error(value) if key in RULES else None
         if problem is not None:
             shown = "null" if value is None else value
             found.append(f"{key}={shown}: {problem}")

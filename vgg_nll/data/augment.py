@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-MOST_ASPECT = 4 / 3
+MAX_ASPECT = 4 / 3
 TRIES = 10
 
 
@@ -82,9 +82,9 @@ def random_box(height: int, width: int, least: float, generator: torch.Generator
     """
     for share, aspect, down, right in torch.rand(TRIES, 4, generator=generator).tolist():
         area = height * width * (least + (1 - least) * share)
-        root = MOST_ASPECT ** (aspect - 0.5)  # of width : height
+        root = MAX_ASPECT ** (aspect - 0.5)  # of width : height
         h, w = round(math.sqrt(area) / root), round(math.sqrt(area) * root)
         if 0 < h <= height and 0 < w <= width:
             return int(down * (height - h + 1)), int(right * (width - w + 1)), h, w
-    h, w = min(height, round(width * MOST_ASPECT)), min(width, round(height * MOST_ASPECT))
+    h, w = min(height, round(width * MAX_ASPECT)), min(width, round(height * MAX_ASPECT))
     return (height - h) // 2, (width - w) // 2, h, w

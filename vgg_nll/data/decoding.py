@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional
 
 from vgg_nll.errors import DataError
 
-MOST_ASPECT = 100
+MAX_ASPECT = 100
 END_OF_JPEG, START_OF_SCAN = b"\xff\xd9", b"\xff\xda"
 Content = TypeVar("Content")
 UPRIGHT = {
@@ -84,7 +84,7 @@ def _read(path: Path, decode: Callable[[bytes, Image.Image], Content]) -> Conten
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as picture:  # reads the header alone, and refuses sizes that would fill the memory
             width, height = picture.size
-            if max(width, height) <= MOST_ASPECT * min(width, height):
+            if max(width, height) <= MAX_ASPECT * min(width, height):
                 return decode(content, picture)
     except MemoryError:
         raise

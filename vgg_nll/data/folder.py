@@ -15,10 +15,10 @@ from torchvision.transforms import v2
 
 from vgg_nll import hardware, rng
 from vgg_nll.data.augment import CropAndFlip
-from vgg_nll.data.loading import survived
-from vgg_nll.data.pictures import decode_on, jpeg_decoder, read_encoded, read_picture, why_not_on
+from vgg_nll.data.decoding import decode_on, jpeg_decoder, read_encoded, read_picture, why_not_on
+from vgg_nll.data.interface import Batch, check_batch_size
 from vgg_nll.data.preprocessing import Preprocessing
-from vgg_nll.data.splits import Batch, check_batch_size
+from vgg_nll.data.workers import iterate_with_worker_restart
 from vgg_nll.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class FolderData:
             advice.append("data.decode_device=cpu")
         elif device.type == "cuda" and decode_device == "cpu":
             advice.append("data.decode_device=cuda")
-        self.when_slow = f"{', '.join(advice)}, or keep smaller pictures on the disk"
+        self.hint = f"{', '.join(advice)}, or keep smaller pictures on the disk"
         self.steps_per_epoch = self.sizes["train"] // batch_size
         # Large pictures are read with a shorter side of twice this or more, of which the smallest crop has image_size pixels.
         needed = max(image_size, math.ceil(image_size / math.sqrt(3 * min_crop)))
@@ -100,7 +100,7 @@ class FolderData:
         yield from self._load(pictures, [(0, i) for i in range(len(pictures))], self._eval_batch_size)
 
     def _load(self, pictures: "_Pictures", order: list[Key], batch_size: int) -> Iterator[Batch]:
-        for batch in survived(lambda done: self._loader(pictures, order[done * batch_size :], batch_size)):
+        for batch in iterate_with_worker_restart(lambda done: self._loader(pictures, order[done * batch_size :], batch_size)):
             with torch.cuda.stream(self._copies):  # decoding waits for all that its stream was given: not for the step
                 pair = self._decode(pictures, batch) if self._here else tuple(batch)
             images, target = hardware.to_device(pair, self._device, self._copies)

@@ -23,7 +23,7 @@ class ImageData(Protocol):
     preprocessing: Preprocessing
     sizes: dict[str, int]  # images per split: "train", "val", and "test" where there is one
     steps_per_epoch: int
-    when_slow: str  # what to change where training waits for images
+    hint: str  # what to change where training waits for images
 
     def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from number `start` on; all of one size, a remainder is left out."""
@@ -85,7 +85,7 @@ def check_batch_size(batch_size: int, train_images: int) -> None:
         raise DataError(f"trainer.batch_size={batch_size} is more than the {train_images} training images: lower it")
 
 
-def thinned(batches: Iterable[Batch], images: int, most: int) -> Iterator[Batch]:
+def subsample(batches: Iterable[Batch], images: int, most: int) -> Iterator[Batch]:
     """At most `most` of the `images` that the batches hold, evenly spread over them."""
     every, position = -(-images // most), 0
     for batch, target in batches:

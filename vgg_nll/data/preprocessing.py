@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from vgg_nll.data.pictures import read_picture
+from vgg_nll.data.decoding import read_picture
 
 
 class Preprocessing:

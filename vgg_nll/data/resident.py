@@ -7,8 +7,8 @@ from torch import Tensor
 
 from vgg_nll import rng
 from vgg_nll.data import augment
+from vgg_nll.data.interface import Batch, Source, Split, check_batch_size, check_labels
 from vgg_nll.data.preprocessing import Preprocessing
-from vgg_nll.data.splits import Batch, Source, Split, check_batch_size, check_labels
 from vgg_nll.errors import DataError
 
 
@@ -50,7 +50,7 @@ class ResidentData:
         self.preprocessing = Preprocessing(image_size, image_size, mean, std, device)
         self.sizes = {name: len(split.target) for name, split in splits.items()}
         check_batch_size(batch_size, self.sizes["train"])
-        self.when_slow = "raise trainer.batch_size: the images are in memory, and what is left is overhead per batch"
+        self.hint = "raise trainer.batch_size: the images are in memory, and what is left is overhead per batch"
         self.steps_per_epoch = self.sizes["train"] // batch_size
         layout = torch.channels_last  # of the network, in which bytes are quicker to bring than floats
         self._splits = {

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision import datasets
 
-from vgg_nll.data.splits import Source, Split, stratified_split
+from vgg_nll.data.interface import Source, Split, stratified_split
 from vgg_nll.errors import DataError
 
 

@@ -12,7 +12,7 @@ from vgg_nll.errors import DataError
 log = logging.getLogger(__name__)
 
 
-def survived(load: Callable[[int], Iterable[Any]]) -> Iterator[Any]:
+def iterate_with_worker_restart(load: Callable[[int], Iterable[Any]]) -> Iterator[Any]:
     """The batches of a loader. Where a worker process dies, new ones go on behind the batches that are `done`.
 
     Raises DataError where a picture cannot be read, and where workers die twice at one batch.

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vgg_nll import engine
+from vgg_nll.evaluation import loop
 from vgg_nll.model import Penultimate
 
-MOST_NUMBERS = 512  # per image
+MAX_FEATURES = 512  # per image
 THUMBNAIL = 64  # pixels: TensorBoard keeps all pictures in one of at most 8192 x 8192
 
 
@@ -37,10 +37,10 @@ def embed(
     """
     parts = [
         (seen.cpu(), _small(pixels(images)).cpu(), target.cpu())
-        for images, seen, target in engine.outputs(Penultimate(model), batches, dtype)
+        for images, seen, target in loop.outputs(Penultimate(model), batches, dtype)
     ]
     points, pictures, target = map(torch.cat, zip(*parts, strict=True))
-    return Embedded(principal_components(points, MOST_NUMBERS), pictures, target)
+    return Embedded(principal_components(points, MAX_FEATURES), pictures, target)
 
 
 def principal_components(points: Tensor, most: int) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from vgg_nll.softmax import log_probabilities
+from vgg_nll.losses.softmax import log_probabilities
 
 NUM_BINS = 15
 NUM_THRESHOLDS = 127  # of precision-recall curves: k / 126

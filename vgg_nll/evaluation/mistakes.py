@@ -5,10 +5,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vgg_nll.softmax import log_probabilities
+from vgg_nll.losses.softmax import log_probabilities
 
 
-class Wrong(NamedTuple):
+class Misclassified(NamedTuple):
     """K wrong predictions."""
 
     images: Tensor  # [K, 3, H, W], normalised as the network takes them
@@ -17,7 +17,7 @@ class Wrong(NamedTuple):
     margin: Tensor  # [K]
 
 
-class Mistakes:
+class MostConfidentErrors:
     """Looks at one batch after another, and keeps the `most` wrong predictions of largest margin, that one first.
 
     The margin, not the confidence, since it goes on where confidence is 1. Memory: that of `most` images.
@@ -25,28 +25,28 @@ class Mistakes:
 
     def __init__(self, most: int = 16) -> None:
         self._most = most
-        self._kept: Wrong | None = None
+        self._kept: Misclassified | None = None
 
-    def look(self, images: Tensor, logits: Tensor, target: Tensor) -> None:
+    def on_batch(self, images: Tensor, logits: Tensor, target: Tensor) -> None:
         """One batch: images [B, 3, H, W], logits [B, C], target [B]. Nothing waits for the device."""
         nll, _, margin = log_probabilities(logits.double())
         # What is right stays in, behind what is wrong, so that shapes do not depend on values.
-        found = Wrong(images, torch.exp(-nll), target, margin.masked_fill(logits.argmax(dim=1) == target, -torch.inf))
+        found = Misclassified(images, torch.exp(-nll), target, margin.masked_fill(logits.argmax(dim=1) == target, -torch.inf))
         found = _first(found, self._most)
-        self._kept = found if self._kept is None else _first(Wrong(*map(_joined, self._kept, found)), self._most)
+        self._kept = found if self._kept is None else _first(Misclassified(*map(_joined, self._kept, found)), self._most)
 
     @property
-    def surest(self) -> Wrong:
+    def top(self) -> Misclassified:
         """What was kept. Raises ValueError before the first batch."""
         if self._kept is None:
             raise ValueError("there were no images to look at")
         wrong = self._kept.margin != -torch.inf
-        return Wrong(*(part[wrong] for part in self._kept))
+        return Misclassified(*(part[wrong] for part in self._kept))
 
 
-def _first(found: Wrong, most: int) -> Wrong:
+def _first(found: Misclassified, most: int) -> Misclassified:
     order = found.margin.argsort(descending=True, stable=True)[:most]
-    return Wrong(*(part[order] for part in found))
+    return Misclassified(*(part[order] for part in found))
 
 
 def _joined(old: Tensor, new: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vgg_nll import checkpoint
+from vgg_nll.training import checkpoint
 
 FINAL_ROWS = (
     "accuracy",

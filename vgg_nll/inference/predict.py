@@ -11,8 +11,8 @@ from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from vgg_nll.errors import DataError
-from vgg_nll.network import Network
-from vgg_nll.softmax import log_probabilities
+from vgg_nll.inference.trained_model import Network
+from vgg_nll.losses.softmax import log_probabilities
 
 Read = tuple[list[Path], Tensor, list[str]]  # the pictures that could be read, their bytes [B, 3, H, W], and what was wrong
 

@@ -11,13 +11,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError
 
-from vgg_nll import build, checkpoint
-from vgg_nll.config import check_targets, read_saved
+from vgg_nll.config import build
+from vgg_nll.config.compose import check_targets, read_saved
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.errors import CheckpointError, ConfigError
+from vgg_nll.evaluation.temperature import LEAST, MOST
 from vgg_nll.model import VGG16
-from vgg_nll.state import check_weights
-from vgg_nll.temperature import LEAST, MOST
+from vgg_nll.training import checkpoint
+from vgg_nll.training.state import check_weights
 
 TEMPERATURE = "temperature.json"
 INPUTS = "network.json"  # what it takes and gives: preprocessing and class names

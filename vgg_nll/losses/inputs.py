@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vgg_nll.softmax import as_float
+from vgg_nll.losses.softmax import as_float
 
 REDUCTIONS = ("none", "mean", "sum")
 
 
-class ValueFault(ValueError, RuntimeError):
+class InvalidValue(ValueError, RuntimeError):
     """A shape or number that cannot be. PyTorch raises RuntimeError for most of these, Python ValueError: it is both."""
 
 
-class TypeFault(TypeError, NotImplementedError):
+class InvalidType(TypeError, NotImplementedError):
     """A tensor of a type that cannot be. PyTorch raises RuntimeError or NotImplementedError, Python TypeError: it is all."""
 
 
@@ -90,18 +90,18 @@ def read_rows(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_inde
     weight = None if weight is None else weight.to(rows.dtype)
     if target.shape == logits.shape:
         if not target.is_floating_point():
-            raise TypeFault(f"target has the shape of the logits: class probabilities must be floating, got {target.dtype}")
+            raise InvalidType(f"target has the shape of the logits: class probabilities must be floating, got {target.dtype}")
         if ignore_index >= 0:
-            raise ValueFault(f"ignore_index={ignore_index} is for class indices; this target holds class probabilities")
+            raise InvalidValue(f"ignore_index={ignore_index} is for class indices; this target holds class probabilities")
         probabilities = target.to(rows.dtype).movedim(class_dim, -1).reshape(-1, num_classes)
         return Rows(rows, None, probabilities, None, weight, shape)
     if target.shape != shape and not (logits.dim() == 1 and target.shape == (1,)):
-        raise ValueFault(
+        raise InvalidValue(
             f"target must be {list(shape)} for class indices or {list(logits.shape)} for class probabilities "
             f"beside logits of {list(logits.shape)}, got {list(target.shape)}"
         )
     if target.dtype not in (torch.int64, torch.uint8):
-        raise TypeFault(f"target must hold class indices as int64 or uint8, got {target.dtype}")
+        raise InvalidType(f"target must hold class indices as int64 or uint8, got {target.dtype}")
     labels, counted = _labels(target, num_classes, ignore_index)
     return Rows(rows, labels, None, counted, weight, shape)
 
@@ -116,23 +116,23 @@ def check_options(reduction: str, label_smoothing: float, eps: float) -> None:
     """Raises ValueError where one of the options that all losses share is out of its range."""
     require("reduction", reduction, REDUCTIONS)
     if not 0 <= label_smoothing <= 1:
-        raise ValueFault(f"label_smoothing must be in [0, 1], got {label_smoothing}")
+        raise InvalidValue(f"label_smoothing must be in [0, 1], got {label_smoothing}")
     if not eps >= 0:
         raise ValueError(f"eps must be 0 (exact) or positive, got {eps}")
 
 
 def _check_logits_and_weight(logits: Tensor, weight: Tensor | None) -> None:
     if logits.dim() == 0:
-        raise ValueFault("logits must be [C], [N, C] or [N, C, d1, ..., dk], got a single number")
+        raise InvalidValue("logits must be [C], [N, C] or [N, C, d1, ..., dk], got a single number")
     if not logits.is_floating_point():
-        raise TypeFault(f"logits must be floating, got {logits.dtype}")
+        raise InvalidType(f"logits must be floating, got {logits.dtype}")
     if weight is None:
         return
     num_classes = logits.shape[min(1, logits.dim() - 1)]
     if weight.shape != (num_classes,):
-        raise ValueFault(f"weight must hold one number for each of {num_classes} classes, got {list(weight.shape)}")
+        raise InvalidValue(f"weight must hold one number for each of {num_classes} classes, got {list(weight.shape)}")
     if not weight.is_floating_point():
-        raise TypeFault(f"weight must be floating, got {weight.dtype}")
+        raise InvalidType(f"weight must be floating, got {weight.dtype}")
 
 
 def _labels(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor | None]:

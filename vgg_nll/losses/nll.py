@@ -12,15 +12,17 @@ logarithm of a probability: `vgg_nll/softmax.py` says how, docs/losses.md what t
 anything shorter, in float64 from float64.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vgg_nll.softmax import label_nll, log_probabilities
-from vgg_nll.targets import check_options, read_rows, require
+from vgg_nll.losses.inputs import check_options, read_rows, require
+from vgg_nll.losses.softmax import label_nll, log_probabilities
 
+Loss = Callable[[Tensor, Tensor], Tensor]  # logits [B, C], class indices [B] -> the mean over the batch
 SELECTIONS = ("label", "prediction")
 CLASS_REDUCTIONS = ("sum", "mean")
 

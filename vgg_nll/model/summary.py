@@ -1,13 +1,22 @@
 """What a network consists of, and how much there is to compute in it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vgg_nll.tracking.entries import Layer
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a network: its name, its kind, the shape of what it gives for one image, and its parameters."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
 
 
 def flops_per_image(model: nn.Module, image_size: int) -> float:

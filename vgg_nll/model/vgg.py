@@ -6,7 +6,7 @@ Parameter names are torchvision's, so the state dicts of its `vgg16` and `vgg16_
 import torch
 from torch import Tensor, nn
 
-from vgg_nll.layers import AveragePool, BatchNorm, Conv3x3
+from vgg_nll.model.layers import AveragePool, BatchNorm, Conv3x3
 
 # Output channels of the 13 3x3 convolutions; "pool" halves height and width.
 CONFIGURATION_D: tuple[int | str, ...] = (
@@ -42,29 +42,41 @@ class VGG16(nn.Module):
             1000 classes, 138,365,992 with batch norm); "compact", global average pool and one linear layer, for images
             so small that the last feature map is far from 7x7.
         dropout: probability after each hidden linear layer of the paper head.
+        width: factor of every channel count but 3 and C, rounded, at least 1: for tests, and for studies of many seeds.
 
     Convolutions start He-normal (arXiv:1502.01852), linear layers at N(0, 0.01), biases at 0.
     PyTorch's default would shrink the activations by 2.4 a layer, and plain VGG-16 would never leave `ln C`.
     """
 
-    def __init__(self, num_classes: int = 1000, *, batch_norm: bool = False, head: str = "paper", dropout: float = 0.5) -> None:
+    def __init__(
+        self,
+        num_classes: int = 1000,
+        *,
+        batch_norm: bool = False,
+        head: str = "paper",
+        dropout: float = 0.5,
+        width: float = 1.0,
+    ) -> None:
         super().__init__()
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        if not width > 0:
+            raise ValueError(f"width must be more than 0, got {width}")
         self.num_classes = num_classes
-        self.features, channels = _features(batch_norm)
+        self.features, channels = _features(batch_norm, width)
+        hidden = _scaled(4096, width)
         if head == "paper":
             self.avgpool = AveragePool(7)
             self.classifier = nn.Sequential(
-                nn.Linear(channels * 7 * 7, 4096),
+                nn.Linear(channels * 7 * 7, hidden),
                 nn.ReLU(inplace=True),
                 nn.Dropout(dropout),
-                nn.Linear(4096, 4096),
+                nn.Linear(hidden, hidden),
                 nn.ReLU(inplace=True),
                 nn.Dropout(dropout),
-                nn.Linear(4096, num_classes),
+                nn.Linear(hidden, num_classes),
             )
         elif head == "compact":
             self.avgpool = AveragePool(1)
@@ -108,24 +120,29 @@ def head_for(image_size: int) -> str:
     return "paper" if image_size // 32 >= 7 else "compact"
 
 
-def _features(batch_norm: bool) -> tuple[nn.Sequential, int]:
+def _features(batch_norm: bool, width: float) -> tuple[nn.Sequential, int]:
     """The convolutions, and how many channels come out of them.
 
     A map is pooled before its ReLU: the same values and gradients as in the paper's order, for a quarter of the ReLU's work.
     """
     layers: list[nn.Module] = []
     channels = 3
-    for position, width in enumerate(CONFIGURATION_D):
-        if isinstance(width, str):
+    for position, size in enumerate(CONFIGURATION_D):
+        if isinstance(size, str):
             continue
-        layers.append(Conv3x3(channels, width))
+        outputs = _scaled(size, width)
+        layers.append(Conv3x3(channels, outputs))
         if batch_norm:
-            layers.append(BatchNorm(width))
+            layers.append(BatchNorm(outputs))
         if CONFIGURATION_D[position + 1] == "pool":
             layers.append(nn.MaxPool2d(2))
         layers.append(nn.ReLU(inplace=True))
-        channels = width
+        channels = outputs
     return nn.Sequential(*layers), channels
+
+
+def _scaled(channels: int, width: float) -> int:
+    return max(1, round(channels * width))
 
 
 def _initialise(module: nn.Module) -> None:

@@ -7,16 +7,17 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vgg_nll import metrics
-from vgg_nll.metrics import Sums
-from vgg_nll.mistakes import Wrong
-from vgg_nll.tracking import figures, tags
-from vgg_nll.tracking.entries import Entry, Histogram, Picture, PrecisionRecall
+from vgg_nll import plots
+from vgg_nll.evaluation import metrics
+from vgg_nll.evaluation.metrics import Sums
+from vgg_nll.evaluation.mistakes import Misclassified
+from vgg_nll.tracking import tags
+from vgg_nll.tracking.summaries import Histogram, Picture, PrecisionRecall, Summary
 
-MOST_CURVES = 20  # TensorBoard draws one chart per class: of more classes, the first ones
+MAX_CURVES = 20  # TensorBoard draws one chart per class: of more classes, the first ones
 
 
-def histograms(sums: Sums) -> list[Entry]:
+def histograms(sums: Sums) -> list[Summary]:
     """Of confidence: of every image, of those that were right, and of those that were wrong."""
     correct = sums.bin_correct
     return [
@@ -27,7 +28,7 @@ def histograms(sums: Sums) -> list[Entry]:
 
 
 def draw(
-    sums: Sums, wrong: Wrong, class_names: Sequence[str], pixels: Callable[[Tensor], Tensor], what: str
+    sums: Sums, wrong: Misclassified, class_names: Sequence[str], pixels: Callable[[Tensor], Tensor], what: str
 ) -> dict[str, Callable[[], Figure]]:
     """Tag -> what draws its figure.
 
@@ -41,13 +42,13 @@ def draw(
     many = f"{int(sums.images):,} images"
     accuracy = f"{what}: accuracy {values['accuracy']:.2%} of {many}"
     return {
-        tags.RELIABILITY_DIAGRAM: partial(figures.reliability_diagram, *bins, f"{what}: ECE {values['ece']:.4f}, {many}"),
-        tags.CONFUSION_MATRIX: partial(figures.confusion_matrix, sums.confusion.tolist(), class_names, accuracy),
+        tags.RELIABILITY_DIAGRAM: partial(plots.reliability_diagram, *bins, f"{what}: ECE {values['ece']:.4f}, {many}"),
+        tags.CONFUSION_MATRIX: partial(plots.confusion_matrix, sums.confusion.tolist(), class_names, accuracy),
         tags.ACCURACY_COVERAGE: partial(
-            figures.accuracy_coverage, metrics.accuracy_coverage(sums).tolist(), f"{what}: AURC {values['aurc']:.5f}, {many}"
+            plots.accuracy_coverage, metrics.accuracy_coverage(sums).tolist(), f"{what}: AURC {values['aurc']:.5f}, {many}"
         ),
         tags.CONFIDENT_MISTAKES: partial(
-            figures.confident_mistakes,
+            plots.confident_mistakes,
             pictures,
             wrong.probabilities.cpu().numpy(),
             wrong.target.tolist(),
@@ -58,20 +59,20 @@ def draw(
 
 
 def pictures(
-    sums: Sums, wrong: Wrong, class_names: Sequence[str], pixels: Callable[[Tensor], Tensor], what: str
-) -> list[Entry]:
+    sums: Sums, wrong: Misclassified, class_names: Sequence[str], pixels: Callable[[Tensor], Tensor], what: str
+) -> list[Summary]:
     """`draw` and the precision-recall curves, as TensorBoard takes them."""
-    entries: list[Entry] = [Picture(tag, make) for tag, make in draw(sums, wrong, class_names, pixels, what).items()]
+    summaries: list[Summary] = [Picture(tag, make) for tag, make in draw(sums, wrong, class_names, pixels, what).items()]
     named = zip(class_names, _curves(sums), strict=False)
-    return entries + [PrecisionRecall(f"{tags.PR_CURVES}/{name}", curve) for name, curve in named]
+    return summaries + [PrecisionRecall(f"{tags.PR_CURVES}/{name}", curve) for name, curve in named]
 
 
 def draw_curves(sums: Sums, class_names: Sequence[str], what: str) -> Figure:
     """The precision-recall curves as a figure, for files: TensorBoard has a page of its own for them."""
     curves = _curves(sums)
     title = f"{what}, {int(sums.images):,} images"
-    return figures.precision_recall(curves[:, 4], curves[:, 5], class_names[:MOST_CURVES], title)
+    return plots.precision_recall(curves[:, 4], curves[:, 5], class_names[:MAX_CURVES], title)
 
 
 def _curves(sums: Sums) -> np.ndarray:
-    return metrics.precision_recall(sums)[:MOST_CURVES].cpu().numpy()
+    return metrics.precision_recall(sums)[:MAX_CURVES].cpu().numpy()

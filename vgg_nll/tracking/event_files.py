@@ -1,8 +1,10 @@
-"""The event files of a run that goes on: what is done again is taken out of them first, and a new one comes last."""
+"""Event files: read back as curves, and purged of the steps that a resumed run repeats."""
 
 import io
 import logging
-import time
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
@@ -13,6 +15,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from vgg_nll.tracking import tags
 
 PREFIX = "events.out.tfevents."  # the second, the machine, the process and a number follow
+Curve = Sequence[tuple[int, float]]  # (optimizer step, value), in order of steps
 FRAME_BYTES = 16  # around a record: its length in 8 bytes, two checksums
 log = logging.getLogger(__name__)
 
@@ -22,23 +25,7 @@ def event_files(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{PREFIX}*"))
 
 
-def put_in_the_past(folder: Path) -> None:
-    """Renames event files that would sort behind one begun now: those of this very second, and those of a clock that has been
-    set back since (then with a warning: a TensorBoard that is open does not find them by their new names).
-    """
-    now = time.time()
-    ahead = 0.0
-    for path in event_files(folder):
-        second, _, rest = path.name.removeprefix(PREFIX).partition(".")
-        if second.isdecimal() and int(second) >= int(now):
-            # ~ sorts behind the names of machines, so behind what was begun in that second.
-            path.rename(path.with_name(f"{PREFIX}{int(now) - 1:010d}.~{time.time_ns()}.{rest}"))
-            ahead = int(second) - now
-    if ahead > 1:
-        log.warning(f"warning: the clock is {ahead:.0f} s behind this run's curves: restart a TensorBoard that is open")
-
-
-def forget(path: Path, first_step: int) -> None:
+def purge_events(path: Path, first_step: int) -> None:
     """Deletes from an event file what belongs to `first_step` and later, the test split and hyperparameters (TensorBoard keeps
     the first ones that it finds), which every start writes anew; and what a kill left torn.
 
@@ -62,3 +49,29 @@ def forget(path: Path, first_step: int) -> None:
         unfinished = path.with_name(".unfinished")
         unfinished.write_bytes(kept.getvalue())
         unfinished.replace(path)
+
+
+def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Returns tag -> curve, from all event files of a run (a resumed run has several).
+
+    If a step has several values, the last one written counts. A file is read up to its first damaged record; a file that
+    cannot be opened gives nothing.
+    """
+    values: dict[str, dict[int, float]] = defaultdict(dict)
+    for event in _events(folder):
+        for value in event.summary.value:
+            if value.WhichOneof("value") == "simple_value":
+                values[value.tag][event.step] = value.simple_value
+    return {tag: sorted(by_step.items()) for tag, by_step in values.items()}
+
+
+def read_times(folder: Path, tag: str) -> list[tuple[int, float]]:
+    """Returns (step, seconds since 1970) of every point of a curve, in the order in which the points were written."""
+    return [(event.step, event.wall_time) for event in _events(folder) if any(v.tag == tag for v in event.summary.value)]
+
+
+def _events(folder: Path) -> Iterator[Event]:
+    for path in event_files(folder):
+        if path.is_file() and os.access(path, os.R_OK):
+            for record in RawEventFileLoader(str(path)).Load():
+                yield Event.FromString(record)

@@ -1,4 +1,4 @@
-"""What a run shows: each kind of entry writes itself with TensorBoard's writer."""
+"""What a run shows: each kind of summary writes itself with TensorBoard's writer."""
 
 import contextlib
 import math
@@ -19,10 +19,11 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from vgg_nll.model.summary import Layer
 from vgg_nll.tracking import tags
 
 
-class Entry(Protocol):
+class Summary(Protocol):
     """One thing to show."""
 
     def write(self, writer: SummaryWriter, step: int) -> None:
@@ -104,7 +105,7 @@ class PrecisionRecall:
             )
 
 
-class Points(NamedTuple):
+class EmbeddingData(NamedTuple):
     """N points of D numbers, each with a label and a picture."""
 
     points: Tensor  # [N, D]
@@ -114,9 +115,9 @@ class Points(NamedTuple):
 
 @dataclass(frozen=True)
 class Embedding:
-    """Points for the projector, made only where somebody will see them; they take the place of earlier ones."""
+    """EmbeddingData for the projector, made only where somebody will see them; they take the place of earlier ones."""
 
-    make: Callable[[], Points]
+    make: Callable[[], EmbeddingData]
 
     def write(self, writer: SummaryWriter, step: int) -> None:
         points, labels, pictures = self.make()
@@ -127,16 +128,6 @@ class Embedding:
                     old.parent.rmdir()
         names = [" ".join(label.split()) for label in labels]  # a tab or a newline would be another column or row
         writer.add_embedding(points, names, pictures.float() / 255, global_step=step, tag=tags.EMBEDDING)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer of a network: its name, its kind, the shape of what it gives for one image, and its parameters."""
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    parameters: int
 
 
 @dataclass(frozen=True)
@@ -180,7 +171,7 @@ class Hyperparameters:
 
 
 @dataclass(frozen=True)
-class Finished:
+class SessionEnd:
     """The run of the HParams tab is over."""
 
     def write(self, writer: SummaryWriter, step: int) -> None:

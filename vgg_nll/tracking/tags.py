@@ -44,4 +44,4 @@ RELIABILITY_DIAGRAM, ACCURACY_COVERAGE = "calibration/reliability_diagram", "sel
 CONFUSION_MATRIX, CONFIDENT_MISTAKES = "mistakes/confusion_matrix", "mistakes/most_confident"
 PR_CURVES = "precision_recall"
 EMBEDDING = "penultimate_features"
-CONFIG, CIRCUMSTANCES, LAYERS = "config", "circumstances", "model"
+CONFIG, PROVENANCE, LAYERS = "config", "provenance", "model"

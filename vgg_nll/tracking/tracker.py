@@ -8,8 +8,8 @@ from typing import Protocol
 
 from torch.utils.tensorboard import SummaryWriter
 
-from vgg_nll.tracking.entries import Entry
-from vgg_nll.tracking.event_files import event_files, forget, put_in_the_past
+from vgg_nll.tracking.event_files import event_files, purge_events
+from vgg_nll.tracking.summaries import Summary
 
 log = logging.getLogger(__name__)
 
@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 class Tracker(Protocol):
     """Takes what a run has to show."""
 
-    def add(self, entry: Entry, step: int) -> None:
-        """Shows an entry at this optimizer step."""
+    def add(self, summary: Summary, step: int) -> None:
+        """Shows an summary at this optimizer step."""
         ...
 
     def close(self) -> None:
@@ -35,14 +35,13 @@ class TensorBoardTracker:
     """
 
     def __init__(self, folder: Path, first_step: int) -> None:
-        put_in_the_past(folder)
         for path in event_files(folder):
-            forget(path, first_step)
+            purge_events(path, first_step)
         # A TensorBoard that has read the points that are done again hides them.
         self._writer = SummaryWriter(str(folder), purge_step=first_step if first_step > 1 else None, flush_secs=5)
 
-    def add(self, entry: Entry, step: int) -> None:
-        entry.write(self._writer, step)
+    def add(self, summary: Summary, step: int) -> None:
+        summary.write(self._writer, step)
 
     def close(self) -> None:
         self._writer.close()
@@ -54,7 +53,7 @@ class NullTracker:
     def __init__(self, folder: Path, first_step: int) -> None:
         pass
 
-    def add(self, entry: Entry, step: int) -> None:
+    def add(self, summary: Summary, step: int) -> None:
         pass
 
     def close(self) -> None:
@@ -75,15 +74,15 @@ class GuardedTracker:
         except Exception as error:
             self._give_up(error)
 
-    def add(self, entry: Entry, step: int) -> None:
+    def add(self, summary: Summary, step: int) -> None:
         if self._tracker is None:
             return
         try:
-            self._tracker.add(entry, step)
+            self._tracker.add(summary, step)
         except OSError as error:
             self._give_up(error)
         except Exception as error:
-            what = getattr(entry, "tag", type(entry).__name__)
+            what = getattr(summary, "tag", type(summary).__name__)
             if what not in self._left_out:
                 log.warning(f"warning: {what} is left out of TensorBoard, training goes on: {type(error).__name__}: {error}")
             self._left_out.add(what)

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vgg_nll import checkpoint, hardware
+from vgg_nll import hardware
 from vgg_nll.errors import CheckpointError
+from vgg_nll.training import checkpoint
 
 log = logging.getLogger(__name__)
 

@@ -4,11 +4,11 @@ import statistics
 from collections import deque
 
 PLATEAU_STEPS, PLATEAU_SHARE = 200, 0.99
-JUMP, MEMORY, LEAST_VALUES = 100.0, 100, 10
+JUMP, MEMORY, MIN_VALUES = 100.0, 100, 10
 WAITS, WAIT_SHARE = 3, 0.1
 
 
-class Watch:
+class Diagnostics:
     """Looks at every logged loss, gradient norm and wait; each kind of trouble is told once.
 
     Stuck: after 200 steps no logged loss has been below 99% of the loss of a constant prediction. Falling apart: a value is
@@ -18,17 +18,17 @@ class Watch:
 
     Args:
         constant_loss: of the same probability for every class.
-        when_data_is_slow: what to change where training waits for images.
+        input_hint: what to change where training waits for images.
     """
 
-    def __init__(self, constant_loss: float, when_data_is_slow: str) -> None:
-        self._constant_loss, self._when_data_is_slow = constant_loss, when_data_is_slow
+    def __init__(self, constant_loss: float, input_hint: str) -> None:
+        self._constant_loss, self._when_data_is_slow = constant_loss, input_hint
         self._waits: deque[float] = deque(maxlen=WAITS)
         self._best_loss = float("inf")
         self._told: set[str] = set()
         self._values: dict[str, deque[float]] = {}
 
-    def look(self, step: int, loss: float, gradient_norm: float, learning_rate: float) -> list[str]:
+    def check_step(self, step: int, loss: float, gradient_norm: float, learning_rate: float) -> list[str]:
         """The warnings that these values call for; mostly none."""
         where = f"step {step} (learning rate {learning_rate:.3g})"
         warnings = []
@@ -41,7 +41,7 @@ class Watch:
             )
         for name, value, floor in (("loss", loss, self._constant_loss / 1000), ("gradient norm", gradient_norm, 0.0)):
             seen = self._values.setdefault(name, deque(maxlen=MEMORY))
-            usual = max(statistics.median(seen), floor) if len(seen) >= LEAST_VALUES else float("inf")
+            usual = max(statistics.median(seen), floor) if len(seen) >= MIN_VALUES else float("inf")
             if usual > 0 and value > JUMP * usual and self._tell(name):
                 warnings.append(
                     f"{where}: the {name} is {value:.4g}, {value / usual:.0f} times its median so far; if it does not come "
@@ -50,7 +50,7 @@ class Watch:
             seen.append(value)
         return warnings
 
-    def wait(self, step: int, share: float) -> list[str]:
+    def check_input(self, step: int, share: float) -> list[str]:
         """The warning that this share of time, spent waiting for images, calls for; mostly none."""
         self._waits.append(share)
         if len(self._waits) < WAITS or min(self._waits) <= WAIT_SHARE or not self._tell("wait"):

@@ -7,28 +7,28 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from vgg_nll import hardware, pages
-from vgg_nll.embedding import Embedded
-from vgg_nll.metrics import Sums
-from vgg_nll.mistakes import Wrong
+from vgg_nll import hardware
+from vgg_nll.evaluation.features import Embedded
+from vgg_nll.evaluation.metrics import Sums
+from vgg_nll.evaluation.mistakes import Misclassified
 from vgg_nll.progress import Progress
-from vgg_nll.state import TrainState
-from vgg_nll.tracking import tags
-from vgg_nll.tracking.entries import Embedding, Finished, Points, Scalars
+from vgg_nll.tracking import evaluation_summaries, tags
+from vgg_nll.tracking.summaries import Embedding, EmbeddingData, Scalars, SessionEnd
 from vgg_nll.tracking.tracker import Tracker
-from vgg_nll.watch import Watch
+from vgg_nll.training.diagnostics import Diagnostics
+from vgg_nll.training.state import TrainState
 
 log = logging.getLogger(__name__)
 
 
-class Logbook:
+class TrainingLogger:
     """Turns the sums of the state and of evaluations into points of curves and lines to read.
 
     Args:
         class_names: [C]; pixels: normalised images -> uint8, both [B, 3, H, W].
         constant_loss: of the same probability for every class; a run that stays there is stuck.
         flops_per_image: of a training step; peak_flops: what the device does per second on a large matrix product.
-        when_data_is_slow: what to change where training waits for images.
+        input_hint: what to change where training waits for images.
     """
 
     def __init__(
@@ -42,9 +42,9 @@ class Logbook:
         constant_loss: float,
         flops_per_image: float,
         peak_flops: float,
-        when_data_is_slow: str,
+        input_hint: str,
     ) -> None:
-        self._tracker, self._watch = tracker, Watch(constant_loss, when_data_is_slow)
+        self._tracker, self._diagnostics = tracker, Diagnostics(constant_loss, input_hint)
         self._class_names, self._pixels = class_names, pixels
         self._total_steps, self._steps_per_epoch = total_steps, steps_per_epoch
         self._flops_per_image, self.peak_flops = flops_per_image, peak_flops
@@ -105,21 +105,26 @@ class Logbook:
         }
         self._tracker.add(Scalars(values), state.step)
         if self._progress is not None:
-            self._progress.news(state.step, f"loss {loss:.4f}  accuracy {accuracy:.3f}  {speed:.0f} images/s")
-        warnings = self._watch.look(state.step, loss, norm, learning_rate)
-        for warning in [*warnings, *self._watch.wait(state.step, values[tags.DATA_WAIT])]:
-            self.line(f"warning: {warning}")
+            self._progress.update(state.step, f"loss {loss:.4f}  accuracy {accuracy:.3f}  {speed:.0f} images/s")
+        warnings = self._diagnostics.check_step(state.step, loss, norm, learning_rate)
+        for warning in [*warnings, *self._diagnostics.check_input(state.step, values[tags.DATA_WAIT])]:
+            self.write(f"warning: {warning}")
         state.reset_window()
         self._start, self._wait, self._images_before = now, 0.0, 0
 
-    def validation_point(self, step: int, sums: Sums, values: Mapping[str, float], *, best: bool, wrong: Wrong | None) -> None:
+    def validation_point(
+        self, step: int, sums: Sums, values: Mapping[str, float], *, best: bool, wrong: Misclassified | None
+    ) -> None:
         """One point on every validation curve, and a line; with some of the `wrong` images, the pictures of that step."""
-        entries = [Scalars({tag: values[name] for name, tag in tags.VALIDATION.items()}), *pages.histograms(sums)]
+        summaries = [
+            Scalars({tag: values[name] for name, tag in tags.VALIDATION.items()}),
+            *evaluation_summaries.histograms(sums),
+        ]
         if wrong is not None:
-            entries += pages.pictures(sums, wrong, self._class_names, self._pixels, f"validation, step {step}")
-        for entry in entries:
-            self._tracker.add(entry, step)
-        self.line(
+            summaries += evaluation_summaries.pictures(sums, wrong, self._class_names, self._pixels, f"validation, step {step}")
+        for summary in summaries:
+            self._tracker.add(summary, step)
+        self.write(
             f"epoch {step / self._steps_per_epoch:.3g}  step {step}/{self._total_steps}  validation: "
             f"loss {values['loss']:.4f}  accuracy {values['accuracy']:.4f}  confidence {values['confidence']:.4f}  "
             f"ECE {values['ece']:.4f}{'  (best)' if best else ''}"
@@ -132,20 +137,20 @@ class Logbook:
     def end(self, step: int, embed: Callable[[], Embedded]) -> None:
         """The run is over; `embed` gives the points of the projector."""
 
-        def points() -> Points:
+        def points() -> EmbeddingData:
             found = embed()
-            return Points(found.points, [self._class_names[label] for label in found.target.tolist()], found.pictures)
+            return EmbeddingData(found.points, [self._class_names[label] for label in found.target.tolist()], found.pictures)
 
-        self._tracker.add(Finished(), step)
+        self._tracker.add(SessionEnd(), step)
         self._tracker.add(Embedding(points), step)
 
     def close(self) -> None:
         """Writes what is left."""
         self._tracker.close()
 
-    def line(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """A line that stays, also in the log file."""
         if self._progress is not None:
-            self._progress.line(text)
+            self._progress.write(text)
         else:
             log.info(text)

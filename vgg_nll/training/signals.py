@@ -6,7 +6,9 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-HEEDED = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]  # Windows has two
+HANDLED_SIGNALS = [
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
+]  # Windows has two
 BEFORE = "before the first step"
 
 
@@ -37,7 +39,7 @@ class Signals:
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in HEEDED}
+            self._before = {number: signal.signal(number, self._note) for number in HANDLED_SIGNALS}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -48,7 +50,7 @@ class Signals:
         """From here on there is something to save before the end."""
         self._deferred = True
 
-    def take_save(self) -> bool:
+    def pop_save_request(self) -> bool:
         """Whether a save was asked for since the last look."""
         asked, self._save = self._save, False
         return asked

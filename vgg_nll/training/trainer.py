@@ -10,21 +10,24 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vgg_nll import engine, hardware, metrics, rng
-from vgg_nll.data.splits import Batch, ImageData, thinned
-from vgg_nll.embedding import embed
+from vgg_nll import hardware, rng
+from vgg_nll.data.interface import Batch, ImageData, subsample
 from vgg_nll.errors import TrainingError
-from vgg_nll.logbook import Logbook
-from vgg_nll.mistakes import Mistakes
-from vgg_nll.profiler import Profiler
+from vgg_nll.evaluation import loop, metrics
+from vgg_nll.evaluation.features import embed
+from vgg_nll.evaluation.mistakes import MostConfidentErrors
+from vgg_nll.losses import Loss
 from vgg_nll.progress import track
-from vgg_nll.saver import Saver
-from vgg_nll.schedule import due
-from vgg_nll.settings import TrainerSettings
-from vgg_nll.signals import Interrupted, Signals
-from vgg_nll.state import TrainState, check_weights
+from vgg_nll.training.checkpoint_saver import Saver
+from vgg_nll.training.logger import TrainingLogger
+from vgg_nll.training.profiler import Profiler
+from vgg_nll.training.schedule import due
+from vgg_nll.training.settings import TrainerSettings
+from vgg_nll.training.signals import Interrupted, Signals
+from vgg_nll.training.state import TrainState, check_weights
+from vgg_nll.training.step import train_step
 
-MOST_POINTS = 2000  # in the projector
+MAX_POINTS = 2000  # in the projector
 
 
 @dataclass
@@ -40,11 +43,11 @@ class Trainer:
 
     state: TrainState
     data: ImageData
-    loss: engine.Loss
+    loss: Loss
     learning_rate: Callable[[int], float]
     settings: TrainerSettings
     dtype: torch.dtype
-    logbook: Logbook
+    logger: TrainingLogger
     saver: Saver
     save_every_steps: int
     signals: Signals
@@ -69,21 +72,21 @@ class Trainer:
         """
         state = self.state
         self._last_save = time.perf_counter()
-        with self.logbook.training(state), self.profiler:
+        with self.logger.training(state), self.profiler:
             try:
                 if state.validated_step < state.step and self._validation_is_due():  # it was cut short by a signal
                     self._save(best=self._validate())
-                if self._patience_is_out():
-                    self.logbook.line("stopped early before; a larger trainer.early_stop_validations would go on")
+                if self._should_stop_early():
+                    self.logger.write("stopped early before; a larger trainer.early_stop_validations would go on")
                     return
                 for images, target in self._batches():
                     self._step(images, target)
-                    if self._patience_is_out():
-                        self.logbook.line(
+                    if self._should_stop_early():
+                        self.logger.write(
                             f"stopped early, after {state.validations_since_best} validations that were no better"
                         )
                         return
-                    self._heed()
+                    self._stop_if_requested()
             except Interrupted:
                 self._save(best=False)
                 self.saver.wait()
@@ -96,7 +99,7 @@ class Trainer:
             weights = self.saver.best(state.best_step)
             check_weights(state.model, weights)
         except ValueError as error:  # CheckpointError is one
-            self.logbook.line(f"warning: {error}; the weights of the last step take their place")
+            self.logger.write(f"warning: {error}; the weights of the last step take their place")
             state.best_step, state.best_metrics = state.step, metrics.compute(self.evaluate("val"))
             self._save(best=True)
         else:
@@ -104,29 +107,29 @@ class Trainer:
         if "test" not in self.data.sizes:
             return None
         sums = self.evaluate("test")
-        self.logbook.test_point(state.step, metrics.compute(sums))
+        self.logger.test_point(state.step, metrics.compute(sums))
         return sums
 
     def end(self) -> None:
         """Shows how the network, as `test` has left it, tells the validation images apart; the run is over."""
-        batches = thinned(self._eval_batches("val", self.settings.eval_batch_size), self.data.sizes["val"], MOST_POINTS)
+        batches = subsample(self._eval_batches("val", self.settings.eval_batch_size), self.data.sizes["val"], MAX_POINTS)
         pixels = self.data.preprocessing.pixels
-        self.logbook.end(self.state.step, lambda: embed(self.state.model, batches, self.dtype, pixels))
+        self.logger.end(self.state.step, lambda: embed(self.state.model, batches, self.dtype, pixels))
 
-    def evaluate(self, split: str, look: engine.Look | None = None) -> metrics.Sums:
+    def evaluate(self, split: str, on_batch: loop.OnBatch | None = None) -> metrics.Sums:
         """Sums over every image of a split. Raises Interrupted between two batches after a signal to stop."""
         size = self.settings.eval_batch_size
         with self._memory("trainer.eval_batch_size", size, "lower it"):
-            return engine.evaluate(self.state.model, self.loss, self._eval_batches(split, size), self.dtype, look)
+            return loop.evaluate(self.state.model, self.loss, self._eval_batches(split, size), self.dtype, on_batch)
 
     def _step(self, images: Tensor, target: Tensor) -> None:
         """One optimizer step, and what is due after it."""
         state, settings, total = self.state, self.settings, self.total_steps
         rng.seed_step(self.seed, state.step)
         learning_rate = self.learning_rate(state.step)
-        cure = "lower it, or raise trainer.accumulation_steps, which takes less memory for the same step"
-        with self._memory("trainer.batch_size", settings.batch_size, cure):
-            norm = engine.train_step(
+        hint = "lower it, or raise trainer.accumulation_steps, which takes less memory for the same step"
+        with self._memory("trainer.batch_size", settings.batch_size, hint):
+            norm = train_step(
                 state,
                 self.loss,
                 images,
@@ -136,15 +139,15 @@ class Trainer:
                 accumulation_steps=settings.accumulation_steps,
                 dtype=self.dtype,
             )
-        self.logbook.step()
+        self.logger.step()
         self.profiler.step()
         validate = self._validation_is_due()
         log = validate or due(state.step, settings.log_every_steps, total)
-        save = self.signals.take_save() or validate or due(state.step, self.save_every_steps, total)
+        save = self.signals.pop_save_request() or validate or due(state.step, self.save_every_steps, total)
         if log or state.device.type == "cpu":  # on CUDA, looking makes the host wait
             self._check_finite()
         if log:
-            self.logbook.train_point(state, learning_rate, norm)
+            self.logger.train_point(state, learning_rate, norm)
         best = self._validate() if validate else False
         if save:
             self._save(best=best)
@@ -152,9 +155,9 @@ class Trainer:
     def _validate(self) -> bool:
         """Evaluates, and tells whether this is the best so far; on a tie it is, since it has seen more."""
         state = self.state
-        with self.logbook.pause():
-            mistakes = Mistakes()
-            sums = self.evaluate("val", mistakes.look)
+        with self.logger.pause():
+            mistakes = MostConfidentErrors()
+            sums = self.evaluate("val", mistakes.on_batch)
             values = metrics.compute(sums)
             if not math.isfinite(values["loss"]):
                 raise TrainingError(
@@ -164,8 +167,8 @@ class Trainer:
             before = state.best_metrics.get("accuracy", -1.0)
             best = values["accuracy"] >= before
             state.validations_since_best = 0 if values["accuracy"] > before else state.validations_since_best + 1
-            wrong = mistakes.surest if self._figures_are_due() else None
-            self.logbook.validation_point(state.step, sums, values, best=best, wrong=wrong)
+            wrong = mistakes.top if self._figures_are_due() else None
+            self.logger.validation_point(state.step, sums, values, best=best, wrong=wrong)
         if best:
             state.best_step, state.best_metrics = state.step, values
         state.validated_step = state.step
@@ -176,7 +179,7 @@ class Trainer:
         now = time.perf_counter()
         self.state.seconds += now - self._last_save
         self._last_save = now
-        with self.logbook.pause():
+        with self.logger.pause():
             self.saver.save(self.state.state_dict(), best=best)
 
     def _validation_is_due(self) -> bool:
@@ -188,9 +191,9 @@ class Trainer:
         step, epoch = self.state.step, self.data.steps_per_epoch
         before = max(0, step - self.settings.validate_every_steps(epoch))
         every = max(1, round(self.settings.figures_every_epochs * epoch))
-        return step // every > before // every or step == self.total_steps or self._patience_is_out()
+        return step // every > before // every or step == self.total_steps or self._should_stop_early()
 
-    def _patience_is_out(self) -> bool:
+    def _should_stop_early(self) -> bool:
         patience = self.settings.early_stop_validations
         return patience is not None and self.state.validations_since_best >= patience
 
@@ -200,7 +203,7 @@ class Trainer:
             epoch, position = divmod(self.state.step, self.data.steps_per_epoch)
             batches = self.data.train_batches(epoch, position)
             while self.state.step < self.total_steps:
-                with self.logbook.waiting():
+                with self.logger.waiting():
                     batch = next(batches, None)
                 if batch is None:
                     break
@@ -208,10 +211,10 @@ class Trainer:
 
     def _eval_batches(self, split: str, size: int) -> Iterator[Batch]:
         for batch in track(self.data.eval_batches(split), math.ceil(self.data.sizes[split] / size), split):
-            self._heed()
+            self._stop_if_requested()
             yield batch
 
-    def _heed(self) -> None:
+    def _stop_if_requested(self) -> None:
         if self.signals.stop is not None:
             where = f"after step {self.state.step} of {self.total_steps}, which is saved; resume={self.folder} goes on"
             raise Interrupted(self.signals.stop, where)
@@ -231,7 +234,7 @@ class Trainer:
         raise TrainingError(what + "lower optimizer.lr, or warm up for longer")
 
     @contextmanager
-    def _memory(self, key: str, size: int, cure: str) -> Iterator[None]:
+    def _memory(self, key: str, size: int, hint: str) -> Iterator[None]:
         """Says what to do where the block runs out of memory. No checkpoint is written from what it leaves."""
         try:
             yield
@@ -240,5 +243,5 @@ class Trainer:
                 raise
             side, step = self.data.preprocessing.image_size, self.state.step
             raise TrainingError(
-                f"out of memory at step {step}, with {key}={size} images of {side}x{side}: {cure}; what was saved stays"
+                f"out of memory at step {step}, with {key}={size} images of {side}x{side}: {hint}; what was saved stays"
             ) from error

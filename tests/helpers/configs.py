@@ -1,0 +1,36 @@
+"""Configs for tests: composed, and small enough for seconds."""
+
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from vgg_nll.config import build
+from vgg_nll.config.compose import composed
+from vgg_nll.data.interface import ImageData
+from vgg_nll.model import VGG16
+
+ROOT = Path(__file__).resolve().parents[2]
+# A run of seconds: 40 synthetic images, 2 classes, a sixteenth of VGG-16's channels.
+TINY = (
+    "data=synthetic",
+    "data.num_images=40",
+    "data.num_classes=2",
+    "model.width=0.0625",
+    "trainer.batch_size=4",
+    "trainer.eval_batch_size=8",
+    "trainer.log_every_steps=1",
+    "device=cpu",
+    "trainer.precision=float32",
+)
+
+
+def compose_config(*overrides: str) -> DictConfig:
+    """Overrides -> the composed config."""
+    return composed(overrides)
+
+
+def make_model(cfg: DictConfig, data: ImageData | None = None) -> VGG16:
+    """The network of a config, on the CPU."""
+    data = build.make_data(cfg, torch.device("cpu")) if data is None else data
+    return build.make_model(cfg, len(data.class_names), data.preprocessing.image_size, torch.device("cpu"))

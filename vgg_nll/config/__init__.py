@@ -1,0 +1,1 @@
+"""YAML -> checked config -> objects."""

@@ -1,0 +1,1 @@
+"""Batches -> weights: the step, the loop, the state, checkpoints."""

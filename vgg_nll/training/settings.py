@@ -1,0 +1,32 @@
+"""The trainer's typed settings."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """`configs/trainer`: how long, how large, how often."""
+
+    epochs: float
+    steps: int | None  # takes the place of epochs
+    batch_size: int  # images per optimizer step
+    eval_batch_size: int
+    accumulation_steps: int  # parts that a batch goes through in
+    clip_norm: float | None
+    precision: str
+    deterministic: bool
+    compile: bool
+    keep_memory: bool
+    log_every_steps: int
+    validate_every_epochs: float
+    figures_every_epochs: float
+    early_stop_validations: int | None
+    profile: bool
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Optimizer steps of the whole run, at least 1."""
+        return self.steps if self.steps is not None else max(1, round(self.epochs * steps_per_epoch))
+
+    def validate_every_steps(self, steps_per_epoch: int) -> int:
+        """Optimizer steps from one validation to the next, at least 1."""
+        return max(1, round(self.validate_every_epochs * steps_per_epoch))
