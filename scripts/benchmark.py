@@ -1,31 +1,28 @@
-"""How fast this is, as ratios within one run: `python scripts/benchmark.py step` (`--help`: the others; `--out`: JSON)."""
+"""Benchmarks, as ratios within one run: `python scripts/benchmark.py step` (`--help`: the others; `--out`: JSON)."""
 
 import argparse
 import json
 import os
 import platform
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # also where the project is not installed
-
 import torch
 
 from vgg_nll import hardware
-from vgg_nll.benchmarks.checkpointing import saves
+from vgg_nll.benchmarks.checkpointing import checkpointing
 from vgg_nll.benchmarks.data import data
 from vgg_nll.benchmarks.losses import losses
 from vgg_nll.benchmarks.startup import startup
 from vgg_nll.benchmarks.step import step
-from vgg_nll.benchmarks.tensorboard import pages
+from vgg_nll.benchmarks.tensorboard import tensorboard
 from vgg_nll.benchmarks.trainer import trainer
+from vgg_nll.evaluation.report import format_table
 
 
 def _table(results: list[dict[str, Any]]) -> str:
-    lines = [list(results[0]), ["---"] * len(results[0]), *([str(value) for value in row.values()] for row in results)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return format_table(list(results[0]), [[str(value) for value in row.values()] for row in results], markdown=True)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -66,15 +63,15 @@ OPTIONS: dict[Callable[[argparse.Namespace], list[dict[str, Any]]], dict[str, di
         "sizes": {"nargs": "+", "type": _size, "default": [(256, 1000), (256, 32768)], "help": "rows x classes"},
         "repeats": {"type": int, "default": 40},
     },
-    saves: {
+    checkpointing: {
         "image-size": {"type": int, "default": 224},
         "classes": {"type": int, "default": 1000},
         "batch-size": {"type": int, "default": 256},
-        "steps": {"type": int, "default": 100, "help": "between two saves; the writing should end within them"},
+        "steps": {"type": int, "default": 100, "help": "between two checkpoints; the writing should end within them"},
         "repeats": {"type": int, "default": 5},
-        "folder": {"type": Path, "help": "where to write; the system's temporary folder if it is left out"},
+        "folder": {"type": Path, "help": "where to write; default: the system's temporary folder"},
     },
-    pages: {
+    tensorboard: {
         "image-size": {"type": int, "default": 32},
         "classes": {"type": int, "default": 10},
         "images": {"type": int, "default": 180, "help": "of a validation"},

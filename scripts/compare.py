@@ -1,13 +1,12 @@
-"""Losses compared over finished runs: `python scripts/compare.py runs` (tables; a page with curves in runs/comparison)."""
+"""Compares losses over finished runs: `python scripts/compare.py runs` (prints tables; the whole report in runs/comparison)."""
 
 import argparse
 import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # also where the project is not installed
-
-from vgg_nll.cli.launch import errors_as_lines
+from vgg_nll import run_folder
+from vgg_nll.cli.error_messages import errors_as_lines
 from vgg_nll.comparison import report, runs
 from vgg_nll.errors import CheckpointError, ConfigError
 
@@ -16,7 +15,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="*", type=Path, default=[Path("runs")], help="run or sweep folders (default: runs)")
     parser.add_argument(
-        "--output", type=Path, help="where the page goes (default: comparison/ in the folder, or where all of them are)"
+        "--output", type=Path, help="folder of the report (default: comparison/ in the folder that holds all runs)"
     )
     args = parser.parse_args()
     with errors_as_lines():
@@ -24,18 +23,20 @@ def main() -> None:
         for line in left_out:
             print(line, file=sys.stderr)
         if not finished:
-            raise CheckpointError("no finished runs there (a finished run folder holds DONE and metrics.json)")
+            folders = ", ".join(map(str, args.folders))
+            finished_is = f"the folder of a finished run holds {run_folder.DONE} and {run_folder.METRICS}"
+            raise CheckpointError(f"{folders}: no finished run there ({finished_is}); name another folder")
         made = report.make(finished, left_out)
         print(made.printed())
-        output = args.output if args.output is not None else _place(args.folders) / "comparison"
+        output = args.output if args.output is not None else _common_folder(args.folders) / "comparison"
         try:
             made.write(output)
         except OSError as error:
-            raise ConfigError(f"{output}: cannot be written ({error.strerror}); --output FOLDER takes another place") from error
+            raise ConfigError(f"{output}: cannot be written ({error.strerror}); choose another folder with --output") from error
         print(f"written to {output}")
 
 
-def _place(folders: list[Path]) -> Path:
+def _common_folder(folders: list[Path]) -> Path:
     return folders[0] if len(folders) == 1 else Path(os.path.commonpath([folder.resolve() for folder in folders]))
 
 

@@ -1,14 +1,13 @@
-"""What a run's network is worth: `python scripts/evaluate.py RUN` (a table; JSON and pictures in RUN/evaluation)."""
+"""Evaluates a finished run: `python scripts/evaluate.py RUN` (a table; JSON and figures in RUN/evaluation)."""
 
 import argparse
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # also where the project is not installed
-
-from vgg_nll.cli.launch import errors_as_lines
-from vgg_nll.evaluation import metrics, report
-from vgg_nll.inference import evaluate, trained_model
+from vgg_nll import run_folder
+from vgg_nll.cli.error_messages import errors_as_lines
+from vgg_nll.evaluation import report
+from vgg_nll.inference import evaluate
+from vgg_nll.inference.evaluate import FinishedRun
 
 
 def main() -> None:
@@ -24,38 +23,36 @@ def main() -> None:
         nargs="?",
         const="fit",
         metavar="T",
-        help="also with the logits divided by T, a number, or 'saved'; without T, by the number that fits the validation "
-        "images best, which is saved in the run",
+        help="also divide the logits by T: a number, or 'saved'; without T, by the number that fits the validation images "
+        "best, which is saved in the run",
     )
     args = parser.parse_args()
     if args.batch_size is not None and args.batch_size < 1:
         parser.error("--batch-size must be at least 1")
     with errors_as_lines():
         run = evaluate.open_run(args.run, args.checkpoint, args.device, args.data_root, args.batch_size)
-        evaluate.check_split(run, args.split)
-        at = temperature_of(run, args.temperature)
-        found = evaluate.evaluate(run, args.split)
-        values = {args.split: metrics.compute(found[0])}
-        if at != 1:
-            found = evaluate.evaluate(run, args.split, at)
-            values[f"{args.split} at T"] = metrics.compute(found[0])
-        print(f"{args.run}, checkpoint {args.checkpoint}, step {run.network.step}\n{report.final_table(values)}\n", flush=True)
-        print(f"written to {evaluate.write(run, args.split, values, found, at)}")
+        evaluation = evaluate.evaluate(run, args.split)
+        values = {args.split: evaluation.values}
+        temperature = temperature_of(run, args.temperature)
+        if temperature != 1:
+            evaluation = evaluate.evaluate(run, args.split, temperature)
+            values[f"{args.split} at T"] = evaluation.values
+        print(f"{args.run}, checkpoint {args.checkpoint}, step {run.trained.step}\n{report.final_table(values)}\n", flush=True)
+        print(f"written to {evaluate.write_evaluation(run, args.split, values, evaluation, temperature)}")
 
 
-def temperature_of(run: evaluate.Run, wish: str | None) -> float:
-    if wish is None:
+def temperature_of(run: FinishedRun, given: str | None) -> float:
+    if given is None:
         return 1.0
-    if wish != "fit":
-        return trained_model.read_temperature(run.network, wish)
+    if given != "fit":
+        return evaluate.read_temperature(run.trained, given)
     fitted = evaluate.fit_temperature(run)
     if fitted is None:
-        print("no temperature: the validation images are all right (or all wrong), and sharper (softer) is always better")
+        print("no temperature: the validation predictions are all right (or all wrong), so the loss has no minimum")
         return 1.0
-    trained_model.write_temperature(run.network, fitted)
-    print(
-        f"temperature {fitted:.4f}, fitted to {run.data.sizes['val']} validation images, saved in {trained_model.TEMPERATURE}"
-    )
+    evaluate.write_temperature(run.trained, fitted)
+    images, name = run.data.sizes["val"], run_folder.TEMPERATURE
+    print(f"temperature {fitted:.4f}, fitted to {images} validation images and saved in {name}")
     return fitted
 
 

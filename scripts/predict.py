@@ -1,4 +1,4 @@
-"""What a run's network says of pictures: `python scripts/predict.py RUN picture.jpg folder`.
+"""Predicts the classes of pictures: `python scripts/predict.py RUN picture.jpg folder`.
 
 Files that cannot be read are named and left out; the exit code is 3 then.
 """
@@ -10,12 +10,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # also where the project is not installed
-
-from vgg_nll.cli.launch import errors_as_lines
-from vgg_nll.inference import predict
+from vgg_nll.cli.error_messages import errors_as_lines
+from vgg_nll.inference import predict, trained_model
+from vgg_nll.inference.evaluate import read_temperature
 from vgg_nll.inference.predict import Prediction
-from vgg_nll.inference.trained_model import open_network, read_temperature
 from vgg_nll.progress import track
 
 
@@ -33,7 +31,7 @@ def main() -> None:
         const="saved",
         default="1",
         metavar="T",
-        help="divide the logits by T, a number; without T, by the one that scripts/evaluate.py has saved",
+        help="divide the logits by T, a number; without T, by the one that scripts/evaluate.py saved",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="a list of objects, instead of a table")
@@ -44,10 +42,10 @@ def main() -> None:
     sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names of files are bytes
     unreadable: list[str] = []
     with errors_as_lines():
-        network = open_network(args.run, args.checkpoint, args.device)
-        at = read_temperature(network, args.temperature)
+        trained = trained_model.load(args.run, args.checkpoint, args.device)
+        temperature = read_temperature(trained, args.temperature)
         paths = predict.find_pictures(args.pictures)
-        found = predict.predict(network, paths, most=args.top, at=at, batch_size=args.batch_size)
+        found = predict.predict_files(trained, paths, top_k=args.top, temperature=temperature, batch_size=args.batch_size)
         write = write_json if args.json else write_csv if args.csv else write_table
         write(readable(track(found, len(paths), "pictures"), unreadable))
     if unreadable:

@@ -1,6 +1,7 @@
 """Which device and number format to use, and how fast the device is at its best."""
 
 import ctypes
+import functools
 import logging
 import math
 import os
@@ -56,6 +57,7 @@ def describe(device: torch.device) -> str:
     return f"CPU ({platform.processor() or platform.machine()}, {torch.get_num_threads()} threads)"
 
 
+@functools.cache
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     """Floating-point operations per second of a large matrix product: the best of three after one to warm up.
 

@@ -1,52 +1,64 @@
-"""The folder of a run: whose it is, and what is taken back where no run began."""
+"""The folder of a run: the names in it, the lock on it, and what is removed if no run began."""
 
-import os
-import time
 from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vgg_nll.errors import ConfigError
-from vgg_nll.tracking.event_files import event_files
-from vgg_nll.training import checkpoint
+from filelock import FileLock, Timeout
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from vgg_nll.errors import ConfigError
+
+HYDRA = ".hydra"
+CONFIG, OVERRIDES = f"{HYDRA}/config.yaml", f"{HYDRA}/overrides.yaml"
+LOG = "train.log"
+LOCK = ".lock"
+EVENT_FILES = "events.out.tfevents.*"  # TensorBoard's
+CHECKPOINTS = "checkpoints"
+LAST, PREVIOUS, BEST = f"{CHECKPOINTS}/last.pt", f"{CHECKPOINTS}/previous.pt", f"{CHECKPOINTS}/best.pt"
+DAMAGED = f"{CHECKPOINTS}/damaged.pt"  # a last.pt that could not be read
+METRICS = "metrics.json"
+NETWORK = "network.json"  # what the network takes and gives: preprocessing and class names
+TEMPERATURE = "temperature.json"
+EVALUATION, EVALUATION_METRICS = "evaluation", "evaluation/evaluation.json"
+PROFILE = "profile"
+DONE, FAILED = "DONE", "FAILED"
+LOCK_SECONDS = 10  # the worker processes of a killed run hold its lock for some seconds
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run folder holds a state to resume from, sound or not."""
+    return any((folder / name).is_file() for name in (LAST, PREVIOUS))
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether a folder holds a run that another must not be written over."""
-    return checkpoint.exists(folder / "checkpoints") or any((folder / name).exists() for name in ("DONE", "metrics.json"))
+    """Whether a folder holds a run that another run must not overwrite."""
+    return has_checkpoint(folder) or any((folder / name).exists() for name in (DONE, METRICS))
 
 
 @contextmanager
 def lock_run_folder(folder: Path) -> Iterator[None]:
-    """Holds the folder for this process, till it ends in whatever way. Raises ConfigError where another one holds it."""
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
+    """Holds the folder until the block or the process ends. Raises ConfigError if another process holds it."""
+    lock = FileLock(folder / LOCK, timeout=LOCK_SECONDS)
     try:
-        for patience in range(20, -1, -1):  # the workers of a killed process take some seconds to notice
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if patience == 0:
-                    raise ConfigError(f"{folder}: another process is training there; wait for its end, or stop it") from error
-                time.sleep(0.5)
+        lock.acquire(poll_interval=0.5)
+    except Timeout as error:
+        raise ConfigError(f"{folder}: another process is training there; wait until it ends, or stop it") from error
+    try:
         yield
     finally:
-        os.close(handle)
+        lock.release()
 
 
 def remove_new_files(folder: Path, before: Set[Path]) -> None:
-    """Takes back what this process has put into a folder in which no run began: nothing else, and no folder of the user's."""
-    for path in set(event_files(folder)) - before:
+    """Removes what this process has put into a folder in which no run began: nothing else, and no folder of the user's.
+
+    Args:
+        before: the content of the folder before this process.
+    """
+    for path in set(folder.glob(EVENT_FILES)) - before:
         path.unlink()
-    if folder / ".hydra" not in before:  # Hydra opened the log before the run began
-        (folder / "train.log").unlink(missing_ok=True)
+    if folder / HYDRA not in before:  # Hydra opened the log before the run began
+        (folder / LOG).unlink(missing_ok=True)
+    (folder / LOCK).unlink(missing_ok=True)
     with suppress(OSError):  # not empty: it was there before
         folder.rmdir()

@@ -1,1 +1,1 @@
-"""How fast this is, as ratios within one run; each function gives the rows of a table."""
+"""Benchmarks: ratios within one run; each function returns the rows of a table."""

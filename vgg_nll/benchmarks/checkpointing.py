@@ -1,4 +1,4 @@
-"""What a save costs."""
+"""The cost of a checkpoint."""
 
 import argparse
 import statistics
@@ -9,19 +9,19 @@ from typing import Any
 
 import torch
 
-from vgg_nll import hardware
+from vgg_nll import hardware, run_folder
 from vgg_nll.benchmarks.timing import seconds
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.progress import track
 from vgg_nll.training import param_groups
-from vgg_nll.training.checkpoint_saver import Saver
+from vgg_nll.training.checkpoint_saver import CheckpointSaver
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import train_step
 
 
-def saves(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """What a save costs: how long training stands still, and how much longer the same steps take while it is written."""
+def checkpointing(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measures how long a checkpoint blocks training, and how much longer the same steps take while it is written."""
     device = hardware.choose_device(args.device)
     dtype = hardware.choose_dtype("auto", device)
     hardware.keep_freed_memory()
@@ -30,32 +30,32 @@ def saves(args: argparse.Namespace) -> list[dict[str, Any]]:
     images = torch.randn(args.batch_size, 3, args.image_size, args.image_size, device=device)
     target = torch.randint(0, args.classes, (args.batch_size,), device=device)
 
-    def window(saver: Saver | None) -> tuple[float, float]:
+    def window(saver: CheckpointSaver | None) -> tuple[float, float]:
         hardware.wait(device)
         start = time.perf_counter()
         if saver is not None:
-            saver.save(state.state_dict(), best=False)
-        stood_still = time.perf_counter() - start
+            saver.save(state.state_dict(), is_best=False)
+        blocked = time.perf_counter() - start
         for _ in range(args.steps):
             options: dict[str, Any] = {"learning_rate": 1e-5, "clip_norm": 1.0, "accumulation_steps": 1, "dtype": dtype}
             train_step(state, all_logit_nll, images, target, **options)
         hardware.wait(device)
-        return time.perf_counter() - start, stood_still
+        return time.perf_counter() - start, blocked
 
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        saver = Saver(Path(folder), device)
-        windows = []  # seconds: without a save, with one, standing still, writing after the last step
-        for _ in track(range(args.repeats + 1), args.repeats + 1, "saves"):
+        saver = CheckpointSaver(Path(folder), device)
+        windows = []  # seconds: without a checkpoint, with one, blocked, writing after the last step
+        for _ in track(range(args.repeats + 1), args.repeats + 1, "checkpoints"):
             windows.append((*window(None)[:1], *window(saver), seconds(saver.wait)))
         saver.close()
-        size = (Path(folder) / "last.pt").stat().st_size
-    plain, saving, still, late = zip(*windows[1:], strict=True)  # the first one warms up
-    cost = [with_save - without for with_save, without in zip(saving, plain, strict=True)]
+        size = (Path(folder) / run_folder.LAST).stat().st_size
+    plain, saving, blocked, late = zip(*windows[1:], strict=True)  # the first one warms up
+    cost = [with_one - without for with_one, without in zip(saving, plain, strict=True)]
     step = statistics.median(plain) / args.steps
     return [
         {"image": args.image_size, "classes": args.classes, "batch": args.batch_size, "n": args.repeats, "MB": size // 10**6}
-        | {"step ms": round(1e3 * step, 1), "stands still ms": round(1e3 * statistics.median(still), 1)}
+        | {"step ms": round(1e3 * step, 1), "blocked ms": round(1e3 * statistics.median(blocked), 1)}
         | {f"{name} cost s": round(f(cost), 3) for name, f in (("min", min), ("median", statistics.median), ("max", max))}
         | {f"written within {args.steps} steps": sum(wait < 0.01 for wait in late)}
-        | {"% at a save every 500 steps": round(100 * statistics.median(cost) / (500 * step), 2)}
+        | {"% at a checkpoint every 500 steps": round(100 * statistics.median(cost) / (500 * step), 2)}
     ]

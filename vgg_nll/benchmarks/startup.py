@@ -1,4 +1,4 @@
-"""How long a command takes to answer."""
+"""The time until a command answers."""
 
 import argparse
 import statistics
@@ -16,8 +16,7 @@ from vgg_nll.tracking import event_files, tags
 
 
 def startup(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Seconds from the start of a process to `import torch` done, to the end of `--help`, and to the first step of the default
-    run done."""
+    """Measures the seconds that a process takes for `import torch`, for `--help`, and to the first step of the default run."""
     with tempfile.TemporaryDirectory() as parent:
 
         def run(*command: str) -> None:

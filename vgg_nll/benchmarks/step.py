@@ -1,4 +1,4 @@
-"""The training step against the loops that people write, and against what the chip can do."""
+"""The training step against the usual loops, and against a large matrix product."""
 
 import argparse
 import statistics
@@ -26,7 +26,7 @@ Variant = tuple[str, torch.dtype]
 def step(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Images/s of forward, backward and update: the baseline loop, its usual improvements, and this project's step.
 
-    The textbook is torchvision's VGG-16 (for small images its convolutions, a global average pool, one linear layer) in float32
+    The baseline is torchvision's VGG-16 (for small images its convolutions, a global average pool, one linear layer) in float32
     with `F.cross_entropy` and SGD with momentum. On a CPU the loops have a process of their own, with the allocator as it is in
     everyone's: how this project sets that up is a part of its step. The share is that of a large matrix product's speed, in the
     precision at hand, measured in the same run.

@@ -1,4 +1,4 @@
-"""What TensorBoard's pages cost a run."""
+"""The cost of TensorBoard's pages."""
 
 import argparse
 import statistics
@@ -12,9 +12,7 @@ from torch import Tensor
 
 from vgg_nll import hardware
 from vgg_nll.benchmarks.timing import seconds
-from vgg_nll.evaluation import loop, metrics
-from vgg_nll.evaluation.features import embed
-from vgg_nll.evaluation.mistakes import MostConfidentErrors
+from vgg_nll.evaluation import features, loop
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.progress import track
@@ -25,8 +23,8 @@ from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import train_step
 
 
-def pages(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Seconds that the pages of one validation take, that of the end, and their share of a run as long as the default one.
+def tensorboard(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measures the seconds for the pages of one validation, and of the end, and their percentage of a default run.
 
     The images are noise, so most predictions are wrong, and every picture is full.
     """
@@ -39,9 +37,7 @@ def pages(args: argparse.Namespace) -> list[dict[str, Any]]:
     model = VGG16(args.classes, head=head_for(args.image_size)).to(device).to(memory_format=torch.channels_last)
     state = TrainState(model, torch.optim.AdamW(param_groups.groups(model), lr=1e-5, fused=True), device)
     dtype = hardware.choose_dtype("auto", device)
-    mistakes = MostConfidentErrors()
-    sums = loop.evaluate(model, all_logit_nll, [(images, target)], dtype, mistakes.on_batch)
-    values = metrics.compute(sums)
+    evaluation = loop.evaluate(model, all_logit_nll, [(images, target)], dtype)
 
     def step() -> None:
         options: dict[str, Any] = {"learning_rate": 1e-5, "clip_norm": 1.0, "accumulation_steps": 1, "dtype": dtype}
@@ -49,21 +45,21 @@ def pages(args: argparse.Namespace) -> list[dict[str, Any]]:
         hardware.wait(device)
 
     with tempfile.TemporaryDirectory() as folder:
-        logger = _logbook(Path(folder), args.classes)
+        logger = _logger(Path(folder), args.classes)
         kinds: dict[str, Callable[[int], None]] = {
             "a step": lambda _: step(),
-            "scalars and histograms": lambda i: logger.validation_point(i, sums, values, best=False, wrong=None),
-            "the same and pictures": lambda i: logger.validation_point(i, sums, values, best=False, wrong=mistakes.top),
-            "the end": lambda i: logger.end(i, lambda: embed(model, [(images, target)], dtype, _pixels)),
+            "scalars and histograms": lambda i: logger.validation_point(i, evaluation, is_best=False, with_figures=False),
+            "the same and figures": lambda i: logger.validation_point(i, evaluation, is_best=False, with_figures=True),
+            "the end": lambda i: logger.end(i, lambda: features.extract(model, [(images, target)], dtype, _pixels)),
         }
         times: dict[str, list[float]] = {name: [] for name in kinds}
-        for i in track(range(args.repeats + 1), args.repeats + 1, "pages"):
+        for i in track(range(args.repeats + 1), args.repeats + 1, "TensorBoard"):
             for name, call in kinds.items():
                 times[name].append(seconds(lambda call=call, i=i: call(i)))  # type: ignore[misc]
         logger.close()
     median = {name: statistics.median(values[1:]) for name, values in times.items()}  # the first one warms up
     without = args.validations - args.with_pictures
-    cost = without * median["scalars and histograms"] + args.with_pictures * median["the same and pictures"] + median["the end"]
+    cost = without * median["scalars and histograms"] + args.with_pictures * median["the same and figures"] + median["the end"]
     rows = [
         {"what": name, "n": args.repeats, "min s": f"{min(values[1:]):.4f}"}
         | {"median s": f"{median[name]:.4f}", "max s": f"{max(values[1:]):.4f}"}
@@ -73,7 +69,7 @@ def pages(args: argparse.Namespace) -> list[dict[str, Any]]:
     return [*rows, {"what": "a run", "n": args.repeats, "min s": "", "median s": f"{cost:.2f}", "max s": share}]
 
 
-def _logbook(folder: Path, classes: int) -> TrainingLogger:
+def _logger(folder: Path, classes: int) -> TrainingLogger:
     return TrainingLogger(
         TensorBoardTracker(folder, 1),
         class_names=[str(k) for k in range(classes)],

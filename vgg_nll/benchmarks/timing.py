@@ -1,4 +1,4 @@
-"""Clocks: calls in turn, so that what else the machine does falls on all alike."""
+"""Clocks: calls in turn, so that other work of the machine slows all of them alike."""
 
 import contextlib
 import functools
@@ -20,7 +20,7 @@ Key = TypeVar("Key", bound=Hashable)
 def interleaved(
     calls: Mapping[Key, Callable[[], object]], repeats: int, name: str, device: torch.device
 ) -> dict[Key, list[float]]:
-    """Seconds of every call, `repeats` times each, in turn, so that what else the machine does falls on all alike."""
+    """Returns the seconds of every call, `repeats` times each, in turn."""
     seconds: dict[Key, list[float]] = {key: [] for key in calls}
     for i in track(range(-3, repeats), repeats + 3, name):  # three to warm up
         for key, call in calls.items():
@@ -34,7 +34,7 @@ def interleaved(
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """Of one call."""
+    """Returns the seconds of one call."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
@@ -44,7 +44,7 @@ def seconds(call: Callable[[], object]) -> float:
 def in_subprocess(
     make: Callable[..., Mapping[Key, Callable[[], object]]], *args: Any
 ) -> Iterator[dict[Key, Callable[[], object]]]:
-    """The calls that `make(*args)` gives, made and run in a process of their own, where nothing has set up the allocator."""
+    """Yields the calls that `make(*args)` gives, made and run in another process, in which nothing has set up the allocator."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(there, make, args), daemon=True)
@@ -65,7 +65,7 @@ def in_subprocess(
 def _serve(caller: Connection, make: Callable[..., Mapping[Any, Callable[[], object]]], args: tuple[Any, ...]) -> None:
     calls = make(*args)
     caller.send(list(calls))
-    with contextlib.suppress(EOFError):  # there is no more to do
+    with contextlib.suppress(EOFError):  # no more calls
         while True:
             calls[caller.recv()]()
             caller.send(None)

@@ -1,4 +1,4 @@
-"""What the loop around a step costs."""
+"""The cost of the training loop around a step."""
 
 import argparse
 import itertools
@@ -28,7 +28,7 @@ from vgg_nll.training.step import train_step
 PROGRAM = Path(__file__).resolve().parents[2] / "train.py"
 LOOPS = {
     "train.py": [],
-    "train.py, a validation, pictures and a save every epoch": [
+    "train.py, a validation, figures and a checkpoint every epoch": [
         "trainer.validate_every_epochs=1",
         "trainer.figures_every_epochs=1",
     ],
@@ -36,7 +36,7 @@ LOOPS = {
 
 
 def trainer(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Images/s of `python train.py data=synthetic trainer=benchmark`, and of the bare step on one batch, by epochs in turn.
+    """Measures images/s of `train.py data=synthetic trainer=benchmark`, and of the bare step on one batch, by epochs in turn.
 
     The bare step is forward, loss, backward, clipping and update, with the config of the run; the loop adds order and
     augmentation, logging, progress and checks, and in the last row what is due once an epoch. The last column is the loop's own

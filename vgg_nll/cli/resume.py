@@ -1,4 +1,4 @@
-"""`resume=<run folder>`: that run's own overrides, with the given ones on top; and no run where there is one already."""
+"""`resume=<run folder>`: that run's own overrides, with the given ones on top."""
 
 import re
 import sys
@@ -8,13 +8,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from vgg_nll import run_folder
 from vgg_nll.config import build
 from vgg_nll.config.compose import check_targets, composed, flatten, is_override, key_of, read_saved
 from vgg_nll.errors import CheckpointError, ConfigError
-from vgg_nll.run_folder import holds_run
-from vgg_nll.training import checkpoint
 
-# What a resumed run must share with its first part, unless `resume_strict=false`: it would be another run under its name.
+# What a resumed run must share with its first part, unless `resume_strict=false`; else it would be another run.
 FIXED_ON_RESUME = ("seed.", "model.", "data.", "loss.", "optimizer.", "trainer.batch_size.")
 FREE_ON_RESUME = ("optimizer.lr", "data.num_workers", "data.download", "model.weights")
 # What gives a finished run something to do.
@@ -22,25 +21,24 @@ LENGTH = ("trainer.epochs", "trainer.steps", "trainer.early_stop_validations")
 
 
 def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
-    """The arguments as they are, or, with `resume=<run folder>`, those of that run with the given ones on top.
+    """Returns the arguments as they are, or, with `resume=<run folder>`, those of that run with the given ones on top.
 
-    Raises CheckpointError where the folder holds no run, ConfigError where the run would no longer be the same.
+    Raises CheckpointError if the folder holds no run, ConfigError if the run would no longer be the same.
     """
     folder = _path_of("resume", arguments)
     if folder is None and any(key_of(argument) == "resume" for argument in arguments):
         raise ConfigError("resume=: is empty; it takes a run folder")
     if folder is None or str(folder) == "null":
         target = _path_of("hydra.run.dir", arguments)
-        if target is not None and holds_run(target):
-            raise ConfigError(f"hydra.run.dir={target}: holds a run already; resume={target} goes on with it")
+        if target is not None and run_folder.holds_run(target):
+            raise ConfigError(f"hydra.run.dir={target}: holds a run already; resume={target} continues it")
         return list(arguments)
     if "-m" in arguments or "--multirun" in arguments:
         raise ConfigError(f"resume={folder}: goes with one run; leave out -m")
     if not folder.is_dir():
         raise CheckpointError(f"resume={folder}: there is no such folder")
-    saved = folder / ".hydra"
-    if not checkpoint.exists(folder / "checkpoints") or not (saved / "overrides.yaml").is_file():
-        raise CheckpointError(f"resume={folder}: holds no run to go on with (no checkpoints/last.pt, or no .hydra/)")
+    if not run_folder.has_checkpoint(folder) or not (folder / run_folder.OVERRIDES).is_file():
+        raise CheckpointError(f"resume={folder}: holds no run to continue (no checkpoints/last.pt, or no .hydra/)")
     before = [str(item) for item in read_saved(folder, "overrides.yaml", list, f"resume={folder}")]
     foreign = [item for item in before if item.startswith("-") or key_of(item).startswith("hydra")]
     if foreign:  # a run's own list never holds these, and they could bring in configs and code from anywhere
@@ -64,11 +62,9 @@ def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
 
 def _check_same_run(folder: Path, before: dict[str, Any], cfg: DictConfig) -> None:
     now = dict(flatten(cfg))
-    groups = {key.partition(".")[0] for key in before}
-    later = {key for key in now.keys() - before.keys() if key.partition(".")[0] in groups}  # settings of a later version
     changed = [
         f"{key}={before.get(key)} (now {now.get(key)})"
-        for key in sorted(before.keys() | now.keys() - later)
+        for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key) and key not in FREE_ON_RESUME and f"{key}.".startswith(FIXED_ON_RESUME)
     ]
     if changed and cfg.resume_strict:
@@ -77,29 +73,29 @@ def _check_same_run(folder: Path, before: dict[str, Any], cfg: DictConfig) -> No
             "with resume_strict=false"
         )
     if changed:
-        print(f"warning: goes on with another run than it was: it was made with {', '.join(changed)}", file=sys.stderr)
+        print(f"warning: continues as another run: it was made with {', '.join(changed)}", file=sys.stderr)
 
 
 def _end_if_finished(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Says that a finished run has nothing left to do, and ends, unless it was given more to do."""
+    """Ends the process with a line if the run is finished, unless it has more to do now."""
     was = {key: before.get(key) for key in LENGTH}
     more = any(now[key] != was[key] and (now[key] is None or now[key] > (was[key] or 0)) for key in LENGTH)
-    if (folder / "DONE").exists() and not more:
+    if (folder / run_folder.DONE).exists() and not more:
         length = next(f"{key}={was[key]}" for key in ("trainer.steps", "trainer.epochs") if was[key] is not None)
         print(
-            f"{folder} is finished ({length}): nothing was changed. A larger number goes on with it, "
-            "or, where it stopped early, a larger trainer.early_stop_validations."
+            f"{folder} is finished ({length}): nothing was changed. A larger number continues it, "
+            "or, if it stopped early, a larger trainer.early_stop_validations."
         )
         sys.exit(0)
 
 
 def _path_of(key: str, arguments: Sequence[str]) -> Path | None:
-    """The path that `key=path` among the arguments gives, with or without quotes."""
+    """Returns the path of `key=path` among the arguments, with or without quotes."""
     values = [argument.partition("=")[2] for argument in arguments if key_of(argument) == key and "=" in argument]
     return Path(values[-1].strip("'\"").replace("\\'", "'")) if values and values[-1] else None
 
 
 def _quoted(path: Path) -> str:
-    """As Hydra's grammar wants a value with '=' or ',' in it, which the folders of sweeps have."""
+    """Quotes a path for Hydra's grammar: folders of sweeps contain '=' and ','."""
     text = str(path).replace("'", "\\'")
     return f"'{text}'"

@@ -1,1 +1,1 @@
-"""SessionEnd runs -> tables and a page that compares their losses."""
+"""Finished runs -> statistics over seeds, and a report that compares their losses."""

@@ -13,10 +13,10 @@ from vgg_nll.comparison.statistics import Point
 from vgg_nll.plots import reliability_panels
 from vgg_nll.tracking import tags
 
-# Okabe and Ito's, which colour-blind readers can tell apart.
+# The palette of Okabe and Ito: colour-blind readers can tell its colours apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LOSS_VALIDATION = tags.VALIDATION["loss"]
-# What can be compared between losses: tag -> title.
+# Curves that can be compared between losses: tag -> title.
 COMPARABLE = {
     tags.VALIDATION["accuracy"]: "validation: accuracy",
     tags.VALIDATION["nll_argmax"]: "validation: NLL of method 1 (argmax)",
@@ -24,28 +24,28 @@ COMPARABLE = {
     tags.VALIDATION["ece"]: "validation: ECE",
     tags.ACCURACY_TRAIN: "training: accuracy",
 }
-SHARES = (tags.VALIDATION["accuracy"], tags.VALIDATION["ece"], tags.ACCURACY_TRAIN)
+IN_PERCENT = (tags.VALIDATION["accuracy"], tags.VALIDATION["ece"], tags.ACCURACY_TRAIN)
 TAGS = (*COMPARABLE, tags.LOSS_TRAIN, LOSS_VALIDATION)
-COLUMNS, THIN = 4, 1.4
+MAX_COLUMNS, THIN = 4, 1.4
 
 
 def curves(losses: Mapping[str, Mapping[str, Sequence[Point]]]) -> Figure:
-    """A panel for each of `COMPARABLE` with a line per loss, then a panel per loss with its own value.
+    """Draws a panel for each of `COMPARABLE` with a line per loss, then a panel per loss with its own value.
 
     Args:
-        losses: loss -> tag -> points. A line is the mean, a band goes from the least to the greatest value.
+        losses: loss -> tag -> points. A line is the mean, a band the range from minimum to maximum.
     """
     panels = len(COMPARABLE) + len(losses)
-    rows = -(-panels // COLUMNS)
-    figure = Figure(figsize=(3.6 * COLUMNS, 2.9 * rows + 0.4), layout="constrained")  # not pyplot: nothing to close
-    axes = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
+    rows = -(-panels // MAX_COLUMNS)
+    figure = Figure(figsize=(3.6 * MAX_COLUMNS, 2.9 * rows + 0.4), layout="constrained")  # not pyplot: nothing to close
+    axes = figure.subplots(rows, MAX_COLUMNS, squeeze=False).flatten()
     colours = {loss: COLOURS[k % len(COLOURS)] for k, loss in enumerate(losses)}
     for panel, (tag, title) in zip(axes, COMPARABLE.items(), strict=False):
         for k, (loss, by_tag) in enumerate(losses.items()):
-            width = THIN + 0.9 * (len(losses) - 1 - k)  # the first ones show behind those that cover them
+            width = THIN + 0.9 * (len(losses) - 1 - k)  # the first lines stay visible behind the later ones
             _line(panel, by_tag.get(tag, ()), colours[loss], "-", width, label=loss)
-        _finish(panel, title, logarithmic=tag not in SHARES)
-        if tag in SHARES:
+        _finish(panel, title, logarithmic=tag not in IN_PERCENT)
+        if tag in IN_PERCENT:
             panel.yaxis.set_major_formatter(PercentFormatter(1.0))
     for panel, (loss, by_tag) in zip(axes[len(COMPARABLE) :], losses.items(), strict=False):
         _line(panel, by_tag.get(tags.LOSS_TRAIN, ()), colours[loss], "-")
@@ -59,10 +59,10 @@ def curves(losses: Mapping[str, Mapping[str, Sequence[Point]]]) -> Figure:
 
 
 def reliability(diagrams: Sequence[tuple[str, Sequence[float], Sequence[float], Sequence[float]]]) -> Figure:
-    """Reliability diagrams side by side.
+    """Draws reliability diagrams side by side.
 
     Args:
-        diagrams: title, and per bin of confidence the images, how many of them right, the sum of their confidences.
+        diagrams: title and, per bin of confidence, the number of images, how many are right, the sum of their confidences.
     """
     width = max(3.2 * len(diagrams), 4.2)
     figure = Figure(figsize=(width, 4.4), layout="constrained")
@@ -73,14 +73,14 @@ def reliability(diagrams: Sequence[tuple[str, Sequence[float], Sequence[float], 
         above.set_title(title, fontsize=10)
         below.set_xlabel("confidence")
         below.set_yscale("log")  # most images are in the last bin
-        below.set_ylim(bottom=0.5)  # one image is a bar, too
+        below.set_ylim(bottom=0.5)  # a bin of one image is visible, too
     axes[0, 0].set_ylabel("accuracy")
     axes[1, 0].set_ylabel("images")
     return figure
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a file."""
+    """Returns the figure as a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()
@@ -89,8 +89,8 @@ def png(figure: Figure) -> bytes:
 def _line(panel: Axes, points: Sequence[Point], colour: str, style: str, width: float = THIN, label: str = "") -> None:
     steps = [point.step for point in points]
     panel.plot(steps, [point.mean for point in points], style, color=colour, linewidth=width, label=label)
-    lowest, highest = [point.minimum for point in points], [point.maximum for point in points]
-    panel.fill_between(steps, lowest, highest, color=colour, alpha=0.18, linewidth=0)
+    minima, maxima = [point.minimum for point in points], [point.maximum for point in points]
+    panel.fill_between(steps, minima, maxima, color=colour, alpha=0.18, linewidth=0)
 
 
 def _finish(panel: Axes, title: str, logarithmic: bool) -> None:

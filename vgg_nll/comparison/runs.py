@@ -1,4 +1,4 @@
-"""Run folders -> what a comparison needs of them."""
+"""Run folders -> the finished runs, as a comparison needs them."""
 
 import json
 import math
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vgg_nll import run_folder
 from vgg_nll.errors import CheckpointError
-from vgg_nll.training import checkpoint
+from vgg_nll.evaluation.metrics import NUM_BINS
 
 NUMBER = (int, float)
-# What metrics.json of every version that can be compared holds.
+# What every metrics.json holds, besides `val` or `test`.
 REQUIRED: Mapping[str, type | tuple[type, ...]] = {
     "data": str,
     "model": str,
@@ -20,18 +21,20 @@ REQUIRED: Mapping[str, type | tuple[type, ...]] = {
     "seed": int,
     "overrides": list,
     "seconds": NUMBER,
+    "device": str,
+    "precision": str,
+    "config": dict,
 }
-NUM_BINS = 15  # those of another number cannot be added to them
 PROVENANCE = ("device", "precision", "threads", "versions", "git")
 
 
 @dataclass(frozen=True)
 class Bins:
-    """Per bin of confidence: how many images, how many of them right, the sum of their confidences."""
+    """Per bin of confidence: the number of images, how many of them are right, and the sum of their confidences."""
 
-    images: tuple[float, ...]
-    correct: tuple[float, ...]
-    confidence: tuple[float, ...]
+    images: tuple[float, ...]  # [NUM_BINS]
+    correct: tuple[float, ...]  # [NUM_BINS]
+    confidence: tuple[float, ...]  # [NUM_BINS]
 
     def __add__(self, other: "Bins") -> "Bins":
         return Bins(
@@ -42,14 +45,14 @@ class Bins:
 
     @property
     def ece(self) -> float:
-        """sum over bins of |correct - confidence|, divided by all images."""
-        gaps = (abs(right - sure) for right, sure in zip(self.correct, self.confidence, strict=True))
+        """Returns the sum over bins of |correct - confidence|, divided by the number of images."""
+        gaps = (abs(correct - confidence) for correct, confidence in zip(self.correct, self.confidence, strict=True))
         return sum(gaps) / sum(self.images)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run."""
+    """Holds what is known of one finished run."""
 
     folder: Path
     data: str
@@ -57,34 +60,34 @@ class Run:
     loss: str
     seed: int
     seconds: float
-    split: str  # what `values` and `bins` are of: test, or val where the data set has no test split
+    split: str  # the images of `values`: test; val if the data set has no test split
     values: Mapping[str, float]  # the metrics that have a value
-    bins: Bins | None  # None: of a version that did not record these
+    bins: Bins | None  # of the test split; None if the data set has none
     overrides: Mapping[str, str]  # key -> value, as given on the command line
-    config: Mapping[str, str]  # every leaf as text; empty: of a version that did not record it
+    config: Mapping[str, str]  # every leaf, as text
     provenance: Mapping[str, str]  # device, precision, versions, ...
 
     @property
     def machine(self) -> str:
-        """Where it was trained, and in which precision."""
-        return f"{self.provenance.get('device', 'unknown')}, {self.provenance.get('precision', 'unknown')}"
+        """Returns the device that trained it, and the precision."""
+        return f"{self.provenance['device']}, {self.provenance['precision']}"
 
 
 def find(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
-    """Every finished run in or below `folders`, in order of their paths; and a line for each run that is left out.
+    """Returns the finished runs in and below `folders`, in order of their paths; and a line for each run that is left out.
 
-    A run is finished where its folder holds `DONE` and `metrics.json`. Raises CheckpointError for what is no folder.
+    A run is finished if its folder holds `DONE` and `metrics.json`. Raises CheckpointError if one of `folders` is not a folder.
     """
     found: dict[Path, Path] = {}
     for folder in folders:
         if not folder.is_dir():
             raise CheckpointError(f"{folder}: {'is not a folder' if folder.exists() else 'there is no such folder'}")
-        for name, _, files in os.walk(folder):
-            if _holds_run(Path(name), files):
+        for name, _, _ in os.walk(folder):
+            if _is_run(Path(name)):
                 found.setdefault(Path(name).resolve(), Path(name))
     runs, left_out = [], []
     for path in sorted(found.values()):
-        if not (path / "DONE").is_file():
+        if not (path / run_folder.DONE).is_file():
             left_out.append(f"left out, not finished: {path}{_failure(path)}")
             continue
         try:
@@ -95,46 +98,46 @@ def find(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
 
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """("trainer.epochs", "6"), ... for every leaf, as text: 6 and 6.0 are the same; lists are leaves."""
+    """Yields ("trainer.epochs", "6"), ... for every leaf, as text: 6 and 6.0 give the same text, and a list is one leaf."""
     for key, value in content.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", value if isinstance(value, str) else _text(value)
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value).removesuffix(".0")
 
 
-def _holds_run(folder: Path, files: list[str]) -> bool:
-    marked = any(name in files for name in ("metrics.json", "DONE", "FAILED"))
-    return marked or (folder / ".hydra" / "config.yaml").is_file() or checkpoint.exists(folder / "checkpoints")
+def _is_run(folder: Path) -> bool:
+    """Returns whether a run began here, finished or not."""
+    return run_folder.holds_run(folder) or any((folder / name).is_file() for name in (run_folder.CONFIG, run_folder.FAILED))
 
 
 def _failure(folder: Path) -> str:
-    """What FAILED says, on one line; empty where there is none."""
+    """Returns what FAILED says, on one line; empty if there is no such file."""
     try:
-        said = (folder / "FAILED").read_text(errors="replace").split()
+        words = (folder / run_folder.FAILED).read_text(errors="replace").split()
     except OSError:
         return ""
-    return f" (failed: {' '.join(said)[:200]})"
+    return f" (failed: {' '.join(words)[:200]})"
 
 
 def _read(folder: Path) -> Run:
-    """Raises ValueError or OSError, with the path, where metrics.json is missing, damaged or of another version."""
-    path = folder / "metrics.json"
+    """Raises ValueError or OSError, with the path, if metrics.json is missing or damaged."""
+    path = folder / run_folder.METRICS
     try:
         content = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"not readable: {path} is damaged ({error})") from error
+        raise ValueError(f"damaged: {path} is not JSON ({error})") from error
     except OSError as error:
         raise OSError(f"not readable: {path}: {error.strerror}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"of another version: {path} holds no metrics")
-    missing = [key for key, kind in REQUIRED.items() if not isinstance(content.get(key), kind)]
+        raise ValueError(f"damaged: {path} holds no metrics")
     split = "test" if "test" in content else "val"
-    values = _numbers(content.get(split))
+    values, bins = _numbers(content.get(split)), _bins(content.get("reliability"))
+    missing = [key for key, kind in REQUIRED.items() if not isinstance(content.get(key), kind)]
     missing += [f"{split}.accuracy"] * ("accuracy" not in values)
+    missing += ["reliability"] * (split == "test" and bins is None)
     if missing:
-        raise ValueError(f"of another version: {path} has no {', '.join(missing)}")
-    config = content.get("config")
+        raise ValueError(f"damaged: {path} has no valid {', '.join(missing)}")
     provenance = {key: content[key] for key in PROVENANCE if content.get(key) not in (None, "")}
     return Run(
         folder=folder,
@@ -145,30 +148,28 @@ def _read(folder: Path) -> Run:
         seconds=content["seconds"],
         split=split,
         values=values,
-        bins=_bins(content.get("reliability"), split),
+        bins=bins if split == "test" else None,
         overrides={key.lstrip("+~"): value for key, _, value in (str(item).partition("=") for item in content["overrides"])},
-        config=dict(flatten(config)) if isinstance(config, dict) else {},
+        config=dict(flatten(content["config"])),
         provenance=dict(flatten(provenance)),
     )
 
 
 def _numbers(values: Any) -> dict[str, float]:
-    """The metrics that have a value: null stands for NaN (a run without mistakes has no confidence when wrong)."""
+    """Returns the metrics that have a value: null stands for NaN (a run without errors has no confidence when wrong)."""
     items = values.items() if isinstance(values, dict) else ()
     return {name: float(value) for name, value in items if isinstance(value, NUMBER) and math.isfinite(value)}
 
 
-def _bins(content: Any, split: str) -> Bins | None:
-    if not isinstance(content, dict) or content.get("split") != split:
+def _bins(content: Any) -> Bins | None:
+    """Returns None if the bins are missing or damaged."""
+    if not isinstance(content, dict):
         return None
-    columns = []
-    for name in ("images", "correct", "confidence"):
-        column = content.get(name)
-        if not isinstance(column, list) or len(column) != NUM_BINS or not all(isinstance(item, NUMBER) for item in column):
+    columns: list[Any] = [content.get(name) for name in ("images", "correct", "confidence")]
+    for column in columns:
+        if not isinstance(column, list) or len(column) != NUM_BINS:
             return None
-        columns.append(tuple(map(float, column)))
-    return Bins(*columns)
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value).removesuffix(".0")
+        if not all(isinstance(item, NUMBER) and math.isfinite(item) for item in column):
+            return None
+    bins = Bins(*(tuple(map(float, column)) for column in columns))
+    return bins if sum(bins.images) > 0 else None

@@ -1,4 +1,4 @@
-"""What numbers of several seeds say of the next seed: mean, spread, interval, p-value."""
+"""Statistics over seeds: mean, sample standard deviation, confidence interval, p-value."""
 
 import math
 import statistics
@@ -11,24 +11,25 @@ from scipy import stats
 from vgg_nll.tracking.event_files import Curve
 
 CONFIDENCE = 0.95
-ROUNDING = 1e-12  # a spread below this share of the largest value comes from rounding
+ROUNDING = 1e-12  # a standard deviation below this share of the largest value comes from rounding
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of the mean over seeds."""
+    """An estimate of the mean over all seeds, from n of them."""
 
     n: int
     mean: float  # NaN for n = 0
     spread: float | None  # sample standard deviation; None for n < 2
-    interval: tuple[float, float] | None  # None for n < 2, and where there is no spread to judge by
-    p: float | None = None  # of a difference: two-sided, against 0; None where there is no interval
+    interval: tuple[float, float] | None  # None for n < 2, and for a spread of 0
+    p: float | None = None  # of a difference: two-sided, against 0; None if there is no interval
 
 
 def mean_with_interval(values: Sequence[float]) -> Estimate:
-    """Mean m, sample standard deviation s, and m ± t s / sqrt(n), t the 97.5% quantile of Student's t with n - 1 degrees.
+    """Returns mean m, sample standard deviation s, and the interval m ± t s / sqrt(n).
 
-    The interval holds the mean over all seeds in 95% of cases, if seeds scatter normally.
+    t is the 97.5% quantile of Student's t with n - 1 degrees of freedom. If seeds are normally distributed, 95% of such
+    intervals hold the mean over all seeds.
     """
     n = len(values)
     mean = statistics.fmean(values) if n > 0 else math.nan
@@ -42,30 +43,33 @@ def mean_with_interval(values: Sequence[float]) -> Estimate:
 
 
 def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -> Estimate:
-    """first - second, paired by seed, over the seeds that both have (`scipy.stats.ttest_rel`).
+    """Returns the estimate of first - second, paired by seed, over the seeds that both have (`scipy.stats.ttest_rel`).
 
     d_i = first_i - second_i; mean, s and interval of d as in `mean_with_interval`; p of t = mean / (s / sqrt(n)), two-sided.
-    No interval and no p where all d_i are equal: they tell nothing about how much the next one may differ.
+    If all d_i are equal, there is no interval and no p: such values do not show how much the next one may differ.
+
+    Args:
+        first, second: seed -> value.
     """
     seeds = sorted(first.keys() & second.keys())
-    ours, theirs = [first[seed] for seed in seeds], [second[seed] for seed in seeds]
-    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+    minuends, subtrahends = [first[seed] for seed in seeds], [second[seed] for seed in seeds]
+    differences = [a - b for a, b in zip(minuends, subtrahends, strict=True)]
     n = len(seeds)
     mean = statistics.fmean(differences) if n > 0 else math.nan
     if n < 2:
         return Estimate(n, mean, None, None)
-    spread = _spread(differences, ours + theirs)
+    spread = _spread(differences, minuends + subtrahends)
     if spread == 0:
         return Estimate(n, mean, 0.0, None)
-    test = stats.ttest_rel(ours, theirs)
+    test = stats.ttest_rel(minuends, subtrahends)
     low, high = test.confidence_interval(CONFIDENCE)
     return Estimate(n, mean, spread, (float(low), float(high)), float(test.pvalue))
 
 
-def _spread(values: Sequence[float], made_from: Sequence[float]) -> float:
-    """The sample standard deviation; 0 where it is no more than the rounding of the numbers that `values` were made from."""
+def _spread(values: Sequence[float], operands: Sequence[float]) -> float:
+    """Returns the sample standard deviation; 0 if it is within the rounding error of the numbers that `values` come from."""
     spread = statistics.stdev(values)
-    return spread if spread > ROUNDING * max(map(abs, made_from)) else 0.0
+    return spread if spread > ROUNDING * max(map(abs, operands)) else 0.0
 
 
 class Point(NamedTuple):

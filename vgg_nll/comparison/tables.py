@@ -1,23 +1,30 @@
-"""Set-ups -> tables."""
+"""Groups -> tables of text."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import NamedTuple
 
 from vgg_nll.comparison.grouping import Group
-from vgg_nll.comparison.markup import Table
 from vgg_nll.comparison.runs import Run
 from vgg_nll.comparison.statistics import Estimate, mean_with_interval, paired_difference
 
 
+class Table(NamedTuple):
+    """Cells as text."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
 @dataclass(frozen=True)
 class Metric:
-    """How a metric of metrics.json is shown."""
+    """Says how a metric of metrics.json is shown."""
 
     name: str
     title: str
-    factor: float
+    factor: float  # from its value to the number that is shown
     digits: int
 
 
@@ -25,7 +32,7 @@ def _percent(name: str, title: str) -> Metric:
     return Metric(name, f"{title} %", 100, 2)
 
 
-# The first ones get differences. `loss` is not among them: its unit is another one for every loss.
+# Metrics with a paired difference. `loss` is not among them: its unit differs between losses.
 PAIRED = (
     _percent("accuracy", "accuracy"),
     Metric("nll_argmax", "NLL (argmax)", 1, 4),
@@ -51,14 +58,14 @@ METRICS = (
 
 
 def overview(groups: Sequence[Group]) -> Table:
-    """One row per data set, model, loss and settings; its runs differ in their seeds.
+    """Returns one row per data set, model, loss and settings, over seeds.
 
-    Test accuracy as mean, sample standard deviation, 95% interval of the mean and least; means of the rest. Accuracy, ECE and
-    confidence in percent.
+    Accuracy as mean ± sample standard deviation, 95% interval of the mean, and minimum; means of the other metrics. Accuracy,
+    ECE and confidence in percent.
     """
     accuracy_head = "test accuracy %" if all(group.split == "test" for group in groups) else "accuracy %"
     head = (
-        *("data", "model", "loss", "settings", "n", accuracy_head, "95% interval", "least"),
+        *("data", "model", "loss", "settings", "n", accuracy_head, "95% interval", "minimum"),
         *("NLL (argmax)", "ECE %", "confidence %", "when wrong %", "seconds"),
     )
     rows = []
@@ -88,7 +95,7 @@ def overview(groups: Sequence[Group]) -> Table:
 
 
 def difference(group: Group, first: str, second: str) -> Table:
-    """One row per metric: both means over the seeds that both losses have, and first - second, paired by seed."""
+    """Returns one row per metric: both means over the seeds that both losses have, and first - second, paired by seed."""
     rows = []
     for metric in PAIRED:
         columns = [
@@ -110,7 +117,7 @@ def difference(group: Group, first: str, second: str) -> Table:
 
 
 def means(group: Group) -> Table:
-    """One row per metric, one column per loss: mean ± sample standard deviation (95% interval of the mean)."""
+    """Returns one row per metric, one column per loss: mean ± sample standard deviation (95% interval of the mean)."""
     rows = []
     for metric in METRICS:
         cells = []
@@ -126,7 +133,7 @@ def means(group: Group) -> Table:
 
 
 def _mean(runs: Sequence[Run], name: str, factor: float, digits: int) -> str:
-    """Over the runs that have a value (a run without mistakes has no confidence when wrong)."""
+    """Returns the mean over the runs that have a value (a run without errors has no confidence when wrong)."""
     values = [factor * run.values[name] for run in runs if name in run.values]
     return _number(_fmean(values), f"{{:.{digits}f}}")
 
@@ -147,7 +154,7 @@ def _interval(estimate: Estimate, form: str) -> str:
 
 
 def _number(value: float, form: str) -> str:
-    """ "-" for NaN; no minus sign before what is rounded to 0."""
+    """Returns "-" for NaN, and no minus sign if the value rounds to 0."""
     if math.isnan(value):
         return "-"
     text = form.format(value)

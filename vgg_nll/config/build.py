@@ -1,4 +1,4 @@
-"""Config -> finished objects, one `make_x` per part. Below this module nothing knows a config."""
+"""Builds objects from a config, one `make_x` per part. Below this module nothing knows a config."""
 
 import inspect
 import logging
@@ -16,20 +16,20 @@ from vgg_nll import rng
 from vgg_nll.config import validation
 from vgg_nll.config.compose import flatten
 from vgg_nll.data.interface import ImageData
-from vgg_nll.errors import CheckpointError, ConfigError, DataError
+from vgg_nll.errors import ConfigError, DataError
 from vgg_nll.hardware import choose_device, choose_dtype
+from vgg_nll.losses import Loss
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.tracking.tracker import GuardedTracker, Tracker
 from vgg_nll.training import checkpoint, param_groups
 from vgg_nll.training.schedule import Schedule
 from vgg_nll.training.settings import TrainerSettings
-from vgg_nll.training.step import Loss
 
 log = logging.getLogger(__name__)
 
 
 def check(cfg: DictConfig) -> None:
-    """Raises ConfigError with one line for every fault of the config."""
+    """Raises ConfigError with one line for every error of the config."""
     found = [f"{key}=???: is required" for key in sorted(OmegaConf.missing_keys(cfg))]
     values = dict(flatten(cfg))
     found += validation.find_errors(values)
@@ -40,7 +40,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def make_device(cfg: DictConfig) -> torch.device:
-    """The device of `device=`."""
+    """Returns the device of `device=`."""
     try:
         return choose_device(cfg.device)
     except ValueError as error:
@@ -48,12 +48,12 @@ def make_device(cfg: DictConfig) -> torch.device:
 
 
 def make_dtype(cfg: DictConfig, device: torch.device) -> torch.dtype:
-    """The number format of `trainer.precision=`."""
+    """Returns the number format of `trainer.precision=`."""
     return choose_dtype(cfg.trainer.precision, device)
 
 
 def make_data(cfg: DictConfig, device: torch.device) -> ImageData:
-    """The data set of `data=`, batches of `trainer.batch_size`, draws from `seed`."""
+    """Returns the data set of `data=`, in batches of `trainer.batch_size`, with draws from `seed`."""
     options = {str(key): value for key, value in cfg.data.items()}
     given: dict[str, Any] = {
         "batch_size": cfg.trainer.batch_size,
@@ -61,7 +61,7 @@ def make_data(cfg: DictConfig, device: torch.device) -> ImageData:
         "seed": cfg.seed,
         "device": device,
     }
-    if "source" in options:  # what `data.source` takes from `data` is for the source alone
+    if "source" in options:  # the keys that `data.source` takes from `data` are for the source alone
         source = options.pop("source")
         options = {key: value for key, value in options.items() if key.startswith("_") or key not in source}
         given["source"] = _instantiate("data", source)
@@ -69,36 +69,36 @@ def make_data(cfg: DictConfig, device: torch.device) -> ImageData:
 
 
 def make_model(cfg: DictConfig, num_classes: int, image_size: int, device: torch.device) -> VGG16:
-    """The network of `model=`, for the classes and the image size of its data.
+    """Returns the network of `model=`, for the classes and the image size of its data.
 
-    Its weights are drawn from `seed`, and, unless the run is resumed, taken from `model.weights` where they fit.
+    Its weights are drawn from `seed`; then, unless the run is resumed, those of `model.weights` that fit are loaded.
     """
     head = head_for(image_size) if cfg.model.head == "auto" else cfg.model.head
     if head == "paper" and device.type == "cuda" and cfg.trainer.deterministic and image_size // 32 != 7:
         raise ConfigError(
             f"trainer.deterministic=true: PyTorch has no deterministic gradient for pooling maps of {image_size}x"
-            f"{image_size} images to 7x7 on a GPU; take data.image_size=224, or model.head=compact"
+            f"{image_size} images to 7x7 on a GPU; set data.image_size=224, or model.head=compact"
         )
     options = {str(key): value for key, value in cfg.model.items() if key != "weights"}
     with rng.seeded(cfg.seed, "init"):
         model = _instantiate("model", options, num_classes=num_classes, head=head)
     if cfg.model.weights is not None and cfg.resume is None:
-        _start_from(model, cfg.model.weights)
+        _load_weights(model, cfg.model.weights)
     return model.to(device, memory_format=torch.channels_last)
 
 
 def make_loss(cfg: DictConfig, device: torch.device) -> Loss:
-    """The loss of `loss=`: a module that takes logits [B, C] and class indices [B] and gives the mean over the batch."""
+    """Returns the loss of `loss=`: a module from logits [B, C] and class indices [B] to the mean over the batch."""
     return _instantiate("loss", cfg.loss).to(device)
 
 
 def make_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of `optimizer=`, fused; weight decay is for weights, not for biases and batch norm."""
+    """Returns the optimizer of `optimizer=`, fused; weight decay is for weights, not for biases and batch norm."""
     return _call("optimizer", _instantiate("optimizer", cfg.optimizer), param_groups.groups(model), fused=True)
 
 
 def make_learning_rate(cfg: DictConfig, data: ImageData, total_steps: int) -> Callable[[int], float]:
-    """step -> learning rate, of `optimizer.lr` and `schedule=`."""
+    """Returns step -> learning rate, of `optimizer.lr` and `schedule=`."""
     warmup_steps = min(total_steps, round(cfg.schedule.warmup_epochs * data.steps_per_epoch))
     schedule = Schedule(_instantiate("schedule", cfg.schedule.decay), total_steps, warmup_steps)
     peak = float(cfg.optimizer.lr)
@@ -106,12 +106,12 @@ def make_learning_rate(cfg: DictConfig, data: ImageData, total_steps: int) -> Ca
 
 
 def make_settings(cfg: DictConfig) -> TrainerSettings:
-    """`trainer.*` as typed settings."""
+    """Returns `trainer.*` as typed settings."""
     return TrainerSettings(**{str(key): value for key, value in cfg.trainer.items()})
 
 
 def make_tracker(cfg: DictConfig, folder: Path, first_step: int) -> Tracker:
-    """The tracker of `tracking=`, writing into the run folder, from `first_step` on."""
+    """Returns the tracker of `tracking=`, which writes into the run folder, from `first_step` on."""
     constructor = _instantiate("tracking", cfg.tracking)
     try:
         inspect.signature(constructor).bind(folder, first_step=first_step)
@@ -120,33 +120,25 @@ def make_tracker(cfg: DictConfig, folder: Path, first_step: int) -> Tracker:
     return GuardedTracker(lambda: constructor(folder, first_step=first_step))
 
 
-def _start_from(model: VGG16, path: str) -> None:
-    try:
-        content = checkpoint.load_tensors(Path(path).expanduser())
-    except CheckpointError as error:
-        raise CheckpointError(f"model.weights: {error}") from error
-    parts = [content.get("model"), content.get("state_dict"), content] if isinstance(content, dict) else []
-    weights = {
-        str(name).removeprefix("module."): value
-        for name, value in next((part for part in parts if isinstance(part, dict)), {}).items()
-        if isinstance(value, torch.Tensor) and value.layout is torch.strided
-    }
+def _load_weights(model: VGG16, path: str) -> None:
+    with checkpoint.errors_as_one("model.weights"):
+        weights = checkpoint.load_weights(Path(path).expanduser())
     own = model.state_dict()
     fitting = {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape}
     missing = sorted(own.keys() - fitting.keys())
     if any(name.startswith("features.") for name in missing):
-        there = ", ".join(list(weights)[:3]) or "no tensors"
+        found = ", ".join(list(weights)[:3]) or "no tensors"
         raise ConfigError(
-            f"model.weights={path}: has no {missing[-1]} of this network (model=vgg16 and vgg16_bn differ), but {there}"
+            f"model.weights={path}: has no {missing[-1]} of this network (model=vgg16 and vgg16_bn differ), but {found}"
         )
     if not all(value.isfinite().all() for value in fitting.values()):
         raise ConfigError(f"model.weights={path}: holds NaN or infinity")
     model.load_state_dict(fitting, strict=False)
-    log.info(f"model: {len(fitting)} tensors from {path}" + (f"; drawn anew: {', '.join(missing)}" if missing else ""))
+    log.info(f"model: {len(fitting)} tensors from {path}" + (f"; drawn at random: {', '.join(missing)}" if missing else ""))
 
 
 def _instantiate(group: str, node: Any, **extra: Any) -> Any:
-    """Hydra's `instantiate`, with plain lists and dicts; what the constructor objects to is a fault of the config."""
+    """Hydra's `instantiate`, with plain lists and dicts; an error of the constructor is an error of the config."""
     try:
         return instantiate(node, _convert_="all", **extra)
     except InstantiationException as error:
@@ -159,7 +151,7 @@ def _instantiate(group: str, node: Any, **extra: Any) -> Any:
 
 
 def _call(group: str, constructor: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """The rest of a `_partial_`: an argument that the constructor does not take, or refuses, is a fault of the config."""
+    """The rest of a `_partial_`: an argument that the constructor does not take, or refuses, is an error of the config."""
     try:
         inspect.signature(constructor).bind(*args, **kwargs)
         return constructor(*args, **kwargs)

@@ -1,39 +1,46 @@
-"""Configs as they lie in configs/ and in run folders: composed, read, and looked through. Knows nothing of what they build."""
+"""Composes configs from configs/, and reads those of run folders. Knows nothing of what they build."""
 
 from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
+import hydra
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from vgg_nll import run_folder
 from vgg_nll.errors import CheckpointError, ConfigError
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+_PACKAGE = Path(__file__).resolve().parents[1]
+# In an installed package the configs lie inside it; in a source tree they stand at the top level.
+CONFIGS = next(folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir())
+
+# Hydra 1.3 warns if it is not told its version; 1.4 deprecates being told.
+VERSION_BASE: dict[str, str] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3") else {}
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:
-    """What `configs/train.yaml` comes to with these overrides; those of Hydra itself, and its options, are left out."""
+    """Returns `configs/train.yaml` with these overrides; those of Hydra itself, and its options, are left out."""
     own = [item for item in overrides if is_override(item) and not item.startswith("hydra")]
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+    with initialize_config_dir(str(CONFIGS), **VERSION_BASE):
         return compose("train", overrides=own)
 
 
 def is_override(argument: str) -> bool:
-    """Whether a word of the command line is an override, and no option or an option's value."""
+    """Tells whether a word of the command line is an override, not an option or the value of one."""
     return not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
 
 
 def key_of(override: str) -> str:
-    """+a.b=3 -> a.b"""
+    """Returns a.b for +a.b=3."""
     return override.partition("=")[0].lstrip("+~")
 
 
 def check_targets(cfg: DictConfig, what: str, typed: Set[str] = frozenset()) -> None:
-    """Raises ConfigError where a config of unknown origin, a run folder's, names code that no file in configs/ names.
+    """Raises ConfigError if a config of unknown origin, a run folder's, names code that no file in configs/ names.
 
     Args:
-        what: the beginning of the message; typed: what the person has named, which is theirs to allow.
+        what: the beginning of the message; typed: targets that the person has typed, and so allowed.
     """
     known = {target for path in CONFIGS.rglob("*.yaml") for target in _targets(OmegaConf.load(path))}
     for target in sorted(_targets(cfg) - known - typed):
@@ -41,7 +48,7 @@ def check_targets(cfg: DictConfig, what: str, typed: Set[str] = frozenset()) -> 
 
 
 def _targets(node: Any) -> set[str]:
-    """Every `_target_` in a config, or in lists and dicts."""
+    """Returns every `_target_` in a config, or in lists and dicts."""
     if OmegaConf.is_config(node):
         node = OmegaConf.to_container(node)
     if isinstance(node, dict):
@@ -51,12 +58,12 @@ def _targets(node: Any) -> set[str]:
 
 
 def read_saved(folder: Path, name: str, kind: type, what: str) -> Any:
-    """What a run has written into .hydra/, as plain lists and dicts. Raises CheckpointError where that is damaged.
+    """Returns what a run has written into .hydra/, as plain lists and dicts. Raises CheckpointError if that is damaged.
 
     Args:
         kind: list or dict; what: the beginning of the message.
     """
-    path = folder / ".hydra" / name
+    path = folder / run_folder.HYDRA / name
     try:
         content = OmegaConf.to_container(OmegaConf.load(path))
     except Exception as error:  # a damaged file can break its reader in any way
@@ -67,7 +74,7 @@ def read_saved(folder: Path, name: str, kind: type, what: str) -> Any:
 
 
 def flatten(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """("trainer.batch_size", 32), ... for every leaf of a config that has a value; lists are leaves."""
+    """Yields ("trainer.batch_size", 32), ... for every leaf of a config that has a value; lists are leaves."""
     for key in cfg:
         name = f"{prefix}{key}"
         if OmegaConf.is_missing(cfg, key):

@@ -1,4 +1,4 @@
-"""The trainer's typed settings, and one check of a whole config that lists every fault at once."""
+"""One check of a whole config, which lists every error at once."""
 
 import math
 from collections.abc import Mapping
@@ -8,45 +8,45 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Rule:
-    """What one key may hold: a type, bounds (`above` and `below` exclude their value), or one of `choices`."""
+    """Allows for one key: a type, bounds (`above` and `below` exclude their value), or one of `choices`."""
 
     type: type
-    least: float = -math.inf
+    min_value: float = -math.inf
     above: float = -math.inf
     below: float = math.inf
-    most: float = math.inf
+    max_value: float = math.inf
     choices: tuple[str, ...] = ()
     optional: bool = False
     items: int | None = None  # a list of so many of these; 0: of any number
 
-    def error(self, value: Any) -> str | None:
-        """What is wrong with `value`, and what is allowed; None where nothing is."""
+    def find_error(self, value: Any) -> str | None:
+        """Returns what is allowed if `value` is not; else None."""
         if value is None and self.optional:
             return None
         if self.items is not None:
             fits = isinstance(value, list) and self.items in (0, len(value))
             one = replace(self, items=None)
-            return None if fits and not any(one.error(item) for item in value) else f"must be {self._expected()}"
+            return None if fits and not any(one.find_error(item) for item in value) else f"must be {self._expected()}"
         allowed = (int, float) if self.type is float else (self.type,)
         right_type = isinstance(value, allowed) and (self.type is bool or not isinstance(value, bool))
         if not right_type or (self.choices and value not in self.choices):
             return f"must be {self._expected()}"
         if self.type in (int, float):
-            inside = self.least <= value <= self.most and self.above < value < self.below and math.isfinite(value)
+            inside = self.min_value <= value <= self.max_value and self.above < value < self.below and math.isfinite(value)
             return None if inside else f"must be {self._expected()}"
         return None
 
     def _expected(self) -> str:
         if self.choices:
             return f"one of {', '.join(self.choices)}"
-        names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+        names = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
         bounds = [
             f"{word} {bound:g}"
             for word, bound in (
-                ("at least", self.least),
+                ("at least", self.min_value),
                 ("more than", self.above),
                 ("less than", self.below),
-                ("at most", self.most),
+                ("at most", self.max_value),
             )
             if math.isfinite(bound)
         ]
@@ -54,15 +54,15 @@ class Rule:
         return what + names[self.type] + (", " + " and ".join(bounds) if bounds else "") + (", or null" * self.optional)
 
 
-COUNT = Rule(int, least=1)
+COUNT = Rule(int, min_value=1)
 SHARE = Rule(float, above=0, below=1)
 FLAG = Rule(bool)
 TEXT = Rule(str)
-NOT_NEGATIVE = Rule(float, least=0)
+NOT_NEGATIVE = Rule(float, min_value=0)
 
 # Keys whose values can be judged without the rest. A key that is not here is judged by the constructor that takes it.
 RULES: dict[str, Rule] = {
-    "seed": Rule(int, least=0),
+    "seed": Rule(int, min_value=0),
     "name": TEXT,
     "device": TEXT,
     "resume": Rule(str, optional=True),
@@ -70,42 +70,42 @@ RULES: dict[str, Rule] = {
     "checkpoint.every_steps": COUNT,
     "model.batch_norm": FLAG,
     "model.head": Rule(str, choices=("auto", "paper", "compact")),
-    "model.dropout": Rule(float, least=0, below=1),
-    "model.width": Rule(float, above=0, most=8),
+    "model.dropout": Rule(float, min_value=0, below=1),
+    "model.width": Rule(float, above=0, max_value=8),
     "model.weights": Rule(str, optional=True),
     "loss.select": Rule(str, choices=("label", "prediction")),
     "loss.class_reduction": Rule(str, choices=("sum", "mean")),
     "loss.eps": NOT_NEGATIVE,
     "loss.reduction": Rule(str, choices=("mean",)),  # the steps, the sums and the learning rates count on it
-    "loss.label_smoothing": Rule(float, least=0, most=1),
+    "loss.label_smoothing": Rule(float, min_value=0, max_value=1),
     "data.root": TEXT,
     "data.download": FLAG,
-    "data.image_size": Rule(int, least=32),
-    "data.num_classes": Rule(int, least=2),
+    "data.image_size": Rule(int, min_value=32),
+    "data.num_classes": Rule(int, min_value=2),
     "data.num_images": COUNT,
     "data.noise": NOT_NEGATIVE,
     "data.val_share": SHARE,
     "data.test_share": SHARE,
-    "data.split_seed": Rule(int, least=0),
+    "data.split_seed": Rule(int, min_value=0),
     "data.mean": Rule(float, items=3),
     "data.std": Rule(float, above=0, items=3),
-    "data.shift_pixels": Rule(int, least=0),
-    "data.cutout_pixels": Rule(int, least=0),
+    "data.shift_pixels": Rule(int, min_value=0),
+    "data.cutout_pixels": Rule(int, min_value=0),
     "data.horizontal_flip": FLAG,
-    "data.min_crop": Rule(float, above=0, most=1),
-    "data.num_workers": Rule(int, least=0),
+    "data.min_crop": Rule(float, above=0, max_value=1),
+    "data.num_workers": Rule(int, min_value=0),
     "data.decode_device": Rule(str, choices=("cpu", "cuda")),
     "optimizer.lr": Rule(float, above=0),
-    "optimizer.betas": Rule(float, least=0, below=1, items=2),
+    "optimizer.betas": Rule(float, min_value=0, below=1, items=2),
     "optimizer.weight_decay": NOT_NEGATIVE,
-    "optimizer.momentum": Rule(float, least=0, below=1),
+    "optimizer.momentum": Rule(float, min_value=0, below=1),
     "optimizer.nesterov": FLAG,
     "schedule.warmup_epochs": NOT_NEGATIVE,
-    "schedule.decay.final_factor": Rule(float, least=0, most=1),
+    "schedule.decay.final_factor": Rule(float, min_value=0, max_value=1),
     "schedule.decay.milestones": Rule(float, above=0, below=1, items=0),
-    "schedule.decay.factor": Rule(float, above=0, most=1),
+    "schedule.decay.factor": Rule(float, above=0, max_value=1),
     "trainer.epochs": Rule(float, above=0),
-    "trainer.steps": Rule(int, least=1, optional=True),
+    "trainer.steps": Rule(int, min_value=1, optional=True),
     "trainer.batch_size": COUNT,
     "trainer.eval_batch_size": COUNT,
     "trainer.accumulation_steps": COUNT,
@@ -117,16 +117,16 @@ RULES: dict[str, Rule] = {
     "trainer.log_every_steps": COUNT,
     "trainer.validate_every_epochs": Rule(float, above=0),
     "trainer.figures_every_epochs": Rule(float, above=0),
-    "trainer.early_stop_validations": Rule(int, least=1, optional=True),
+    "trainer.early_stop_validations": Rule(int, min_value=1, optional=True),
     "trainer.profile": FLAG,
 }
 
 
 def find_errors(values: Mapping[str, Any]) -> list[str]:
-    """One line per fault of a flat config {"trainer.batch_size": 32, ...}; empty where it is sound."""
+    """Returns one line per error of a flat config {"trainer.batch_size": 32, ...}; an empty list if there is none."""
     found = []
     for key, value in values.items():
-        problem = RULES[key].error(value) if key in RULES else None
+        problem = RULES[key].find_error(value) if key in RULES else None
         if problem is not None:
             shown = "null" if value is None else value
             found.append(f"{key}={shown}: {problem}")

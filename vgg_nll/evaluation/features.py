@@ -1,4 +1,4 @@
-"""The images as the last linear layer of a network sees them, small enough for a browser."""
+"""Penultimate features: the inputs of the last linear layer, small enough for a browser."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -14,8 +14,8 @@ MAX_FEATURES = 512  # per image
 THUMBNAIL = 64  # pixels: TensorBoard keeps all pictures in one of at most 8192 x 8192
 
 
-class Embedded(NamedTuple):
-    """N images, on the CPU."""
+class Features(NamedTuple):
+    """Features of N images, on the CPU."""
 
     points: Tensor  # [N, D]
     pictures: Tensor  # uint8 [N, 3, H, W]
@@ -23,13 +23,13 @@ class Embedded(NamedTuple):
 
 
 @torch.no_grad()
-def embed(
+def extract(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
     dtype: torch.dtype,
     pixels: Callable[[Tensor], Tensor],
-) -> Embedded:
-    """What the last linear layer gets of every image, or, where that is more than 512 numbers, its 512 principal components.
+) -> Features:
+    """Returns the input of the last linear layer for every image; if that has more than 512 numbers, 512 principal components.
 
     Args:
         batches: images [B, 3, H, W] and labels [B].
@@ -37,10 +37,10 @@ def embed(
     """
     parts = [
         (seen.cpu(), _small(pixels(images)).cpu(), target.cpu())
-        for images, seen, target in loop.outputs(Penultimate(model), batches, dtype)
+        for images, seen, target in loop.predict_batches(Penultimate(model), batches, dtype)
     ]
     points, pictures, target = map(torch.cat, zip(*parts, strict=True))
-    return Embedded(principal_components(points, MAX_FEATURES), pictures, target)
+    return Features(principal_components(points, MAX_FEATURES), pictures, target)
 
 
 def principal_components(points: Tensor, most: int) -> Tensor:

@@ -1,48 +1,53 @@
-"""One evaluation: no files, no config, no logging."""
+"""The evaluation loop: every image once, everything computed once."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from vgg_nll.evaluation import metrics
+from vgg_nll.evaluation.metrics import Sums
+from vgg_nll.evaluation.mistakes import Misclassified, MostConfidentErrors
 from vgg_nll.losses import Loss
 
-OnBatch = Callable[[Tensor, Tensor, Tensor], None]
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one pass over a split gives: additive sums, the values of `metrics.compute`, and the most confident errors."""
+
+    sums: Sums
+    values: Mapping[str, float]
+    mistakes: Misclassified
 
 
 @torch.inference_mode()
-def evaluate(
-    model: nn.Module,
-    loss_function: Loss,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    dtype: torch.dtype,
-    on_batch: OnBatch | None = None,
-) -> metrics.Sums:
-    """Sums over all batches of (images [B, 3, H, W], target [B]), in evaluation mode; puts the model's mode back.
+def evaluate(model: nn.Module, loss_function: Loss, batches: Iterable[tuple[Tensor, Tensor]], dtype: torch.dtype) -> Evaluation:
+    """Evaluates a model on all batches of (images [B, 3, H, W], target [B]), in eval mode; restores the model's mode.
 
     Args:
-        on_batch: is shown the images, logits and target of every batch.
+        dtype: torch.bfloat16 for autocast, torch.float32 for none.
 
-    Raises ValueError where there are no batches.
+    Raises ValueError if there are no batches.
     """
     total = None
-    for images, logits, target in outputs(model, batches, dtype):
-        if on_batch is not None:
-            on_batch(images, logits, target)
-        sums = metrics.update(logits, target, loss_function(logits, target))
+    mistakes = MostConfidentErrors()
+    for images, logits, target in predict_batches(model, batches, dtype):
+        outputs = metrics.softmax_outputs(logits)
+        mistakes.update(images, outputs, target)
+        sums = metrics.update(outputs, target, loss_function(logits, target))
         total = sums if total is None else total + sums
     if total is None:
         raise ValueError("there are no images to evaluate")
-    return total
+    return Evaluation(total, metrics.compute(total), mistakes.top)
 
 
-def outputs(
+def predict_batches(
     model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], dtype: torch.dtype
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """(images, logits [B, C] in float32, target [B]) of every batch, in evaluation mode; puts the model's mode back.
+    """Yields (images, logits [B, C] in float32, target [B]) of every batch, in eval mode; restores the model's mode.
 
-    No gradients: the caller turns them off.
+    The caller turns gradients off.
     """
     was_training = model.training
     model.eval()

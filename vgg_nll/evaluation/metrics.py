@@ -1,24 +1,43 @@
-"""What a network's outputs are worth: a batch gives sums, sums add up, sums give values.
+"""Evaluation metrics as additive sums: `update` turns one batch into sums, `+` merges them, `compute` divides once at the end.
 
-Sums over images, never means of means, so every value is the same for any batch size. All in float64. Memory does not grow
-with the data set but for `scores`, three numbers an image, which curves and quantiles need.
+Sums over images, never means of means: every value is the same for any batch size. All in float64. Memory does not grow with
+the data set but for `scores`, three numbers an image, which curves and quantiles need.
 """
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from vgg_nll.losses.softmax import log_probabilities
+from vgg_nll.evaluation import calibration
+from vgg_nll.evaluation.calibration import NUM_BINS, bin_index
+from vgg_nll.losses import log_probabilities
 
-NUM_BINS = 15
 NUM_THRESHOLDS = 127  # of precision-recall curves: k / 126
 MARGIN_QUANTILES = {"margin_p05": 0.05, "margin_p50": 0.5, "margin_p95": 0.95}
 
 
+class Outputs(NamedTuple):
+    """The softmax outputs of one batch, computed once for everything that looks at them; float64."""
+
+    logits: Tensor  # [B, C]
+    nll: Tensor  # [B, C], -log p
+    complement_nll: Tensor  # [B, C], -log(1 - p)
+    probabilities: Tensor  # [B, C]
+    margin: Tensor  # [B], log(p / (1 - p)) of the most probable class
+
+
+def softmax_outputs(logits: Tensor) -> Outputs:
+    """Returns exact softmax outputs of logits [B, C] of any floating type, in float64."""
+    logits = logits.double()
+    nll, complement_nll, margin = log_probabilities(logits)
+    return Outputs(logits, nll, complement_nll, torch.exp(-nll), margin)
+
+
 @dataclass
 class Sums:
-    """Additive over images; scalars are float64 tensors on the device of the logits, so nothing waits for it."""
+    """Additive over images; scalars are float64 tensors on the device of the logits, so the host does not wait for it."""
 
     images: Tensor
     loss: Tensor  # of the loss that trains, times images
@@ -41,7 +60,7 @@ class Sums:
     class_bin_probability: Tensor  # [C, NUM_BINS], of every image, by the probability of class c
     threshold_images: Tensor  # [C, NUM_THRESHOLDS], by the probability of class c: in [k, k + 1) / 126
     threshold_positives: Tensor  # [C, NUM_THRESHOLDS], of label c, likewise
-    scores: tuple[Tensor, ...]  # one [3, B] a batch: confidence, margin, whether it was right
+    scores: tuple[Tensor, ...]  # one [3, B] a batch: confidence, margin, 1 if right
 
     @property
     def class_images(self) -> Tensor:
@@ -57,24 +76,22 @@ class Sums:
         return Sums(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
 
 
-def update(logits: Tensor, target: Tensor, loss: Tensor) -> Sums:
-    """The sums of one batch.
+def update(outputs: Outputs, target: Tensor, loss: Tensor) -> Sums:
+    """Returns the sums of one batch.
 
     Args:
-        logits: [B, C]; target: [B] class indices; loss: scalar, the mean over this batch of the loss that trains.
+        outputs: of B images; target: [B] class indices; loss: scalar, the mean over this batch of the loss that trains.
     """
-    logits = logits.double()
-    nll, complement_nll, margin = log_probabilities(logits)  # [B, C], [B, C], [B]
-    probabilities = torch.exp(-nll)
+    logits, nll, complement_nll, probabilities, margin = outputs
     confidence, prediction = probabilities.max(dim=1)  # [B]
     correct = (prediction == target).double()
-    label = target[:, None]  # no boolean masks from here on: a GPU would be waited for
+    label = target[:, None]  # no boolean masks from here on: the host would wait for a GPU
     of_label = probabilities.gather(1, label)[:, 0]
     is_target = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, label, True)
     top5 = logits.topk(min(5, logits.shape[1]), dim=1).indices
-    bins = _bins(confidence)
+    bins = bin_index(confidence)
     ones, classes = torch.ones_like(confidence), logits.shape[1]
-    by_class, of_class = _bins(probabilities), _bins(of_label)  # [B, C], [B]
+    by_class, of_class = bin_index(probabilities), bin_index(of_label)  # [B, C], [B]
     # Neighbouring doubles of a threshold count with it, as rounding may have moved them.
     steps = (probabilities * (NUM_THRESHOLDS - 1) + 1e-12).long().clamp(0, NUM_THRESHOLDS - 1)  # [B, C]
     every_class = torch.arange(classes, device=logits.device).expand_as(by_class)
@@ -105,7 +122,7 @@ def update(logits: Tensor, target: Tensor, loss: Tensor) -> Sums:
 
 
 def compute(sums: Sums) -> dict[str, float]:
-    """Values per image, by the names of `metrics.json`; errors of calibration are fractions, natural logarithms everywhere.
+    """Returns values per image, by their names in `metrics.json`. Calibration errors are fractions; logarithms are natural.
 
     * `brier`: sum over classes of the squared error, in [0, 2].
     * `ece`: expected calibration error, |accuracy - confidence| over 15 equal bins of confidence, weighted by their images
@@ -113,14 +130,14 @@ def compute(sums: Sums) -> dict[str, float]:
       `classwise_ece`: of the probability of each class, its mean over classes (arXiv:1910.12656).
     * `overconfidence`: mean confidence less accuracy.
     * `aurc`: area under risk against coverage, the mean error rate of the k most confident images over k = 1 to N
-      (arXiv:1705.08500); `auroc`: the chance that a right prediction is more confident than a wrong one, ties count half.
+      (arXiv:1705.08500); `auroc`: the probability that a right prediction is more confident than a wrong one, ties count half.
     * `margin_p05`, `margin_p50`, `margin_p95`: quantiles of the margin.
 
-    `confidence_correct` is NaN where nothing was right, `confidence_incorrect` where nothing was wrong, `auroc` in both.
+    `confidence_correct` is NaN if no image was right, `confidence_incorrect` if none was wrong, `auroc` in both cases.
     """
     images = sums.images
     wrong = images - sums.correct
-    gaps = (sums.bin_correct - sums.bin_confidence).abs()
+    ece, mce = calibration.expected_and_maximum(sums.bin_images, sums.bin_correct, sums.bin_confidence)
     values = {
         "accuracy": sums.correct / images,
         "top5_accuracy": sums.top5_correct / images,
@@ -129,9 +146,9 @@ def compute(sums: Sums) -> dict[str, float]:
         "nll_argmax_prediction": sums.nll_argmax_prediction / images,
         "nll_all_logit": sums.nll_all_logit / images,
         "brier": sums.brier / images,
-        "ece": gaps.sum() / images,
-        "mce": (gaps / sums.bin_images.clamp(min=1)).max(),
-        "classwise_ece": (sums.class_bin_images - sums.class_bin_probability).abs().sum(1).mean() / images,
+        "ece": ece,
+        "mce": mce,
+        "classwise_ece": calibration.classwise(sums.class_bin_images, sums.class_bin_probability),
         "overconfidence": (sums.confidence - sums.correct) / images,
         "confidence": sums.confidence / images,
         "confidence_correct": sums.confidence_correct / sums.correct,
@@ -145,17 +162,17 @@ def compute(sums: Sums) -> dict[str, float]:
 
 
 def accuracy_coverage(sums: Sums) -> Tensor:
-    """[N]: the accuracy on the image that the network is surest of, on the first two, ..., on all (arXiv:1705.08500)."""
+    """Returns [N]: the accuracy on the most confident image, on the two most confident ones, ..., on all (arXiv:1705.08500)."""
     _, margin, correct = _by_margin(sums)
-    return _evened(margin, correct).flip(0).cumsum(0) / torch.arange(1, len(correct) + 1)
+    return _share_ties(margin, correct).flip(0).cumsum(0) / torch.arange(1, len(correct) + 1)
 
 
 def precision_recall(sums: Sums) -> Tensor:
-    """[C, 6, T]: true and false positives, true and false negatives, precision and recall, where p_c >= k / (T - 1).
+    """Returns [C, 6, T]: true and false positives, true and false negatives, precision and recall of `p_c >= k / (T - 1)`.
 
-    Precision is 1 where nothing is taken for the class; recall is NaN for a class without images.
+    Precision is 1 if no image is predicted as the class; recall is NaN for a class without images.
     """
-    # from the largest threshold down, each takes what those above it took
+    # From the largest threshold down: a threshold counts the images of all those above it.
     taken, hits = (counts.flip(1).cumsum(1).flip(1) for counts in (sums.threshold_images, sums.threshold_positives))
     positives, images = hits[:, :1], taken[:, :1]
     precision = (hits / taken).masked_fill(taken == 0, 1.0)
@@ -163,18 +180,13 @@ def precision_recall(sums: Sums) -> Tensor:
     return torch.stack(parts, dim=1)
 
 
-def _bins(probabilities: Tensor) -> Tensor:
-    """Equal bins over [0, 1]; the last one is closed, so that exactly 1 has a bin. NaN goes into the first."""
-    return (probabilities * NUM_BINS).long().clamp(0, NUM_BINS - 1)  # NaN becomes a large negative number
-
-
 def _count(shape: tuple[int, ...], values: Tensor, *places: Tensor) -> Tensor:
-    """A table of `shape`, each value added at its place."""
+    """Returns a table of `shape` with each value added at its place."""
     return values.new_zeros(shape).index_put_(places, values, accumulate=True)
 
 
 def _by_margin(sums: Sums) -> Tensor:
-    """The scores from the least confident to the most, [3, N]; the margin has the same order, and goes on where p is 1.
+    """Returns the scores in order of confidence, [3, N]. The margin has the same order, and still grows when p rounds to 1.
 
     On the CPU: on a GPU, deterministic sums along N cost N^2.
     """
@@ -182,19 +194,18 @@ def _by_margin(sums: Sums) -> Tensor:
     return scores[:, scores[1].argsort(stable=True)]
 
 
-def _evened(margin: Tensor, correct: Tensor) -> Tensor:
-    """`correct`, where equal margins share their mean: which of them comes first says nothing. Both [N], in order."""
+def _share_ties(margin: Tensor, correct: Tensor) -> Tensor:
+    """Returns `correct` with its mean over equal margins: their order says nothing. Both [N], in order of the margin."""
     _, group, size = margin.unique_consecutive(return_inverse=True, return_counts=True)
     return (torch.zeros(len(size), dtype=correct.dtype).index_add(0, group, correct) / size)[group]
 
 
 def _of_scores(sums: Sums) -> dict[str, Tensor]:
     confidence, margin, correct = _by_margin(sums)
-    parts = zip(confidence.tensor_split(NUM_BINS), _evened(margin, correct).tensor_split(NUM_BINS), strict=True)
     right, wrong = margin[correct == 1], margin[correct == 0]
     below = torch.searchsorted(wrong, right).double() + torch.searchsorted(wrong, right, right=True)  # twice, ties half
     return {
-        "adaptive_ece": sum((c.sum() - r.sum()).abs() for c, r in parts) / len(correct),
+        "adaptive_ece": calibration.adaptive(confidence, _share_ties(margin, correct)),
         "aurc": (1 - accuracy_coverage(sums)).mean(),
         "auroc": below.sum() / (2 * len(right) * len(wrong)) if len(right) and len(wrong) else torch.tensor(torch.nan),
     } | {name: margin.quantile(q) for name, q in MARGIN_QUANTILES.items()}

@@ -1,15 +1,15 @@
-"""The images that a network was surest of, and wrong about."""
+"""The most confident errors: wrong predictions of the largest margin."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from vgg_nll.losses.softmax import log_probabilities
+from vgg_nll.evaluation.metrics import Outputs
 
 
 class Misclassified(NamedTuple):
-    """K wrong predictions."""
+    """K wrong predictions, the most confident first."""
 
     images: Tensor  # [K, 3, H, W], normalised as the network takes them
     probabilities: Tensor  # [K, C]
@@ -18,36 +18,35 @@ class Misclassified(NamedTuple):
 
 
 class MostConfidentErrors:
-    """Looks at one batch after another, and keeps the `most` wrong predictions of largest margin, that one first.
+    """Keeps, over one batch after another, the `top_k` wrong predictions of the largest margin.
 
-    The margin, not the confidence, since it goes on where confidence is 1. Memory: that of `most` images.
+    The margin, not the confidence: it still orders images whose confidence rounds to 1. Memory: that of `top_k` images.
     """
 
-    def __init__(self, most: int = 16) -> None:
-        self._most = most
+    def __init__(self, top_k: int = 16) -> None:
+        self._top_k = top_k
         self._kept: Misclassified | None = None
 
-    def on_batch(self, images: Tensor, logits: Tensor, target: Tensor) -> None:
-        """One batch: images [B, 3, H, W], logits [B, C], target [B]. Nothing waits for the device."""
-        nll, _, margin = log_probabilities(logits.double())
-        # What is right stays in, behind what is wrong, so that shapes do not depend on values.
-        found = Misclassified(images, torch.exp(-nll), target, margin.masked_fill(logits.argmax(dim=1) == target, -torch.inf))
-        found = _first(found, self._most)
-        self._kept = found if self._kept is None else _first(Misclassified(*map(_joined, self._kept, found)), self._most)
+    def update(self, images: Tensor, outputs: Outputs, target: Tensor) -> None:
+        """Takes one batch: images [B, 3, H, W], their outputs, target [B]. The host does not wait for the device."""
+        # Right predictions stay in, behind the wrong ones, so that shapes do not depend on values.
+        is_right = outputs.logits.argmax(dim=1) == target
+        found = Misclassified(images, outputs.probabilities, target, outputs.margin.masked_fill(is_right, -torch.inf))
+        found = self._first(found)
+        self._kept = found if self._kept is None else self._first(_concatenate(self._kept, found))
 
     @property
     def top(self) -> Misclassified:
         """What was kept. Raises ValueError before the first batch."""
         if self._kept is None:
-            raise ValueError("there were no images to look at")
-        wrong = self._kept.margin != -torch.inf
-        return Misclassified(*(part[wrong] for part in self._kept))
+            raise ValueError("there are no images yet")
+        is_wrong = self._kept.margin != -torch.inf
+        return Misclassified(*(part[is_wrong] for part in self._kept))
+
+    def _first(self, found: Misclassified) -> Misclassified:
+        order = found.margin.argsort(descending=True, stable=True)[: self._top_k]
+        return Misclassified(*(part[order] for part in found))
 
 
-def _first(found: Misclassified, most: int) -> Misclassified:
-    order = found.margin.argsort(descending=True, stable=True)[:most]
-    return Misclassified(*(part[order] for part in found))
-
-
-def _joined(old: Tensor, new: Tensor) -> Tensor:
-    return torch.cat([old, new])
+def _concatenate(old: Misclassified, new: Misclassified) -> Misclassified:
+    return Misclassified(*(torch.cat(pair) for pair in zip(old, new, strict=True)))

@@ -1,12 +1,13 @@
-"""The numbers of one run -> a table, and a file."""
+"""The metrics of a run as a table, and as a file."""
 
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vgg_nll.training import checkpoint
+from vgg_nll.files import atomic_write
 
 FINAL_ROWS = (
     "accuracy",
@@ -29,20 +30,37 @@ FINAL_ROWS = (
     "true_class_probability",
     "margin",
 )
+NUMBER = re.compile(r"[+-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?|-")  # "-" stands for no value
 
 
 def final_table(splits: Mapping[str, Mapping[str, float]]) -> str:
-    """{"validation": {"accuracy": ...}, "test": {...}} -> one row per metric, one column per split."""
-    width = max(map(len, FINAL_ROWS))
-    lines = [" " * width + "".join(f"{name:>14}" for name in splits)]
-    for row in FINAL_ROWS:
-        lines.append(f"{row:<{width}}" + "".join(f"{_number(values[row]):>14}" for values in splits.values()))
-    return "\n".join(lines)
+    """Returns {"validation": {"accuracy": ...}, "test": {...}} as text: one row per metric, one column per split."""
+    rows = [[row, *(_number(values[row]) for values in splits.values())] for row in FINAL_ROWS]
+    return format_table(["", *(f"{name:>12}" for name in splits)], rows, markdown=False)
+
+
+def format_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, markdown: bool) -> str:
+    """Returns a table of aligned columns, without a newline at its end.
+
+    Args:
+        head, rows: cells as text, equally many in each.
+        markdown: writes GitHub's table: numbers are right-aligned if a column holds nothing else, and `|` is escaped. Otherwise
+            the first column is left-aligned, the others are right-aligned, with two spaces between.
+    """
+    lines = [[" ".join(cell.splitlines()).replace("|", r"\|") if markdown else cell for cell in line] for line in (head, *rows)]
+    columns = list(zip(*lines, strict=True))
+    sides = [">" if (all(map(NUMBER.fullmatch, cells[1:])) if markdown else k > 0) else "<" for k, cells in enumerate(columns)]
+    widths = [max(3 if markdown else 0, *map(len, cells)) for cells in columns]
+    aligned = [[f"{cell:{side}{width}}" for cell, side, width in zip(line, sides, widths, strict=True)] for line in lines]
+    if not markdown:
+        return "\n".join("  ".join(line).rstrip() for line in aligned)
+    rule = ["-" * (width - 1) + ("-" if side == "<" else ":") for side, width in zip(sides, widths, strict=True)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (aligned[0], rule, *aligned[1:]))
 
 
 def write_metrics(path: Path, content: Mapping[str, Any]) -> None:
-    """JSON in one step; NaN, which JSON does not have, becomes null."""
-    checkpoint.write_text(path, json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n")
+    """Writes JSON in one step; NaN, which JSON does not have, becomes null."""
+    atomic_write(path, json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n")
 
 
 def _number(value: float) -> str:

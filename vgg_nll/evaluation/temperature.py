@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from vgg_nll.losses import argmax_nll
 
-LEAST, MOST = 0.01, 100.0
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
 
 
 class Scaled(nn.Module):
-    """A network whose logits are divided by `temperature`; its predictions stay, its confidence falls as it rises."""
+    """Divides a network's logits by `temperature`: predictions stay, confidence falls as the temperature rises."""
 
     def __init__(self, model: nn.Module, temperature: float) -> None:
         super().__init__()
@@ -24,9 +24,9 @@ class Scaled(nn.Module):
 
 
 def fit(logits: Tensor, target: Tensor) -> float:
-    """The temperature at which the mean of `-log p_t` is least, found by LBFGS on its logarithm.
+    """Returns the temperature that minimises the mean of `-log p_t`, found by LBFGS on its logarithm.
 
-    Bounded to [LEAST, MOST]: where every image is right (or wrong), the least is at 0 (or infinity).
+    Bounded to [MIN_TEMPERATURE, MAX_TEMPERATURE]: if every image is right (or wrong), the minimum is at 0 (or infinity).
 
     Args:
         logits: [N, C]; target: [N].
@@ -36,13 +36,13 @@ def fit(logits: Tensor, target: Tensor) -> float:
     optimizer = torch.optim.LBFGS(
         [logarithm], max_iter=100, tolerance_grad=1e-12, tolerance_change=1e-14, line_search_fn="strong_wolfe"
     )
-    least, most = math.log(LEAST), math.log(MOST)
+    low, high = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = argmax_nll(logits * torch.exp(-logarithm.clamp(least, most)), target)
+        loss = argmax_nll(logits * torch.exp(-logarithm.clamp(low, high)), target)
         loss.backward()
         return loss
 
     optimizer.step(closure)
-    return math.exp(min(most, max(least, float(logarithm.detach()))))
+    return math.exp(min(high, max(low, float(logarithm.detach()))))

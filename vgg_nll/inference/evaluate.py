@@ -1,6 +1,8 @@
-"""A trained network on the splits of its own data: what its outputs are worth, and the temperature that mends them."""
+"""Evaluation of a finished run on the splits of its own data, before and after temperature scaling."""
 
+import json
 import math
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -10,24 +12,27 @@ from typing import Any
 import torch
 from torch import nn
 
+from vgg_nll import run_folder
 from vgg_nll.config import build
 from vgg_nll.data.interface import Batch, ImageData
-from vgg_nll.errors import DataError
+from vgg_nll.errors import CheckpointError, ConfigError, DataError
 from vgg_nll.evaluation import loop, report, temperature
+from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.evaluation.metrics import Sums
-from vgg_nll.evaluation.mistakes import Misclassified, MostConfidentErrors
+from vgg_nll.evaluation.temperature import MAX_TEMPERATURE, MIN_TEMPERATURE
+from vgg_nll.files import atomic_write
 from vgg_nll.inference import trained_model
-from vgg_nll.inference.trained_model import Network
+from vgg_nll.inference.trained_model import TrainedModel
 from vgg_nll.losses import Loss
 from vgg_nll.progress import track
 from vgg_nll.tracking import evaluation_summaries, tags
 
 
 @dataclass
-class Run:
-    """A run's network, data and loss, and how many images go through at once."""
+class FinishedRun:
+    """A run's network, data and loss; `batch_size` images go through the network at once."""
 
-    network: Network
+    trained: TrainedModel
     data: ImageData
     loss: Loss
     batch_size: int
@@ -39,13 +44,13 @@ def open_run(
     device: str = "auto",
     data_root: str | None = None,
     batch_size: int | None = None,
-) -> Run:
-    """A run, with the weights of one of its checkpoints.
+) -> FinishedRun:
+    """Opens a run, with the weights of one of its checkpoints.
 
     Args:
         data_root, batch_size: take the place of the run's own, for data that has moved, or another machine.
 
-    Raises CheckpointError and ConfigError as `open_network` does, and DataError where the data is no longer there, or has
+    Raises CheckpointError and ConfigError as `trained_model.load` does, and DataError if the data is no longer there, or has
     other classes.
     """
     cfg = trained_model.read_config(folder, device)
@@ -54,68 +59,101 @@ def open_run(
     if batch_size is not None:
         cfg.trainer.eval_batch_size = batch_size
     data = build.make_data(cfg, build.make_device(cfg))
-    if not (folder / trained_model.INPUTS).exists():  # a run of an earlier version
-        trained_model.write(folder, data.preprocessing, data.class_names)
-    opened = trained_model.load(folder, cfg, checkpoint_name)
-    if data.class_names != opened.class_names:
+    trained = trained_model.load_with_config(folder, cfg, checkpoint_name)
+    if data.class_names != trained.class_names:
         raise DataError(f"{folder}: was trained on other classes than its data has now")
-    return Run(opened, data, build.make_loss(cfg, opened.device), cfg.trainer.eval_batch_size)
+    return FinishedRun(trained, data, build.make_loss(cfg, trained.device), cfg.trainer.eval_batch_size)
 
 
-def evaluate(run: Run, split: str, at: float = 1.0) -> tuple[Sums, Misclassified]:
-    """The sums of a split and its surest mistakes, with the logits divided by the temperature `at`."""
-    mistakes = MostConfidentErrors()
-    model: nn.Module = run.network.model if at == 1 else temperature.Scaled(run.network.model, at)
-    sums = loop.evaluate(model, run.loss, _batches(run, split), run.network.dtype, mistakes.on_batch)
-    return sums, mistakes.top
+def evaluate(run: FinishedRun, split: str, at_temperature: float = 1.0) -> Evaluation:
+    """Evaluates a split, with the logits divided by a temperature. Raises DataError if the data set has no such split."""
+    if split not in run.data.sizes:
+        raise DataError(f"--split {split}: this data set has {', '.join(run.data.sizes)}")
+    model: nn.Module = run.trained.model
+    model = model if at_temperature == 1 else temperature.Scaled(model, at_temperature)
+    return loop.evaluate(model, run.loss, _batches(run, split), run.trained.dtype)
 
 
-def fit_temperature(run: Run) -> float | None:
-    """The temperature that fits the validation images best; keeps their logits in memory, [N, C].
+def fit_temperature(run: FinishedRun) -> float | None:
+    """Fits the temperature to the validation images; keeps their logits in memory, [N, C].
 
-    None where all of them are right, or all wrong: the loss then has no least value.
+    None if all predictions are right, or all wrong: the loss then has no minimum.
     """
     with torch.no_grad():
-        outputs = loop.outputs(run.network.model, _batches(run, "val"), run.network.dtype)
+        outputs = loop.predict_batches(run.trained.model, _batches(run, "val"), run.trained.dtype)
         logits, target = map(torch.cat, zip(*((logits, target) for _, logits, target in outputs), strict=True))
     right = int((logits.argmax(dim=1) == target).sum())
     return temperature.fit(logits, target) if 0 < right < len(target) else None
 
 
-def write(
-    run: Run, split: str, values: Mapping[str, Mapping[str, float]], found: tuple[Sums, Misclassified], at: float
+def write_evaluation(
+    run: FinishedRun, split: str, values: Mapping[str, Mapping[str, float]], evaluation: Evaluation, at_temperature: float
 ) -> Path:
-    """evaluation.json and the figures, into `evaluation/` in the run folder; returns that."""
-    sums, wrong = found
-    opened = run.network
-    folder = opened.folder / "evaluation"
+    """Writes evaluation.json and the figures into `evaluation/` in the run folder; returns that folder.
+
+    Args:
+        values: metrics by name, {"test": ..., "test at T": ...}; evaluation: what the figures show.
+    """
+    trained = run.trained
+    folder = trained.folder / run_folder.EVALUATION
     folder.mkdir(exist_ok=True)
-    per_class = {
+    content: dict[str, Any] = {"split": split, "step": trained.step, "temperature": at_temperature, **values}
+    content["classes"] = _per_class(trained.class_names, evaluation.sums)
+    report.write_metrics(trained.folder / run_folder.EVALUATION_METRICS, content)
+    title = f"{split}, step {trained.step}" + (f", T = {at_temperature:.3g}" if at_temperature != 1 else "")
+    figures = evaluation_summaries.figures(evaluation, trained.class_names, trained.preprocessing.pixels, title)
+    figures[tags.PR_CURVES] = partial(evaluation_summaries.precision_recall_figure, evaluation.sums, trained.class_names, title)
+    for tag, draw in track(figures.items(), len(figures), "figures"):
+        draw().savefig(folder / f"{tag.rpartition('/')[2]}.png", dpi=150)
+    return folder
+
+
+def write_temperature(trained: TrainedModel, value: float) -> None:
+    """Writes a temperature into the run folder, with the step of the checkpoint that it belongs to."""
+    content = {"temperature": value, "step": trained.step}
+    atomic_write(trained.folder / run_folder.TEMPERATURE, json.dumps(content) + "\n")
+
+
+def read_temperature(trained: TrainedModel, given: str) -> float:
+    """Returns the temperature that a person gives: a number above 0, or "saved", the one fitted to this checkpoint.
+
+    Raises ConfigError if it is neither, CheckpointError if none was saved for this checkpoint.
+    """
+    if given != "saved":
+        try:
+            value = float(given)
+        except ValueError:
+            value = math.nan
+        if not MIN_TEMPERATURE <= value <= MAX_TEMPERATURE:
+            raise ConfigError(f"--temperature {given}: must be a number from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}")
+        return value
+    path = trained.folder / run_folder.TEMPERATURE
+    fit = f"python scripts/evaluate.py {shlex.quote(str(trained.folder))} --temperature fits one"
+    try:
+        content = json.loads(path.read_text())
+        value, step = float(content["temperature"]), content["step"]
+        if not MIN_TEMPERATURE <= value <= MAX_TEMPERATURE:
+            raise ValueError(value)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{trained.folder}: has no temperature; {fit}") from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path}: is damaged; {fit} anew") from error
+    if step != trained.step:
+        raise CheckpointError(f"{path}: is of step {step}, and the checkpoint of step {trained.step}; {fit} anew")
+    return value
+
+
+def _per_class(class_names: tuple[str, ...], sums: Sums) -> dict[str, dict[str, float | None]]:
+    columns = zip(class_names, sums.class_images, sums.class_correct, sums.class_confidence, strict=True)
+    return {
         name: {
             "images": int(count),
             "accuracy": float(correct / count) if count else None,
             "confidence": float(confidence / count) if count else None,
         }
-        for name, count, correct, confidence in zip(
-            opened.class_names, sums.class_images, sums.class_correct, sums.class_confidence, strict=True
-        )
+        for name, count, correct, confidence in columns
     }
-    content: dict[str, Any] = {"split": split, "step": opened.step, "temperature": at, **values, "classes": per_class}
-    report.write_metrics(folder / "evaluation.json", content)
-    what = f"{split}, step {opened.step}" + (f", T = {at:.3g}" if at != 1 else "")
-    drawn = evaluation_summaries.draw(sums, wrong, opened.class_names, opened.preprocessing.pixels, what)
-    drawn[tags.PR_CURVES] = partial(evaluation_summaries.draw_curves, sums, opened.class_names, what)
-    for tag, draw in track(drawn.items(), len(drawn), "figures"):
-        draw().savefig(folder / f"{tag.rpartition('/')[2]}.png", dpi=150)
-    return folder
 
 
-def check_split(run: Run, split: str) -> None:
-    """Raises DataError where the data set has no such split."""
-    if split not in run.data.sizes:
-        raise DataError(f"--split {split}: this data set has {', '.join(run.data.sizes)}")
-
-
-def _batches(run: Run, split: str) -> Iterator[Batch]:
-    batches = math.ceil(run.data.sizes[split] / run.batch_size)
-    return track(run.data.eval_batches(split), batches, split)
+def _batches(run: FinishedRun, split: str) -> Iterator[Batch]:
+    return track(run.data.eval_batches(split), math.ceil(run.data.sizes[split] / run.batch_size), split)

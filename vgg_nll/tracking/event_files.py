@@ -12,24 +12,25 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from vgg_nll import run_folder
+from vgg_nll.files import atomic_write
 from vgg_nll.tracking import tags
 
-PREFIX = "events.out.tfevents."  # the second, the machine, the process and a number follow
 Curve = Sequence[tuple[int, float]]  # (optimizer step, value), in order of steps
 FRAME_BYTES = 16  # around a record: its length in 8 bytes, two checksums
 log = logging.getLogger(__name__)
 
 
 def event_files(folder: Path) -> list[Path]:
-    """Those of a run, in the order in which readers take them: by name, and so by the second in which they were begun."""
-    return sorted(folder.glob(f"{PREFIX}*"))
+    """Returns the event files of a run in TensorBoard's order: by name, and so by the second of their start."""
+    return sorted(folder.glob(run_folder.EVENT_FILES))
 
 
 def purge_events(path: Path, first_step: int) -> None:
-    """Deletes from an event file what belongs to `first_step` and later, the test split and hyperparameters (TensorBoard keeps
-    the first ones that it finds), which every start writes anew; and what a kill left torn.
+    """Deletes from an event file every event of `first_step` and later, and a record that a kill left incomplete.
 
-    A file that cannot be read to its end for another reason is left as it is.
+    The test split and the hyperparameters go, too: every start writes them anew, and TensorBoard keeps the first ones that it
+    finds. A file that cannot be read to its end for another reason is left as it is.
     """
     kept, content, read = io.BytesIO(), path.read_bytes(), 0
     writer = RecordWriter(kept)
@@ -43,12 +44,10 @@ def purge_events(path: Path, first_step: int) -> None:
     length, checksum = int.from_bytes(rest[:8], "little"), int.from_bytes(rest[8:12], "little")
     torn = len(rest) < 12 or (masked_crc32c(rest[:8]) == checksum and length + FRAME_BYTES > len(rest))
     if not torn:
-        log.warning(f"warning: {path} is damaged: the points behind that are left as they are, those done again stand twice")
+        log.warning(f"warning: {path} is damaged: the points after the damage stay, and repeated steps have two points")
         return
     if kept.getvalue() != content:
-        unfinished = path.with_name(".unfinished")
-        unfinished.write_bytes(kept.getvalue())
-        unfinished.replace(path)
+        atomic_write(path, kept.getvalue())
 
 
 def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from vgg_nll.evaluation.report import format_table
 from vgg_nll.model.summary import Layer
 from vgg_nll.tracking import tags
 
@@ -148,13 +149,10 @@ class Layers:
             graph.node.append(NodeDef(name=name, op=layer.kind, input=before, attr={"_output_shapes": AttrValue(list=shape)}))
             before = [name]
         writer._get_file_writer().add_event(Event(graph_def=graph.SerializeToString()), step)
-        rows = [
-            f"| {layer.name} | {layer.kind} | {' x '.join(map(str, layer.shape))} | {layer.parameters:,} |"
-            for layer in self.layers
-        ]
-        total = sum(layer.parameters for layer in self.layers)
-        head = "| layer | kind | output | parameters |\n|---|---|---|--:|\n"
-        writer.add_text(tags.LAYERS, f"{head}" + "\n".join(rows) + f"\n| all | | | **{total:,}** |", step)
+        head = ("layer", "kind", "output", "parameters")
+        rows = [(layer.name, layer.kind, " x ".join(map(str, layer.shape)), f"{layer.parameters:,}") for layer in self.layers]
+        rows.append(("all", "", "", f"{sum(layer.parameters for layer in self.layers):,}"))
+        writer.add_text(tags.LAYERS, format_table(head, rows, markdown=True), step)
 
 
 @dataclass(frozen=True)

@@ -1,70 +1,46 @@
-"""Files that hold a training state: written whole or not at all, read without running code from them.
+"""Checkpoints: written whole or not at all, read without running code from them, and one mapping of errors.
 
 Knows files and dicts only; what the dict means is the business of `state`.
 """
 
-import os
 import pickle
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
+from torch import Tensor
 
+from vgg_nll import run_folder
 from vgg_nll.errors import CheckpointError
+from vgg_nll.files import atomic_write
 
-FORMAT_VERSION = 2  # 1 had the moments of convolutions as [O, I, 3, 3]; `state` turns them
-LAST, PREVIOUS, BEST, DAMAGED = "last.pt", "previous.pt", "best.pt", "damaged.pt"
+FORMAT_VERSION = 1
 
 
 def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:
     """Writes `content` (tensors, numbers, strings, dicts and lists of them) to `path` in one step.
 
-    The bytes go to a neighbour, are flushed to the disk, and take the name last: a reader, or a crash, sees the old
-    file or the new one. The old one is kept as `previous`, where that is given: a crash between the two renames leaves it
-    alone. Raises OSError, with the old file in place, where the disk refuses.
+    The old file is kept as `previous`, if that is given. Raises OSError, with the old file in place, if the disk refuses.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("wb") as file:
-            try:
-                torch.save({"format_version": FORMAT_VERSION, **content}, file)
-            except RuntimeError as error:  # what PyTorch makes of a write that failed
-                raise OSError(f"{path}: could not be written whole; is the disk full?") from error
-            file.flush()
-            os.fsync(file.fileno())
-        if previous is not None and path.exists():
-            path.replace(previous)
-        unfinished.replace(path)
-        _flush_names(path.parent)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
+    def write(file: IO[bytes]) -> None:
+        try:
+            torch.save({"format_version": FORMAT_VERSION, **content}, file)
+        except RuntimeError as error:  # PyTorch's error for a write that failed
+            raise OSError(f"{path}: could not be written whole; is the disk full?") from error
 
-def write_text(path: Path, text: str) -> None:
-    """A text file in one step, as `save` writes its own."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-        _flush_names(path.parent)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    atomic_write(path, write, previous=previous)
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The dict that `save` wrote, its tensors on the CPU. Unpickles tensors and plain values only.
+    """Returns the dict that `save` wrote, its tensors on the CPU.
 
-    Every byte is held against the checksums (CRC-32) that stand in the file.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, not a checkpoint of this project, or of a newer format.
+    Raises CheckpointError if the file is missing, damaged, not a checkpoint of this project, or of a newer format.
     """
-    content = load_tensors(path)
+    content = _load_tensors(path)
     version = content.get("format_version") if isinstance(content, dict) else None
     if not isinstance(version, int):
         raise CheckpointError(f"{path}: not a checkpoint of this project")
@@ -73,12 +49,56 @@ def load(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_tensors(path: Path) -> Any:
-    """What `torch.save` wrote, be it ours or another's, if it consists of tensors and plain values; raises CheckpointError."""
+def load_newest(run: Path) -> tuple[dict[str, Any], str]:
+    """Returns the newest sound state of a run folder, and what is wrong with the file that should have held it ("").
+
+    That is `last.pt`; `previous.pt` if the former is missing or damaged. Raises CheckpointError if neither can be read.
+    """
+    try:
+        return load(run / run_folder.LAST), ""
+    except CheckpointError as error:
+        previous = run / run_folder.PREVIOUS
+        try:
+            return load(previous), str(error)
+        except CheckpointError as older:
+            raise CheckpointError(f"{error}; {older}" if previous.exists() else str(error)) from error
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Returns name -> tensor of a checkpoint of ours, or of a state dict that another program saved.
+
+    The keys "model" and "state_dict", and the prefix "module." of data-parallel training, are looked through. Raises
+    CheckpointError as `load` does.
+    """
+    content = _load_tensors(path)
+    parts = [content.get("model"), content.get("state_dict"), content] if isinstance(content, dict) else []
+    return {
+        str(name).removeprefix("module."): value
+        for name, value in next((part for part in parts if isinstance(part, dict)), {}).items()
+        if isinstance(value, Tensor) and value.layout is torch.strided
+    }
+
+
+@contextmanager
+def errors_as_one(what: str) -> Iterator[None]:
+    """Raises one CheckpointError, which begins with `what`, for a checkpoint that cannot be read or does not fit."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{what}: {error}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:  # a sound file of something else
+        raise CheckpointError(f"{what}: {' '.join(str(error).split())}") from error
+
+
+def _load_tensors(path: Path) -> Any:
+    """Returns what `torch.save` wrote, ours or another's, if it consists of tensors and plain values.
+
+    Every byte is compared with the checksums (CRC-32) in the file.
+    """
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such checkpoint")
     try:
-        if zipfile.is_zipfile(path):  # files of old versions of PyTorch are not, and have no checksums
+        if zipfile.is_zipfile(path):  # files of PyTorch before 1.6 are not, and have no checksums
             with zipfile.ZipFile(path) as archive:
                 broken = archive.testzip()
             if broken is not None:
@@ -92,42 +112,3 @@ def load_tensors(path: Path) -> Any:
         raise CheckpointError(f"{path}: damaged, or holds more than tensors and plain values, which is not loaded") from error
     except Exception as error:  # a damaged archive can break its reader in any way
         raise CheckpointError(f"{path}: damaged, or not a checkpoint ({type(error).__name__})") from error
-
-
-def load_newest(folder: Path) -> tuple[dict[str, Any], str]:
-    """The newest sound state in a folder of checkpoints, and what is wrong with the file that should have held it ("").
-
-    That is `last.pt`; `previous.pt` where that is missing or damaged. Raises CheckpointError where neither can be read.
-    """
-    try:
-        return load(folder / LAST), ""
-    except CheckpointError as error:
-        try:
-            return load(folder / PREVIOUS), str(error)
-        except CheckpointError as older:
-            raise CheckpointError(f"{error}; {older}" if (folder / PREVIOUS).exists() else str(error)) from error
-
-
-def exists(folder: Path) -> bool:
-    """Whether a folder of checkpoints holds a state to go on with, sound or not."""
-    return any((folder / name).is_file() for name in (LAST, PREVIOUS))
-
-
-def remove_unfinished(folder: Path) -> None:
-    """Removes what a killed process has left of a file that it was writing."""
-    for path in folder.glob(".*.pt.*.tmp"):
-        path.unlink(missing_ok=True)
-
-
-def _flush_names(folder: Path) -> None:
-    """Makes a rename last through a power failure, where the system lets a folder be flushed."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        return
-    finally:
-        os.close(handle)

@@ -1,4 +1,4 @@
-"""Saves a run's state beside the training: a copy is taken at once, and written while the next steps go on."""
+"""Saves checkpoints while training continues: a copy is taken at once, and written during the next steps."""
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,39 +9,42 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vgg_nll import hardware
+from vgg_nll import hardware, run_folder
 from vgg_nll.errors import CheckpointError
 from vgg_nll.training import checkpoint
 
 log = logging.getLogger(__name__)
 
 
-class Saver:
-    """Writes `last.pt` (the one before it stays as `previous.pt`) and `best.pt` into `folder`.
+class CheckpointSaver:
+    """Writes `last.pt` (the one before it stays as `previous.pt`) and `best.pt` of a run.
 
-    Training stops for the copy alone; it goes into memory that is kept (page-locked beside a GPU), once the state's size.
-    A disk that refuses is a warning: the old files stay, the next save tries again, and `close` raises only where nothing
-    was ever saved. `write_best` weights that could not be written are kept in memory until they can.
+    Training is blocked by the copy alone, which goes into memory that is kept (page-locked beside a GPU): once the state's
+    size. If the disk refuses, that is a warning: the old files stay, the next checkpoint tries again, and `close` raises only
+    if nothing was ever saved. Best weights that could not be written are kept in memory until they can be.
+
+    Args:
+        folder: the run folder.
     """
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         self.folder, self._device = folder, device
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="saver")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint_saver")
         self._writing: Future[None] | None = None
         self._copy: dict[str, Any] = {}
         self._unwritten_best: dict[str, Any] | None = None
-        self._saved = checkpoint.exists(folder)
+        self._has_saved = run_folder.has_checkpoint(folder)
         self._failure: OSError | None = None
 
-    def save(self, content: dict[str, Any], *, best: bool) -> None:
-        """Copies `content`, the state at this moment, and begins to write it; with `best`, its model as `best.pt` too."""
+    def save(self, content: dict[str, Any], *, is_best: bool) -> None:
+        """Copies `content`, the state at this moment, and begins to write it; the best one's model as `best.pt`, too."""
         self.wait()
         self._copy = _copied(content, self._copy)
         hardware.wait(self._device)  # until the copies have arrived
-        self._writing = self._writer.submit(self._write, self._copy, best)
+        self._writing = self._writer.submit(self._write, self._copy, is_best)
 
     def wait(self) -> None:
-        """Until what was begun is on the disk, or was refused."""
+        """Waits until the checkpoint in progress is on the disk, or was refused."""
         if self._writing is not None:
             self._writing.result()
             self._writing = None
@@ -49,48 +52,50 @@ class Saver:
     def close(self) -> bool:
         """Waits, and ends the writer; tells whether the last state and the best weights are on the disk.
 
-        Raises CheckpointError where no save of this run has ever worked.
+        Raises CheckpointError if no checkpoint of this run was ever written.
         """
         self.wait()
         self._writer.shutdown()
-        if not self._saved and self._failure is not None:
-            raise CheckpointError(f"{self.folder}: no checkpoint could be written: {self._failure}") from self._failure
+        if not self._has_saved and self._failure is not None:
+            place = self.folder / run_folder.CHECKPOINTS
+            raise CheckpointError(f"{place}: no checkpoint could be written: {self._failure}") from self._failure
         return self._failure is None and self._unwritten_best is None
 
-    def best(self, step: int) -> dict[str, Tensor]:
-        """The weights of the best step. Raises CheckpointError where `best.pt` cannot be read, or holds another step's."""
+    def load_best(self, step: int) -> dict[str, Tensor]:
+        """Returns the weights of the best step. Raises CheckpointError if `best.pt` cannot be read, or holds another step's."""
         self.wait()
-        content = self._unwritten_best or checkpoint.load(self.folder / checkpoint.BEST)
+        path = self.folder / run_folder.BEST
+        content = self._unwritten_best or checkpoint.load(path)
         if content.get("step") != step:
-            raise CheckpointError(f"{self.folder / checkpoint.BEST}: holds step {content.get('step')}, not step {step}")
+            raise CheckpointError(f"{path}: holds step {content.get('step')}, not step {step}")
         weights: dict[str, Tensor] = content["model"]
         return weights
 
-    def _write(self, content: dict[str, Any], best: bool) -> None:
+    def _write(self, content: dict[str, Any], is_best: bool) -> None:
         # The last before the best: after a kill between the two, the last still has the weights of the best.
-        if self._try(checkpoint.LAST, content, self.folder / checkpoint.PREVIOUS):
+        if self._try(run_folder.LAST, content, self.folder / run_folder.PREVIOUS):
             self._failure = None
-        if best:
+        if is_best:
             self._unwritten_best = {"model": content["model"], "step": content["step"]}
         if self._unwritten_best is not None:
-            if self._try(checkpoint.BEST, self._unwritten_best):
+            if self._try(run_folder.BEST, self._unwritten_best):
                 self._unwritten_best = None
-            elif best:
-                self._unwritten_best["model"] = _copied(content["model"], {})  # the next save writes over this one
+            elif is_best:
+                self._unwritten_best["model"] = _copied(content["model"], {})  # the next checkpoint reuses this memory
 
     def _try(self, name: str, content: dict[str, Any], previous: Path | None = None) -> bool:
         try:
             checkpoint.save(self.folder / name, content, previous)
         except OSError as error:
             self._failure = error
-            log.warning(f"warning: step {content['step']} was not saved, training goes on: {error}")
+            log.warning(f"warning: step {content['step']} was not saved, training continues: {error}")
             return False
-        self._saved = True
+        self._has_saved = True
         return True
 
 
 def _copied(value: Any, into: Any) -> Any:
-    """Tensors, dicts and lists copied to the CPU, into the tensors of an earlier copy where they fit."""
+    """Returns tensors, dicts and lists copied to the CPU, into the tensors of an earlier copy if they fit."""
     if isinstance(value, Tensor):
         if not (isinstance(into, Tensor) and into.shape == value.shape and into.dtype == value.dtype):
             into = torch.empty_like(value, device="cpu", pin_memory=value.device.type == "cuda")

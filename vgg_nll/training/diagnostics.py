@@ -1,48 +1,56 @@
-"""Signs that a run is stuck or falling apart, from the numbers that are logged anyway."""
+"""Diagnostics of a run: plateau, divergence, input-bound; and what a loss must show before the first step."""
 
 import statistics
 from collections import deque
 
-PLATEAU_STEPS, PLATEAU_SHARE = 200, 0.99
-JUMP, MEMORY, MIN_VALUES = 100.0, 100, 10
-WAITS, WAIT_SHARE = 3, 0.1
+import torch
+
+from vgg_nll.data.interface import ImageData
+from vgg_nll.evaluation import loop
+from vgg_nll.losses import Loss
+from vgg_nll.training.state import TrainState
+
+PLATEAU_STEPS, PLATEAU_FACTOR = 200, 0.99
+JUMP_FACTOR, MEDIAN_VALUES, MIN_VALUES = 100.0, 100, 10
+WAIT_POINTS, MAX_WAIT = 3, 0.1
 
 
 class Diagnostics:
-    """Looks at every logged loss, gradient norm and wait; each kind of trouble is told once.
+    """Reads every logged loss, gradient norm and wait for data; gives each kind of warning once.
 
-    Stuck: after 200 steps no logged loss has been below 99% of the loss of a constant prediction. Falling apart: a value is
-    100 times the running median of the last 100 logged ones (ten at least). A loss below a thousandth of the constant one
-    counts as that much: near zero, a hundredfold is one hard image. Starved: at three logged steps one after the other, more
-    than a tenth of the time since the last one was spent waiting for images.
+    Plateau: after 200 steps no logged loss has been below 99% of the loss of a constant prediction. Divergence: a value is
+    100 times the median of the last 100 logged ones (at least ten). A loss below a thousandth of the constant one counts as
+    that much: near zero, one hard image gives a hundredfold. Input-bound: at three logged steps in a row, training waited
+    for images more than a tenth of the time.
 
     Args:
-        constant_loss: of the same probability for every class.
-        input_hint: what to change where training waits for images.
+        constant_loss: loss of the same probability for every class.
+        input_hint: what to change if training waits for images.
     """
 
     def __init__(self, constant_loss: float, input_hint: str) -> None:
-        self._constant_loss, self._when_data_is_slow = constant_loss, input_hint
-        self._waits: deque[float] = deque(maxlen=WAITS)
-        self._best_loss = float("inf")
-        self._told: set[str] = set()
+        self._constant_loss, self._input_hint = constant_loss, input_hint
+        self._waits: deque[float] = deque(maxlen=WAIT_POINTS)
+        self._min_loss = float("inf")
+        self._given: set[str] = set()
         self._values: dict[str, deque[float]] = {}
 
     def check_step(self, step: int, loss: float, gradient_norm: float, learning_rate: float) -> list[str]:
-        """The warnings that these values call for; mostly none."""
+        """Returns the warnings for these values; mostly none."""
         where = f"step {step} (learning rate {learning_rate:.3g})"
         warnings = []
-        self._best_loss = min(self._best_loss, loss)
-        if self._best_loss > PLATEAU_SHARE * self._constant_loss and step >= PLATEAU_STEPS and self._tell("plateau"):
+        self._min_loss = min(self._min_loss, loss)
+        is_plateau = self._min_loss > PLATEAU_FACTOR * self._constant_loss and step >= PLATEAU_STEPS
+        if is_plateau and self._is_first("plateau"):
             warnings.append(
                 f"{where}: the loss, {loss:.4f}, has not left {self._constant_loss:.4f}, which the same probability for every "
                 "class gives: the network is stuck. Usual causes: optimizer.lr too high or too low, too short a warm-up "
                 "(schedule.warmup_epochs), weights that do not start He-normal, labels that do not belong to the images"
             )
         for name, value, floor in (("loss", loss, self._constant_loss / 1000), ("gradient norm", gradient_norm, 0.0)):
-            seen = self._values.setdefault(name, deque(maxlen=MEMORY))
+            seen = self._values.setdefault(name, deque(maxlen=MEDIAN_VALUES))
             usual = max(statistics.median(seen), floor) if len(seen) >= MIN_VALUES else float("inf")
-            if usual > 0 and value > JUMP * usual and self._tell(name):
+            if usual > 0 and value > JUMP_FACTOR * usual and self._is_first(name):
                 warnings.append(
                     f"{where}: the {name} is {value:.4g}, {value / usual:.0f} times its median so far; if it does not come "
                     "back, lower optimizer.lr, or trainer.clip_norm"
@@ -50,14 +58,35 @@ class Diagnostics:
             seen.append(value)
         return warnings
 
-    def check_input(self, step: int, share: float) -> list[str]:
-        """The warning that this share of time, spent waiting for images, calls for; mostly none."""
-        self._waits.append(share)
-        if len(self._waits) < WAITS or min(self._waits) <= WAIT_SHARE or not self._tell("wait"):
+    def check_input(self, step: int, wait: float) -> list[str]:
+        """Returns the warning for this fraction of time spent waiting for images; mostly none."""
+        self._waits.append(wait)
+        if len(self._waits) < WAIT_POINTS or min(self._waits) <= MAX_WAIT or not self._is_first("input"):
             return []
-        return [f"step {step}: {share:.0%} of the time is spent waiting for images; {self._when_data_is_slow}"]
+        return [f"step {step}: training waits for images {wait:.0%} of the time; {self._input_hint}"]
 
-    def _tell(self, kind: str) -> bool:
-        new = kind not in self._told
-        self._told.add(kind)
-        return new
+    def _is_first(self, kind: str) -> bool:
+        is_first = kind not in self._given
+        self._given.add(kind)
+        return is_first
+
+
+def constant_loss(loss: Loss, num_classes: int, device: torch.device) -> float:
+    """Returns the loss of the same probability for every class: what a run on a plateau shows.
+
+    For method 1 it is `ln C`, for method 2 `ln C + (C-1) ln(C/(C-1))`.
+    """
+    labels = torch.arange(min(num_classes, 10), device=device)
+    return float(loss(torch.zeros(len(labels), num_classes, device=device), labels))
+
+
+def untrained_loss(loss: Loss, data: ImageData, state: TrainState, dtype: torch.dtype) -> float:
+    """Returns the network's loss on the first batch of training images, in eval mode."""
+    return loop.evaluate(state.model, loss, [next(data.train_batches(0))], dtype).values["loss"]
+
+
+def ignores_labels(loss: Loss, num_classes: int, device: torch.device) -> bool:
+    """Tells whether the loss of one and the same prediction is equal for every label."""
+    logits = torch.linspace(-1, 1, num_classes, device=device)[None]
+    labels = torch.arange(min(num_classes, 10), device=device)
+    return len({float(loss(logits, label[None])) for label in labels}) == 1

@@ -1,4 +1,4 @@
-"""Where the time of a step goes: `trainer.profile=true`."""
+"""The profiler of `trainer.profile=true`: how long each operator of a step takes."""
 
 import logging
 from pathlib import Path
@@ -7,24 +7,24 @@ from typing import Any, Protocol, Self
 import torch
 
 log = logging.getLogger(__name__)
-FIRST, WARM_UP, STEPS = 5, 3, 10  # the first steps allocate and choose kernels; the next ones still bear the profiler's start
+FIRST, WARM_UP, STEPS = 5, 3, 10  # the first steps allocate memory and choose kernels; the next ones start the profiler
 ROWS = 30
 
 
 class Profiler(Protocol):
-    """Told of every step while it is entered."""
+    """Is told of every step inside its block."""
 
     def __enter__(self) -> object: ...
 
     def __exit__(self, kind: Any, error: Any, traceback: Any, /) -> object: ...
 
     def step(self) -> None:
-        """One step is over."""
+        """Ends one step."""
         ...
 
 
 class NoProfiler:
-    """Looks at nothing."""
+    """Records nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -36,9 +36,9 @@ class NoProfiler:
         pass
 
 
-def make(wanted: bool, folder: Path, device: torch.device) -> Profiler:
-    """One that watches the 9th to the 18th step of a process, and leaves trace.json and operators.txt in `folder`; or none."""
-    if not wanted:
+def make_profiler(is_wanted: bool, folder: Path, device: torch.device) -> Profiler:
+    """Returns a profiler of steps 9 to 18 of a process, which writes trace.json and operators.txt; or one of nothing."""
+    if not is_wanted:
         return NoProfiler()
     activities = [torch.profiler.ProfilerActivity.CPU]
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""The learning-rate factor as a pure function of the step, and when something is due."""
+"""Learning-rate schedules: the factor as a pure function of the step; and what is due at a step."""
 
 import math
 from collections.abc import Callable
@@ -8,30 +8,30 @@ Decay = Callable[[float], float]
 
 
 def cosine(progress: float, *, final_factor: float = 0.0) -> float:
-    """Half a cosine from 1 to `final_factor`; `progress` in [0, 1]."""
+    """Returns half a cosine from 1 to `final_factor`; `progress` in [0, 1]."""
     return final_factor + (1 - final_factor) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def linear(progress: float, *, final_factor: float = 0.0) -> float:
-    """A straight line from 1 to `final_factor`; `progress` in [0, 1]."""
+    """Returns a straight line from 1 to `final_factor`; `progress` in [0, 1]."""
     return 1 - (1 - final_factor) * progress
 
 
 def step_decay(progress: float, *, milestones: tuple[float, ...] = (1 / 3, 2 / 3), factor: float = 0.1) -> float:
-    """1, times `factor` at each milestone passed; milestones are shares of the run in (0, 1)."""
+    """Returns 1 times `factor` for each milestone passed; milestones are fractions of the run in (0, 1)."""
     return factor ** sum(progress >= milestone for milestone in milestones)
 
 
 def constant(progress: float) -> float:
-    """1, always."""
+    """Returns 1."""
     return 1.0
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """step -> factor of the learning rate: a linear warm-up over `warmup_steps`, then `decay` over the rest.
+    """Maps a step to the factor of the learning rate: a linear warm-up over `warmup_steps`, then `decay` over the rest.
 
-    The first step already moves (factor 1/warmup_steps), and the step after the last one would have `decay(1)`.
+    The first step has the factor 1/warmup_steps; the step after the last one would have `decay(1)`.
     """
 
     decay: Decay
@@ -46,5 +46,5 @@ class Schedule:
 
 
 def due(step: int, every: int, total: int) -> bool:
-    """Whether something that happens every `every` steps, and after the last one, is due after `step` steps."""
+    """Tells whether something that happens every `every` steps, and after the last one, is due after `step` steps."""
     return step > 0 and (step % every == 0 or step == total)

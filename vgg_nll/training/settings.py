@@ -11,7 +11,7 @@ class TrainerSettings:
     steps: int | None  # takes the place of epochs
     batch_size: int  # images per optimizer step
     eval_batch_size: int
-    accumulation_steps: int  # parts that a batch goes through in
+    accumulation_steps: int  # parts that a batch is split into
     clip_norm: float | None
     precision: str
     deterministic: bool
@@ -24,9 +24,9 @@ class TrainerSettings:
     profile: bool
 
     def total_steps(self, steps_per_epoch: int) -> int:
-        """Optimizer steps of the whole run, at least 1."""
+        """Returns the optimizer steps of the whole run, at least 1."""
         return self.steps if self.steps is not None else max(1, round(self.epochs * steps_per_epoch))
 
     def validate_every_steps(self, steps_per_epoch: int) -> int:
-        """Optimizer steps from one validation to the next, at least 1."""
+        """Returns the optimizer steps from one validation to the next, at least 1."""
         return max(1, round(self.validate_every_epochs * steps_per_epoch))

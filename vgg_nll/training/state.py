@@ -1,12 +1,12 @@
 """Everything that changes during training, in one object.
 
-N steps give what k steps, a save, a load and N - k steps give, to the bit on one device: the data, the draws and the
-learning rate are functions of the step, so the state is the weights, the optimizer's moments, and a few numbers.
+N steps give what k steps, save, load and N - k steps give, to the bit on one device: the data, the draws and the learning
+rate are functions of the step, so the state is the weights, the optimizer's moments, and a few numbers.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,20 +14,29 @@ from torch import Tensor, nn
 NUMBERS = ("step", "validated_step", "best_step", "validations_since_best", "seconds", "window_images")
 
 
+class Window(NamedTuple):
+    """Means over the images since the last point of the training curves."""
+
+    loss: float
+    accuracy: float
+    images: int
+
+
 @dataclass
 class TrainState:
     """Mutable state of a run.
 
-    `step` counts optimizer steps done. `window_*` hold the sums since the last log line, `bad_*` describe the first step
-    whose loss or gradient was not finite (step -1: none); both live on the device, so that no step waits for it.
+    `step` counts optimizer steps done. `window_*` hold the sums since the last point of the training curves, `bad_*`
+    describe the first step whose loss or gradient was not finite (step -1: none); both live on the device, so that no step
+    waits for it.
     """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     device: torch.device
-    forward: Callable[[Tensor], Tensor] = field(init=False)  # the model's, or its compiled twin, in training
+    forward: Callable[[Tensor], Tensor] = field(init=False)  # the model's, or that of its compiled twin, in training
     step: int = 0
-    validated_step: int = 0  # the last one after which a validation was finished
+    validated_step: int = 0  # the last step whose validation was finished
     best_step: int = -1
     best_metrics: dict[str, float] = field(default_factory=dict)
     validations_since_best: int = 0
@@ -41,19 +50,20 @@ class TrainState:
 
     def __post_init__(self) -> None:
         self.forward = self.model
-        self.reset_window()
+        self._reset_window()
         self.bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)
         self.bad_loss = torch.zeros((), device=self.device)
         self.bad_gradient_norm = torch.zeros((), device=self.device)
 
-    def reset_window(self) -> None:
-        """Starts the sums of the next log line."""
-        self.window_loss = torch.zeros((), dtype=torch.float64, device=self.device)
-        self.window_correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        self.window_images = 0
+    def pop_window(self) -> Window:
+        """Returns the means of the window, and starts the next one. The host waits for the device."""
+        loss, accuracy = (float(total) / self.window_images for total in (self.window_loss, self.window_correct))
+        window = Window(loss, accuracy, self.window_images)
+        self._reset_window()
+        return window
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds; tensors are those of the live state, not copies."""
+        """Returns what a checkpoint holds; tensors are those of the live state, not copies."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -64,61 +74,58 @@ class TrainState:
         }
 
     def load_state_dict(self, content: dict[str, Any]) -> None:
-        """Takes over what `state_dict` gave. Raises ValueError where it does not fit: for the model, before anything
-        is changed."""
+        """Loads what `state_dict` gave. Raises ValueError if it does not fit: for the model, before anything is changed."""
         expected = set(self.state_dict())
         if not expected <= set(content):
             raise ValueError(f"the checkpoint lacks {', '.join(sorted(expected - set(content)))}")
         check_weights(self.model, content["model"])
         _check_numbers(content)
-        self._load_optimizer(content["optimizer"], content.get("format_version"))
+        self._load_optimizer(content["optimizer"])
         self.model.load_state_dict(content["model"])
         for name in (*NUMBERS, "best_metrics"):
             setattr(self, name, content[name])
         self.window_loss = content["window_loss"].to(self.device)
         self.window_correct = content["window_correct"].to(self.device)
 
-    def _load_optimizer(self, content: dict[str, Any], version: int | None) -> None:
-        """The moments are the file's, the settings (weight decay, betas, ...) those of the config; each step sets the rate."""
+    def _reset_window(self) -> None:
+        self.window_loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.window_correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.window_images = 0
+
+    def _load_optimizer(self, content: dict[str, Any]) -> None:
+        """Takes moments from the file, settings (weight decay, betas) from the config; each step sets the learning rate."""
         groups = self.optimizer.param_groups
         settings = [{key: value for key, value in group.items() if key != "params"} for group in groups]
         if [set(group) for group in content["param_groups"]] != [{*group, "params"} for group in settings]:
             raise ValueError("the optimizer is of another kind than the checkpoint's")
         parameters = [p for group in groups for p in group["params"]]
-        moments = {index: _as_now(its, version) for index, its in content["state"].items()}
-        for index, its in moments.items():
-            for name, moment in its.items():
+        for index, moments in content["state"].items():
+            for name, moment in moments.items():
                 if moment is not None and moment.shape not in (torch.Size([]), parameters[index].shape):
                     raise ValueError(f"the optimizer's {name} of parameter {index} has the shape {list(moment.shape)}")
-        self.optimizer.load_state_dict(content | {"state": moments})
+        self.optimizer.load_state_dict(content)
         for group, own in zip(self.optimizer.param_groups, settings, strict=True):
             group.update({key: value for key, value in own.items() if key != "lr"})
 
 
-def _as_now(moments: dict[str, Any], version: int | None) -> dict[str, Any]:
-    """Moments of one parameter; those of a convolution in format 1 are [O, I, 3, 3], now as they lie in memory."""
-    turned = {name: moment for name, moment in moments.items() if version == 1 and moment is not None and moment.dim() == 4}
-    return moments | {name: moment.permute(0, 2, 3, 1).contiguous() for name, moment in turned.items()}
-
-
-def _check_numbers(content: dict[str, Any]) -> None:
-    least = {"best_step": -1}
-    for name in NUMBERS:
-        value, kind = content[name], (int, float) if name == "seconds" else int
-        if not isinstance(value, kind) or isinstance(value, bool) or not value >= least.get(name, 0):
-            raise ValueError(f"the checkpoint holds {name}={value!r}")
-    best = content["best_metrics"]
-    if not isinstance(best, dict) or (content["best_step"] >= 0 and "accuracy" not in best):
-        raise ValueError("the checkpoint's best_metrics lack the accuracy")
-
-
 def check_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Raises ValueError naming the first difference where `weights` are not of this very model."""
+    """Raises ValueError with the first difference if `weights` are not of this very model."""
     own = model.state_dict()
     for name in sorted(own.keys() ^ weights.keys()):
-        where = "the checkpoint" if name in own else "the model"
-        raise ValueError(f"the weights are of another model: {where} has no {name}")
+        side = "the checkpoint" if name in own else "the model"
+        raise ValueError(f"the weights are of another model: {side} has no {name}")
     for name, tensor in own.items():
         if tensor.shape != weights[name].shape:
             shapes = f"{list(weights[name].shape)} in the checkpoint, {list(tensor.shape)} in the model"
             raise ValueError(f"the weights are of another model: {name} is {shapes}")
+
+
+def _check_numbers(content: dict[str, Any]) -> None:
+    minimum = {"best_step": -1}
+    for name in NUMBERS:
+        value, kind = content[name], (int, float) if name == "seconds" else int
+        if not isinstance(value, kind) or isinstance(value, bool) or not value >= minimum.get(name, 0):
+            raise ValueError(f"the checkpoint holds {name}={value!r}")
+    best = content["best_metrics"]
+    if not isinstance(best, dict) or (content["best_step"] >= 0 and "accuracy" not in best):
+        raise ValueError("the checkpoint's best_metrics lack the accuracy")

@@ -18,11 +18,11 @@ def train_step(
     accumulation_steps: int,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Forward, loss, backward, clip, finite check, update; returns the gradient norm before clipping (on the device).
+    """Does forward, loss, backward, clip, finite check, update; returns the gradient norm before clipping (on the device).
 
-    The batch goes through in `accumulation_steps` parts whose losses are weighted by their images, so their sum is the
-    mean over the batch. Nothing here waits for the device. A loss or gradient that is not finite is noted in `state`, and
-    this update and every later one are skipped on the device: the weights stay as they were before the bad step.
+    The batch is split into `accumulation_steps` parts whose losses are weighted by their images, so their sum is the mean
+    over the batch. The host does not wait for the device. If a loss or gradient is not finite, `state` records it, and this
+    update and every later one are skipped on the device: the weights stay as they were before the bad step.
 
     Args:
         images: [B, 3, H, W] on the device; target: [B].
@@ -40,11 +40,11 @@ def train_step(
         batch_loss += loss.detach()
         state.window_correct += (logits.detach().argmax(dim=1) == part_target).sum()
     norm = _gradient_norm(optimizer)
-    _note_if_bad(state, batch_loss, norm)
+    _record_if_not_finite(state, batch_loss, norm)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
-    # Fused optimizers look for these two (it is how GradScaler reaches them): they divide gradients by the one, while they
-    # read them anyway, and leave everything as it is where the other is 1.
+    # Fused optimizers read two attributes that GradScaler normally sets: gradients are divided by `grad_scale` inside the
+    # kernel (here: clipping for free), and the update is skipped if `found_inf` is 1.
     optimizer.grad_scale = None if clip_norm is None else (norm / clip_norm).clamp(min=1)  # type: ignore[attr-defined]
     optimizer.found_inf = (state.bad_step >= 0).float()  # type: ignore[attr-defined]
     optimizer.step()
@@ -55,15 +55,15 @@ def train_step(
 
 
 def _gradient_norm(optimizer: torch.optim.Optimizer) -> Tensor:
-    """The norm of all gradients together."""
+    """Returns the norm of all gradients together."""
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     if gradients[0].device.type == "cpu":
-        # By rows: over a whole tensor of 100 million float32 PyTorch's norm is 1% off.
+        # By rows: PyTorch's norm over a whole tensor of 100 million float32 values is 1% off.
         gradients = [torch.linalg.vector_norm(g, dim=tuple(range(1, g.dim()))) if g.dim() > 1 else g for g in gradients]
     return nn.utils.get_total_norm(gradients)
 
 
-def _note_if_bad(state: TrainState, loss: Tensor, norm: Tensor) -> None:
+def _record_if_not_finite(state: TrainState, loss: Tensor, norm: Tensor) -> None:
     first = (state.bad_step < 0) & ~(torch.isfinite(loss) & torch.isfinite(norm))
     state.bad_step = state.bad_step.masked_fill(first, state.step)
     state.bad_loss = torch.where(first, loss, state.bad_loss)

@@ -1,4 +1,4 @@
-"""The cadence of a run: step, log, validate, save, stop."""
+"""The training loop: step, log, validate, save, stop; each when it is due."""
 
 import math
 import time
@@ -10,15 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vgg_nll import hardware, rng
+from vgg_nll import hardware, rng, run_folder
 from vgg_nll.data.interface import Batch, ImageData, subsample
 from vgg_nll.errors import TrainingError
-from vgg_nll.evaluation import loop, metrics
-from vgg_nll.evaluation.features import embed
-from vgg_nll.evaluation.mistakes import MostConfidentErrors
+from vgg_nll.evaluation import features, loop
+from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.losses import Loss
 from vgg_nll.progress import track
-from vgg_nll.training.checkpoint_saver import Saver
+from vgg_nll.training.checkpoint_saver import CheckpointSaver
 from vgg_nll.training.logger import TrainingLogger
 from vgg_nll.training.profiler import Profiler
 from vgg_nll.training.schedule import due
@@ -32,12 +31,12 @@ MAX_POINTS = 2000  # in the projector
 
 @dataclass
 class Trainer:
-    """Trains `state.model` on `data`, and leaves checkpoints and curves: `fit`, then `test`.
+    """Trains `state.model` on `data`, and leaves checkpoints and curves: `fit`, then `test`, then `end`.
 
     Args:
         learning_rate: step -> learning rate.
         dtype: torch.bfloat16 for autocast, torch.float32 for none.
-        signals: when to stop or to save before it is due.
+        signals: when to stop, or to save before it is due.
         seed: of the draws inside a step (dropout).
     """
 
@@ -48,7 +47,7 @@ class Trainer:
     settings: TrainerSettings
     dtype: torch.dtype
     logger: TrainingLogger
-    saver: Saver
+    saver: CheckpointSaver
     save_every_steps: int
     signals: Signals
     profiler: Profiler
@@ -58,7 +57,7 @@ class Trainer:
     @property
     def folder(self) -> Path:
         """The run folder."""
-        return self.saver.folder.parent
+        return self.saver.folder
 
     @property
     def total_steps(self) -> int:
@@ -66,18 +65,18 @@ class Trainer:
         return self.settings.total_steps(self.data.steps_per_epoch)
 
     def fit(self) -> None:
-        """Steps until the end, or until validation has stopped getting better; the best step is in `state`.
+        """Trains to the end, or until validation stops getting better; the best step is in `state`.
 
         Raises Interrupted soon after a signal to stop, with the state saved.
         """
         state = self.state
         self._last_save = time.perf_counter()
-        with self.logger.training(state), self.profiler:
+        with self.logger.training(state.step, state.window_images), self.profiler:
             try:
-                if state.validated_step < state.step and self._validation_is_due():  # it was cut short by a signal
-                    self._save(best=self._validate())
+                if state.validated_step < state.step and self._validation_is_due():  # a signal cut it short
+                    self._save(is_best=self._validate())
                 if self._should_stop_early():
-                    self.logger.write("stopped early before; a larger trainer.early_stop_validations would go on")
+                    self.logger.write("stopped early before; a larger trainer.early_stop_validations continues")
                     return
                 for images, target in self._batches():
                     self._step(images, target)
@@ -88,42 +87,42 @@ class Trainer:
                         return
                     self._stop_if_requested()
             except Interrupted:
-                self._save(best=False)
+                self._save(is_best=False)
                 self.saver.wait()
                 raise
 
-    def test(self) -> metrics.Sums | None:
-        """Sums over the test split with the best checkpoint's weights, which stay in the model; None without such a split."""
+    def test(self) -> Evaluation | None:
+        """Evaluates the test split with the best checkpoint's weights, which stay in the model; None without that split."""
         state = self.state
         try:
-            weights = self.saver.best(state.best_step)
+            weights = self.saver.load_best(state.best_step)
             check_weights(state.model, weights)
         except ValueError as error:  # CheckpointError is one
             self.logger.write(f"warning: {error}; the weights of the last step take their place")
-            state.best_step, state.best_metrics = state.step, metrics.compute(self.evaluate("val"))
-            self._save(best=True)
+            state.best_step, state.best_metrics = state.step, dict(self.evaluate("val").values)
+            self._save(is_best=True)
         else:
             state.model.load_state_dict(weights)
         if "test" not in self.data.sizes:
             return None
-        sums = self.evaluate("test")
-        self.logger.test_point(state.step, metrics.compute(sums))
-        return sums
+        evaluation = self.evaluate("test")
+        self.logger.test_point(state.step, evaluation)
+        return evaluation
 
     def end(self) -> None:
-        """Shows how the network, as `test` has left it, tells the validation images apart; the run is over."""
+        """Shows the validation images in the feature space of the network that `test` has left; the run is over."""
         batches = subsample(self._eval_batches("val", self.settings.eval_batch_size), self.data.sizes["val"], MAX_POINTS)
         pixels = self.data.preprocessing.pixels
-        self.logger.end(self.state.step, lambda: embed(self.state.model, batches, self.dtype, pixels))
+        self.logger.end(self.state.step, lambda: features.extract(self.state.model, batches, self.dtype, pixels))
 
-    def evaluate(self, split: str, on_batch: loop.OnBatch | None = None) -> metrics.Sums:
-        """Sums over every image of a split. Raises Interrupted between two batches after a signal to stop."""
+    def evaluate(self, split: str) -> Evaluation:
+        """Evaluates every image of a split. Raises Interrupted between two batches after a signal to stop."""
         size = self.settings.eval_batch_size
         with self._memory("trainer.eval_batch_size", size, "lower it"):
-            return loop.evaluate(self.state.model, self.loss, self._eval_batches(split, size), self.dtype, on_batch)
+            return loop.evaluate(self.state.model, self.loss, self._eval_batches(split, size), self.dtype)
 
     def _step(self, images: Tensor, target: Tensor) -> None:
-        """One optimizer step, and what is due after it."""
+        """Does one optimizer step, and what is due after it."""
         state, settings, total = self.state, self.settings, self.total_steps
         rng.seed_step(self.seed, state.step)
         learning_rate = self.learning_rate(state.step)
@@ -139,55 +138,57 @@ class Trainer:
                 accumulation_steps=settings.accumulation_steps,
                 dtype=self.dtype,
             )
-        self.logger.step()
+        self.logger.advance()
         self.profiler.step()
         validate = self._validation_is_due()
         log = validate or due(state.step, settings.log_every_steps, total)
         save = self.signals.pop_save_request() or validate or due(state.step, self.save_every_steps, total)
-        if log or state.device.type == "cpu":  # on CUDA, looking makes the host wait
+        if log or state.device.type == "cpu":  # on CUDA, the check makes the host wait
             self._check_finite()
         if log:
-            self.logger.train_point(state, learning_rate, norm)
-        best = self._validate() if validate else False
+            window = state.pop_window()
+            self.logger.train_point(state.step, window, learning_rate, float(norm), hardware.peak_memory(state.device))
+        is_best = self._validate() if validate else False
         if save:
-            self._save(best=best)
+            self._save(is_best=is_best)
 
     def _validate(self) -> bool:
-        """Evaluates, and tells whether this is the best so far; on a tie it is, since it has seen more."""
+        """Evaluates, and tells whether this is the best step so far; a tie counts, since it has seen more images."""
         state = self.state
         with self.logger.pause():
-            mistakes = MostConfidentErrors()
-            sums = self.evaluate("val", mistakes.on_batch)
-            values = metrics.compute(sums)
+            evaluation = self.evaluate("val")
+            values = dict(evaluation.values)
             if not math.isfinite(values["loss"]):
                 raise TrainingError(
-                    f"step {state.step}: the loss on the validation images is {values['loss']:g}; mend them if they hold NaN "
-                    f"or infinity, else lower optimizer.lr; {self.saver.folder} holds the last good state"
+                    f"step {state.step}: the loss on the validation images is {values['loss']:g}; fix them if they hold NaN "
+                    f"or infinity, else lower optimizer.lr; {self._checkpoints()} holds the last good state"
                 )
             before = state.best_metrics.get("accuracy", -1.0)
-            best = values["accuracy"] >= before
+            is_best = values["accuracy"] >= before
             state.validations_since_best = 0 if values["accuracy"] > before else state.validations_since_best + 1
-            wrong = mistakes.top if self._figures_are_due() else None
-            self.logger.validation_point(state.step, sums, values, best=best, wrong=wrong)
-        if best:
+            self.logger.validation_point(state.step, evaluation, is_best=is_best, with_figures=self._figures_are_due())
+        if is_best:
             state.best_step, state.best_metrics = state.step, values
         state.validated_step = state.step
-        return best
+        return is_best
 
-    def _save(self, *, best: bool) -> None:
+    def _save(self, *, is_best: bool) -> None:
         self._check_finite()
         now = time.perf_counter()
         self.state.seconds += now - self._last_save
         self._last_save = now
         with self.logger.pause():
-            self.saver.save(self.state.state_dict(), best=best)
+            self.saver.save(self.state.state_dict(), is_best=is_best)
+
+    def _checkpoints(self) -> Path:
+        return self.folder / run_folder.CHECKPOINTS
 
     def _validation_is_due(self) -> bool:
         every = self.settings.validate_every_steps(self.data.steps_per_epoch)
         return due(self.state.step, every, self.total_steps)
 
     def _figures_are_due(self) -> bool:
-        """At the first validation of every so many epochs, and at the last one."""
+        """Tells whether this is the first validation of every so many epochs, or the last one."""
         step, epoch = self.state.step, self.data.steps_per_epoch
         before = max(0, step - self.settings.validate_every_steps(epoch))
         every = max(1, round(self.settings.figures_every_epochs * epoch))
@@ -198,7 +199,7 @@ class Trainer:
         return patience is not None and self.state.validations_since_best >= patience
 
     def _batches(self) -> Iterator[Batch]:
-        """Training batches from the current step to the last; the time spent waiting for them is counted."""
+        """Yields training batches from the current step to the last; counts the time spent waiting for them."""
         while self.state.step < self.total_steps:
             epoch, position = divmod(self.state.step, self.data.steps_per_epoch)
             batches = self.data.train_batches(epoch, position)
@@ -216,7 +217,7 @@ class Trainer:
 
     def _stop_if_requested(self) -> None:
         if self.signals.stop is not None:
-            where = f"after step {self.state.step} of {self.total_steps}, which is saved; resume={self.folder} goes on"
+            where = f"after step {self.state.step} of {self.total_steps}, which is saved; resume={self.folder} continues"
             raise Interrupted(self.signals.stop, where)
 
     def _check_finite(self) -> None:
@@ -225,17 +226,17 @@ class Trainer:
             return
         what = (
             f"step {bad}: loss {float(self.state.bad_loss):g}, gradient norm {float(self.state.bad_gradient_norm):g} at "
-            f"learning rate {self.learning_rate(bad):.3g}; the weights were not updated, and {self.saver.folder} holds the "
+            f"learning rate {self.learning_rate(bad):.3g}; the weights were not updated, and {self._checkpoints()} holds the "
             "last good state: "
         )
         images, _ = next(self.data.train_batches(*divmod(bad, self.data.steps_per_epoch)))
         if not bool(images.isfinite().all()):
-            raise TrainingError(what + "the images of this step hold NaN or infinite numbers; mend the data")
+            raise TrainingError(what + "the images of this step hold NaN or infinite numbers; fix the data")
         raise TrainingError(what + "lower optimizer.lr, or warm up for longer")
 
     @contextmanager
     def _memory(self, key: str, size: int, hint: str) -> Iterator[None]:
-        """Says what to do where the block runs out of memory. No checkpoint is written from what it leaves."""
+        """Says what to do if the block runs out of memory. No checkpoint is written of the state that it leaves."""
         try:
             yield
         except (RuntimeError, MemoryError) as error:
@@ -243,5 +244,5 @@ class Trainer:
                 raise
             side, step = self.data.preprocessing.image_size, self.state.step
             raise TrainingError(
-                f"out of memory at step {step}, with {key}={size} images of {side}x{side}: {hint}; what was saved stays"
+                f"out of memory at step {step}, with {key}={size} images of {side}x{side}: {hint}; the last checkpoint stays"
             ) from error

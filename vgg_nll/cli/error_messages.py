@@ -1,0 +1,104 @@
+"""Errors as lines: what a user can fix ends a command with one line per error, without a traceback."""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from vgg_nll.config.compose import CONFIGS, composed, flatten, key_of
+from vgg_nll.errors import CheckpointError, ConfigError, DataError, TrainingError
+from vgg_nll.training.signals import Interrupted
+
+FULL_ERROR = "HYDRA_FULL_ERROR"
+EXPECTED = (ConfigError, DataError, CheckpointError, TrainingError, HydraException, OmegaConfBaseException, YAMLError, OSError)
+SHOWN = "shown as a line"
+
+
+def wants_traceback() -> bool:
+    """Tells whether the user asked for tracebacks: `HYDRA_FULL_ERROR=1`."""
+    return os.environ.get(FULL_ERROR) == "1"
+
+
+@contextmanager
+def errors_as_lines(disk_hint: str = "", *, traceback: bool | None = None) -> Iterator[None]:
+    """Ends the process with one line per error on stderr and exit code 1; after a signal, with a line and 128 + signal.
+
+    Args:
+        disk_hint: what to do if the disk refuses.
+        traceback: shows the traceback instead; None: if the environment asks for it.
+    """
+    traceback = wants_traceback() if traceback is None else traceback
+    try:
+        yield
+    except Interrupted as end:
+        print(end, file=sys.stderr)
+        sys.exit(end.exit_code)
+    except KeyboardInterrupt:  # nothing is trained
+        sys.exit(130)
+    except BrokenPipeError:  # the reader (`| head`) has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(128 + 13)
+    except EXPECTED as error:
+        if traceback:
+            raise
+        show(error, disk_hint)
+        sys.exit(1)
+    except (RuntimeError, MemoryError) as error:
+        from vgg_nll.hardware import is_out_of_memory  # here, since that loads PyTorch
+
+        if traceback or not is_out_of_memory(error):
+            raise
+        show(ConfigError("out of memory: fewer images at once take less (--batch-size; in training, trainer.batch_size)"))
+        sys.exit(1)
+
+
+def show(error: Exception, disk_hint: str = "") -> None:
+    """Prints an error as lines, once: a second call with the same error prints nothing."""
+    if SHOWN in getattr(error, "__notes__", []):
+        return
+    error.add_note(SHOWN)
+    print("\n".join(f"error: {line}" for line in explain(error, sys.argv[1:], disk_hint).splitlines()), file=sys.stderr)
+
+
+def explain(error: Exception, arguments: Sequence[str], disk_hint: str = "") -> str:
+    """Returns a line per error: what was misspelt, what there is, what was probably meant.
+
+    Args:
+        arguments: of the command line; disk_hint: what to do if the disk refuses.
+    """
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        there = ", ".join(sorted(error.options))
+        return f"{group}={name}: there is no such {group}; there are {there}{_nearest(name, error.options)}"
+    if isinstance(error, OSError):
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        cannot_write = isinstance(error, (PermissionError, NotADirectoryError, FileExistsError, FileNotFoundError))
+        return what + (f"; {disk_hint}" if cannot_write and disk_hint else "")
+    message = " ".join(str(error).split())
+    if isinstance(error, YAMLError):
+        return f"a config is not valid YAML: {message}"
+    if not isinstance(error, (HydraException, OmegaConfBaseException)):
+        return str(error)
+    unknown = re.search(r"Could not override '([^']+)'", message)
+    if isinstance(error, ConfigCompositionException) and unknown:
+        key = unknown.group(1).partition("@")[0]
+        return f"{key}: there is no such key{_nearest(key, _known_keys(arguments))}; --help lists them all"
+    return message
+
+
+def _known_keys(arguments: Sequence[str]) -> list[str]:
+    """Returns every key and group of the config that the group choices among the arguments give."""
+    groups = [path.name for path in CONFIGS.iterdir() if path.is_dir()]
+    choices = [argument for argument in arguments if key_of(argument) in groups and "," not in argument]
+    return [*groups, *(key for key, _ in flatten(composed(choices)))]
+
+
+def _nearest(word: str, words: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else ""
