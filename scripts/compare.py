@@ -14,9 +14,7 @@ from vgg_nll.errors import CheckpointError, ConfigError
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="*", type=Path, default=[Path("runs")], help="run or sweep folders (default: runs)")
-    parser.add_argument(
-        "--output", type=Path, help="folder of the report (default: comparison/ in the folder that holds all runs)"
-    )
+    parser.add_argument("--output", type=Path, help="folder of the report (default: comparison/ in the common parent folder)")
     args = parser.parse_args()
     with errors_as_lines():
         finished, left_out = runs.find(args.folders)

@@ -28,11 +28,10 @@ def config() -> Callable[..., DictConfig]:
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., int]]:
     """Arguments -> exit code of `python train.py <arguments>`, run in this process in an empty folder."""
-    import train
     from vgg_nll.cli import launch
 
     monkeypatch.chdir(tmp_path)
-    # set here, so that the value `call` puts there is taken back after the test
+    # set here, so that the value `main` puts there is taken back after the test
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     handlers, level = list(logging.root.handlers), logging.root.level
 
@@ -40,7 +39,7 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
         monkeypatch.setattr(sys, "argv", [str(ROOT / "train.py"), *arguments])
         monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
         try:
-            launch.call(train.main)
+            launch.main()
         except SystemExit as end:
             return int(end.code or 0)
         finally:

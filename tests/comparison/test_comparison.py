@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 from torch.utils.tensorboard import SummaryWriter
+from vgg_nll.comparison.markup import Table
 
 from vgg_nll.comparison import figures, grouping, report, runs, statistics, tables
 from vgg_nll.comparison.grouping import config_differences, group_runs
-from vgg_nll.comparison.markup import Table
 from vgg_nll.comparison.runs import Bins, find
 from vgg_nll.comparison.statistics import Point
 from vgg_nll.errors import CheckpointError

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from vgg_nll.evaluation.features import embed, principal_components
+from vgg_nll.evaluation.features import extract, principal_components
 
 
 class Network(nn.Module):
@@ -25,7 +25,7 @@ def test_embed(width: int, numbers: int) -> None:
     network = Network(width)
     images, target = torch.rand(12, 3, 80, 80), torch.arange(12)
     batches = list(zip(images.split(5), target.split(5), strict=True))
-    found = embed(network, batches, torch.float32, lambda pictures: (255 * pictures).to(torch.uint8))
+    found = extract(network, batches, torch.float32, lambda pictures: (255 * pictures).to(torch.uint8))
     assert found.points.shape == (12, numbers)
     assert torch.equal(found.target, target)
     assert (found.pictures.shape, found.pictures.dtype) == ((12, 3, 64, 64), torch.uint8)

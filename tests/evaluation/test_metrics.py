@@ -14,7 +14,15 @@ from sklearn.metrics import (
 )
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from vgg_nll.evaluation.metrics import NUM_BINS, NUM_THRESHOLDS, accuracy_coverage, compute, precision_recall, update
+from vgg_nll.evaluation.metrics import (
+    NUM_BINS,
+    NUM_THRESHOLDS,
+    accuracy_coverage,
+    compute,
+    precision_recall,
+    softmax_outputs,
+    update,
+)
 from vgg_nll.losses import all_logit_nll, argmax_nll
 from vgg_nll.losses.softmax import margin
 
@@ -30,7 +38,7 @@ def sample(images: int = 300, classes: int = 10) -> tuple[torch.Tensor, torch.Te
 def measure(logits: torch.Tensor, target: torch.Tensor, batch_size: int) -> dict[str, float]:
     total = None
     for part, part_target in zip(logits.split(batch_size), target.split(batch_size), strict=True):
-        sums = update(part, part_target, argmax_nll(part, part_target))
+        sums = update(softmax_outputs(part), part_target, argmax_nll(part, part_target))
         total = sums if total is None else total + sums
     return compute(total)
 
@@ -86,7 +94,7 @@ def test_calibration_against_references() -> None:
 
 def test_sums_by_class() -> None:
     logits, target = sample()
-    sums = update(logits, target, torch.tensor(0.0))
+    sums = update(softmax_outputs(logits), target, torch.tensor(0.0))
     confidence, prediction = logits.double().softmax(1).max(1)
     for c in range(10):
         of_class = target == c
@@ -98,7 +106,10 @@ def test_sums_by_class() -> None:
 def test_precision_and_recall() -> None:
     """scikit-learn's confusion at every threshold k / 126, class by class, in batches."""
     logits, target = sample()
-    parts = [update(part, labels, torch.tensor(0.0)) for part, labels in zip(logits.split(70), target.split(70), strict=True)]
+    parts = [
+        update(softmax_outputs(part), labels, torch.tensor(0.0))
+        for part, labels in zip(logits.split(70), target.split(70), strict=True)
+    ]
     curves = precision_recall(sum(parts[1:], parts[0]))
     assert curves.shape == (10, 6, NUM_THRESHOLDS)
     p = logits.double().softmax(1)
@@ -113,7 +124,9 @@ def test_precision_and_recall() -> None:
 
 def test_precision_and_recall_at_the_ends() -> None:
     """Sure of class 0 of three, once right and once wrong; no image of class 2."""
-    curves = precision_recall(update(torch.tensor([[1e4, 0.0, 0.0]] * 2), torch.tensor([0, 1]), torch.tensor(0.0)))
+    curves = precision_recall(
+        update(softmax_outputs(torch.tensor([[1e4, 0.0, 0.0]] * 2)), torch.tensor([0, 1]), torch.tensor(0.0))
+    )
     assert curves[0, :, -1].tolist() == [1, 1, 0, 0, 0.5, 1]  # an output of exactly 1 is as large as the last threshold
     assert curves[1, :, 0].tolist() == [1, 1, 0, 0, 0.5, 1]  # and one of 0 as large as the first
     assert curves[1, :, 1].tolist() == [0, 0, 1, 1, 1, 0]
@@ -124,24 +137,26 @@ def test_accuracy_against_coverage() -> None:
     logits, target = sample()
     confidence, prediction = logits.double().softmax(1).max(1)
     right = (prediction == target).numpy()[np.argsort(-confidence.numpy())]
-    found = accuracy_coverage(update(logits, target, torch.tensor(0.0)))
+    found = accuracy_coverage(update(softmax_outputs(logits), target, torch.tensor(0.0)))
     assert found.tolist() == pytest.approx([right[: k + 1].mean() for k in range(300)])
 
 
 def test_confusion() -> None:
     logits, target = sample()
-    sums = update(logits, target, torch.tensor(0.0))
+    sums = update(softmax_outputs(logits), target, torch.tensor(0.0))
     assert sums.confusion.tolist() == confusion_matrix(target, logits.argmax(1)).tolist()
 
 
 def test_ties_in_confidence() -> None:
     """Four images of one confidence, two of them right: no order among them, whatever the margin of saturated ones."""
-    same = compute(update(torch.tensor([[2.0, 0.0]] * 4), torch.tensor([0, 1, 0, 1]), torch.tensor(0.0)))
+    same = compute(update(softmax_outputs(torch.tensor([[2.0, 0.0]] * 4)), torch.tensor([0, 1, 0, 1]), torch.tensor(0.0)))
     assert same["auroc"] == 0.5
     surer = torch.tensor([[60.0, 0.0], [50.0, 0.0]])  # both have a confidence of exactly 1, even in float64
-    assert compute(update(surer, torch.tensor([0, 1]), torch.tensor(0.0)))["auroc"] == 1
-    assert compute(update(surer, torch.tensor([0, 1]), torch.tensor(0.0)))["aurc"] == 0.25  # the surer one is right
-    assert compute(update(surer, torch.tensor([1, 0]), torch.tensor(0.0)))["auroc"] == 0
+    assert compute(update(softmax_outputs(surer), torch.tensor([0, 1]), torch.tensor(0.0)))["auroc"] == 1
+    assert (
+        compute(update(softmax_outputs(surer), torch.tensor([0, 1]), torch.tensor(0.0)))["aurc"] == 0.25
+    )  # the surer one is right
+    assert compute(update(softmax_outputs(surer), torch.tensor([1, 0]), torch.tensor(0.0)))["auroc"] == 0
 
 
 @pytest.mark.parametrize("steps", [1, 4])
@@ -153,7 +168,7 @@ def test_order_among_equals_means_nothing(steps: int) -> None:
     logits[:, 0] = torch.randint(steps, (200,), generator=draw) / 2
     found = []
     for order in (torch.arange(200), torch.arange(199, -1, -1), torch.randperm(200, generator=draw)):
-        found.append(compute(update(logits[order], target[order], torch.tensor(0.0))))
+        found.append(compute(update(softmax_outputs(logits[order]), target[order], torch.tensor(0.0))))
     for name in found[0]:
         assert [values[name] for values in found] == pytest.approx([found[0][name]] * 3, nan_ok=True), name
     if steps == 1:
@@ -170,21 +185,21 @@ def test_one_value_for_every_batch_size(batch_size: int) -> None:
 def test_certainty_has_a_bin() -> None:
     """Confidence of exactly 1 counts in the last bin: sure and wrong half of the time is an ECE of 1/2."""
     logits = torch.tensor([[1e4, 0.0, 0.0]]).repeat(4, 1)
-    sums = update(logits, torch.tensor([0, 0, 1, 2]), torch.tensor(0.0))
+    sums = update(softmax_outputs(logits), torch.tensor([0, 0, 1, 2]), torch.tensor(0.0))
     assert sums.bin_images.tolist() == [0] * (NUM_BINS - 1) + [4]
     assert compute(sums)["ece"] == pytest.approx(0.5)
     assert compute(sums)["confidence"] == 1.0
 
 
 def test_lowest_confidence_has_a_bin() -> None:
-    sums = update(torch.zeros(2, 100), torch.tensor([0, 1]), torch.tensor(0.0))
+    sums = update(softmax_outputs(torch.zeros(2, 100)), torch.tensor([0, 1]), torch.tensor(0.0))
     assert sums.bin_images.tolist() == [2] + [0] * (NUM_BINS - 1)
 
 
 def test_nothing_wrong_and_nothing_right() -> None:
     logits = torch.eye(3) * 5
-    all_right = compute(update(logits, torch.tensor([0, 1, 2]), torch.tensor(0.0)))
-    all_wrong = compute(update(logits, torch.tensor([1, 2, 0]), torch.tensor(0.0)))
+    all_right = compute(update(softmax_outputs(logits), torch.tensor([0, 1, 2]), torch.tensor(0.0)))
+    all_wrong = compute(update(softmax_outputs(logits), torch.tensor([1, 2, 0]), torch.tensor(0.0)))
     assert np.isnan(all_right["confidence_incorrect"])
     assert np.isnan(all_right["auroc"])
     assert np.isnan(all_wrong["auroc"])
@@ -196,4 +211,4 @@ def test_nothing_wrong_and_nothing_right() -> None:
 
 def test_fewer_than_five_classes() -> None:
     logits = torch.eye(3)
-    assert compute(update(logits, torch.tensor([1, 2, 0]), torch.tensor(0.0)))["top5_accuracy"] == 1
+    assert compute(update(softmax_outputs(logits), torch.tensor([1, 2, 0]), torch.tensor(0.0)))["top5_accuracy"] == 1

@@ -1,20 +1,21 @@
-"""The surest mistakes: the same for every batch size, and in order also where every confidence is 1."""
+"""The most confident errors: the same for every batch size, and in order also if every confidence is 1."""
 
 import pytest
 import torch
 
+from vgg_nll.evaluation.metrics import softmax_outputs
 from vgg_nll.evaluation.mistakes import MostConfidentErrors
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 200])
-def test_the_surest_are_kept(batch_size: int) -> None:
+def test_the_most_confident_errors_are_kept(batch_size: int) -> None:
     draw = torch.Generator().manual_seed(0)
     logits, target = 3 * torch.randn(200, 5, generator=draw), torch.randint(5, (200,), generator=draw)
     images = torch.arange(200.0)[:, None, None, None].expand(200, 3, 2, 2)
     mistakes = MostConfidentErrors(16)
     for start in range(0, 200, batch_size):
         part = slice(start, start + batch_size)
-        mistakes.on_batch(images[part], logits[part], target[part])
+        mistakes.update(images[part], softmax_outputs(logits[part]), target[part])
     p = logits.double().softmax(1)
     wrong = [i for i in range(200) if p[i].argmax() != target[i]]
     expected = sorted(wrong, key=lambda i: -p[i].max())[:16]
@@ -26,17 +27,19 @@ def test_the_surest_are_kept(batch_size: int) -> None:
 
 
 def test_beyond_a_confidence_of_one() -> None:
-    """Both outputs are exactly 1, even in float64; the second is the surer one."""
+    """Both outputs are exactly 1, even in float64; the second has the larger margin."""
     mistakes = MostConfidentErrors(2)
-    mistakes.on_batch(torch.zeros(3, 3, 1, 1), torch.tensor([[50.0, 0], [60.0, 0], [0, 9.0]]), torch.tensor([1, 1, 1]))
+    mistakes.update(
+        torch.zeros(3, 3, 1, 1), softmax_outputs(torch.tensor([[50.0, 0], [60.0, 0], [0, 9.0]])), torch.tensor([1, 1, 1])
+    )
     assert mistakes.top.margin.tolist() == [60, 50]
 
 
-def test_fewer_than_asked_for() -> None:
+def test_fewer_errors_than_top_k() -> None:
     mistakes = MostConfidentErrors(16)
     with pytest.raises(ValueError, match="no images"):
         _ = mistakes.top
-    mistakes.on_batch(torch.zeros(2, 3, 1, 1), torch.eye(2), torch.tensor([0, 1]))
+    mistakes.update(torch.zeros(2, 3, 1, 1), softmax_outputs(torch.eye(2)), torch.tensor([0, 1]))
     assert mistakes.top.images.shape == (0, 3, 1, 1)
-    mistakes.on_batch(torch.zeros(2, 3, 1, 1), torch.eye(2), torch.tensor([0, 0]))
+    mistakes.update(torch.zeros(2, 3, 1, 1), softmax_outputs(torch.eye(2)), torch.tensor([0, 0]))
     assert mistakes.top.images.shape == (1, 3, 1, 1)

@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["vgg_nll.cli.launch", "vgg_nll.cli.resume", "vgg_nll.run", "vgg_nll.data.resident", "vgg_nll.data.sources", "train"]
+    ["vgg_nll.cli.launch", "vgg_nll.cli.resume", "vgg_nll.run", "vgg_nll.data.resident", "vgg_nll.data.sources"]
 )
 
 
@@ -64,7 +64,6 @@ def _main(arguments: list[str], folder: Path, printed: Path, file_limit: int | N
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
     sys.argv = [str(ROOT / "train.py"), *arguments]
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
-    import train
     from vgg_nll.cli import launch
 
-    launch.call(train.main)
+    launch.main()

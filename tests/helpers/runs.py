@@ -9,6 +9,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
+from vgg_nll import run_folder
 from vgg_nll.training import checkpoint
 
 
@@ -43,7 +44,7 @@ def points(folder: Path) -> list[tuple[str, int, bytes]]:
 def outcome(folder: Path) -> tuple:
     """What a run comes to: its metrics and curves, and the bits of its last state and of its best weights."""
     metrics = json.loads((folder / "metrics.json").read_text())
-    states = [checkpoint.load(folder / "checkpoints" / name) for name in (checkpoint.LAST, checkpoint.BEST)]
+    states = [checkpoint.load(folder / name) for name in (run_folder.LAST, run_folder.BEST)]
     numbers = [{key: value for key, value in _flat(state) if key != "seconds"} for state in states]
     return metrics["val"], metrics["test"], metrics["best_step"], points(folder), numbers
 

@@ -54,9 +54,10 @@ def test_temperature(mine: Path, evaluate: Callable[..., int], capsys: pytest.Ca
     assert f"temperature {content['temperature']:.4f}, fitted to 8 validation images" in capsys.readouterr().out
     assert content["val at T"]["accuracy"] == content["val"]["accuracy"]
     assert content["val at T"]["nll_argmax"] < content["val"]["nll_argmax"]
-    sums, wrong = inference.evaluate(inference.open_run(mine, device="cpu"), "val", content["temperature"])
-    assert len(wrong.target) == int(sums.images - sums.correct) > 0
-    assert float(sums.nll_argmax / sums.images) == pytest.approx(content["val at T"]["nll_argmax"])
+    evaluation = inference.evaluate(inference.open_run(mine, device="cpu"), "val", content["temperature"])
+    sums = evaluation.sums
+    assert len(evaluation.mistakes.target) == int(sums.images - sums.correct) > 0
+    assert evaluation.values["nll_argmax"] == pytest.approx(content["val at T"]["nll_argmax"])
 
 
 def test_a_temperature_is_saved_and_used(mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture) -> None:

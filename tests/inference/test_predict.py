@@ -17,7 +17,7 @@ from helpers.configs import ROOT
 from PIL import Image
 
 from vgg_nll.inference import evaluate, predict
-from vgg_nll.inference.trained_model import open_network
+from vgg_nll.inference.trained_model import load
 
 Script = Callable[..., int]
 
@@ -28,7 +28,7 @@ def pictures(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
     run = evaluate.open_run(finished, device="cpu")
     (batch,) = run.data.eval_batches("test")
-    for i, image in enumerate(run.network.preprocessing.pixels(batch[0])):
+    for i, image in enumerate(run.trained.preprocessing.pixels(batch[0])):
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{i}.png")
     return folder
 
@@ -38,14 +38,14 @@ def softmax(finished: Path) -> torch.Tensor:
     run = evaluate.open_run(finished, device="cpu")
     (batch,) = run.data.eval_batches("test")
     with torch.no_grad():
-        return run.network.model.eval()(batch[0]).double().softmax(1)
+        return run.trained.model.eval()(batch[0]).double().softmax(1)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_files_give_what_the_data_set_gives(finished: Path, pictures: Path, batch_size: int) -> None:
-    network = open_network(finished, device="cpu")
+    network = load(finished, device="cpu")
     paths = predict.find_pictures([pictures])
-    found = list(predict.predict(network, paths, most=2, at=1.0, batch_size=batch_size))
+    found = list(predict.predict_files(network, paths, top_k=2, temperature=1.0, batch_size=batch_size))
     assert [item.path for item in found] == [pictures / f"{i}.png" for i in range(8)]
     for item, row in zip(found, softmax(finished), strict=True):
         assert item.confidence == pytest.approx(row.sort(descending=True).values.tolist(), rel=1e-4)
@@ -54,9 +54,9 @@ def test_files_give_what_the_data_set_gives(finished: Path, pictures: Path, batc
 
 
 def test_temperature_softens(finished: Path, pictures: Path) -> None:
-    network = open_network(finished, device="cpu")
+    network = load(finished, device="cpu")
     path = [pictures / "0.png"]
-    (sharp,), (soft,) = (predict.predict(network, path, most=2, at=at, batch_size=1) for at in (1.0, 4.0))
+    (sharp,), (soft,) = (predict.predict_files(network, path, top_k=2, temperature=at, batch_size=1) for at in (1.0, 4.0))
     assert soft.classes == sharp.classes
     assert soft.margin == pytest.approx(sharp.margin / 4)  # two classes: the margin is their logits' difference
 
@@ -105,15 +105,17 @@ def test_links_are_followed_once(finished: Path, pictures: Path, tmp_path: Path)
 def test_a_picture_too_narrow_is_named(finished: Path, tmp_path: Path) -> None:
     """Resized by its shorter side it would have millions of pixels."""
     Image.new("L", (1, 3000)).save(tmp_path / "line.png")
-    (found,) = predict.predict(open_network(finished, device="cpu"), [tmp_path / "line.png"], most=1, at=1.0, batch_size=1)
+    (found,) = predict.predict_files(
+        load(finished, device="cpu"), [tmp_path / "line.png"], top_k=1, temperature=1.0, batch_size=1
+    )
     assert found == f"{tmp_path}/line.png: 1x3000 pixels are too narrow; crop or remove it"
 
 
 def test_equal_outputs_go_to_the_first(finished: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = open_network(finished, device="cpu")
+    network = load(finished, device="cpu")
     network.class_names = tuple(f"class {k}" for k in range(40))
     monkeypatch.setattr("vgg_nll.model.VGG16.forward", lambda self, images: torch.zeros(len(images), 40))
-    (found,) = predict.predict(network, [pictures / "0.png"], most=3, at=1.0, batch_size=1)
+    (found,) = predict.predict_files(network, [pictures / "0.png"], top_k=3, temperature=1.0, batch_size=1)
     assert found.classes == ("class 0", "class 1", "class 2")
 
 
@@ -136,15 +138,15 @@ def test_nothing_readable(finished: Path, tmp_path: Path, script: Script, capsys
 
 def test_each_picture_is_read_once_beside_the_network(finished: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network, reads, read = (
-        open_network(finished, device="cpu"),
+        load(finished, device="cpu"),
         [],
-        type(open_network(finished, device="cpu").preprocessing).read,
+        type(load(finished, device="cpu").preprocessing).read,
     )
     monkeypatch.setattr(
         type(network.preprocessing), "read", lambda self, path: reads.append((path, threading.get_ident())) or read(self, path)
     )
     paths = predict.find_pictures([pictures])
-    list(predict.predict(network, paths, most=1, at=1.0, batch_size=3))
+    list(predict.predict_files(network, paths, top_k=1, temperature=1.0, batch_size=3))
     assert [path for path, _ in reads] == paths
     assert threading.get_ident() not in {thread for _, thread in reads}
 

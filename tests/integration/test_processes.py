@@ -12,6 +12,7 @@ from helpers.configs import TINY
 from helpers.processes import Run
 from helpers.runs import outcome
 
+from vgg_nll import run_folder
 from vgg_nll.training import checkpoint
 
 RUN = (
@@ -57,7 +58,7 @@ def test_a_signal_stops_a_run_and_loses_nothing(tmp_path: Path, whole: tuple, nu
     assert run.end() == 128 + number, run.text()
     assert time.monotonic() - start < 10
     step = checkpoint.load(tmp_path / "run/checkpoints/last.pt")["step"]
-    assert f"stopped by {number.name}: after step {step} of 12, which is saved; resume={tmp_path}/run goes on\n" in run.text()
+    assert f"stopped by {number.name}: after step {step} of 12, which is saved; resume={tmp_path}/run continues\n" in run.text()
     assert "Traceback" not in run.text()
     assert not (tmp_path / "run/DONE").exists()
     resume_to_the_end(tmp_path, whole)
@@ -80,15 +81,14 @@ def test_sigusr1_saves_and_goes_on(tmp_path: Path) -> None:
 def test_a_second_sigint_stops_at_once(tmp_path: Path) -> None:
     # A step takes a second or so, in parts of a few milliseconds each, between which Python sees signals.
     run = Run(tmp_path, *ENDLESS, "trainer.batch_size=20", "trainer.accumulation_steps=20")
-    checkpoints = tmp_path / "run/checkpoints"
-    run.until(lambda: checkpoint.exists(checkpoints))
+    run.until(lambda: run_folder.has_checkpoint(tmp_path / "run"))
     run.until(lambda: unfinished(tmp_path))  # the next step has just begun
     run.send(signal.SIGINT)
     time.sleep(0.1)  # two signals at one moment would be one
     run.send(signal.SIGINT)
     assert run.end(10) == 130
     assert "stopped by" not in run.text()
-    assert checkpoint.load_newest(checkpoints)[0]["step"] >= 1
+    assert checkpoint.load_newest(tmp_path / "run")[0]["step"] >= 1
 
 
 def test_a_signal_ends_a_whole_sweep(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
     """Files of 10 MB at most: no checkpoint fits. The run ends with its numbers, and with an error."""
     run = Run(tmp_path, *RUN, "trainer.steps=2", file_limit=10 << 20)
     assert run.end() == 1
-    assert run.text().count("was not saved, training goes on") >= 2
+    assert run.text().count("was not saved, training continues") >= 2
     assert "best of validation: step 2" in run.text()
     assert "run/checkpoints: no checkpoint could be written: " in run.text()
     assert "Traceback" not in run.text()
@@ -126,7 +126,7 @@ def test_killed_at_random_moments(tmp_path: Path, whole: tuple, kills: int) -> N
         folder.mkdir()
         runs += 1
         while not (folder / "run/DONE").exists():
-            there = checkpoint.exists(folder / "run/checkpoints")
+            there = run_folder.has_checkpoint(folder / "run")
             run = Run(folder, *([RESUME] if there else RUN))
             if sum(moments.values()) < kills:
                 if draw.random() < 0.8:  # most of them once the steps have begun
@@ -138,8 +138,8 @@ def test_killed_at_random_moments(tmp_path: Path, whole: tuple, kills: int) -> N
             if code != 0:
                 begun = re.search("resumed|untrained", run.text())
                 moments["saving" if unfinished(folder) else "training" if begun else "starting"] += 1
-            if checkpoint.exists(folder / "run/checkpoints"):
-                _, damage = checkpoint.load_newest(folder / "run/checkpoints")
+            if run_folder.has_checkpoint(folder / "run"):
+                _, damage = checkpoint.load_newest(folder / "run")
                 assert not damage or "there is no such" in damage, f"seed {seed}: {damage}"  # killed between two renames
         assert outcome(folder / "run") == whole, f"seed {seed}"
         shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""Whatever happens to a run: what it leaves is sound, and the run that goes on is the undisturbed one, to the bit."""
+"""Whatever happens to a run: what it leaves is sound, and the run that continues is the undisturbed one, to the bit."""
 
 import errno
 import shutil
@@ -97,7 +97,9 @@ def stop_and_go_on(config: Config, tmp_path: Path, *overrides: str) -> None:
     for step, moment in ((1, "_step"), (3, "_validate"), (7, "_validate")):
         with pytest.MonkeyPatch.context() as patch:
             interrupt(patch, step, moment)
-            with pytest.raises(Interrupted, match=rf"stopped by SIGTERM: after step {step} of 7, .*; resume=.* goes on") as end:
+            with pytest.raises(
+                Interrupted, match=rf"stopped by SIGTERM: after step {step} of 7, .*; resume=.* continues"
+            ) as end:
                 train(config(*arguments), parts)
         assert end.value.exit_code == 143
         stopped_in_validation = checkpoint.load(parts / "checkpoints/last.pt")["validated_step"] < step
@@ -261,7 +263,7 @@ def test_a_disk_that_refuses_for_a_while(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Writes 2 to 4 fail, the best among them; the run goes on, warns each time, and ends as if nothing had been."""
+    """Writes 2 to 4 fail, the best among them; the run continues, warns each time, and ends as if nothing had been."""
     calls, original = [], torch.save
 
     def save(*args: object) -> None:
@@ -272,7 +274,7 @@ def test_a_disk_that_refuses_for_a_while(
 
     monkeypatch.setattr(torch, "save", save)
     train(config(*LIGHT, "trainer.steps=6", "checkpoint.every_steps=2"), tmp_path / "run")
-    assert caplog.text.count("was not saved, training goes on") == 3
+    assert caplog.text.count("was not saved, training continues") == 3
     assert outcome(tmp_path / "run") == whole
     assert not list((tmp_path / "run/checkpoints").glob(".*"))
 
@@ -280,7 +282,7 @@ def test_a_disk_that_refuses_for_a_while(
 def test_a_disk_that_never_takes_anything(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The run goes on to its end, tests the best weights, which are in memory, and fails then."""
+    """The run continues to its end, tests the best weights, which are in memory, and fails then."""
     caplog.set_level("INFO")
     monkeypatch.setattr(torch, "save", lambda *_: (_ for _ in ()).throw(PermissionError(errno.EACCES, "Permission denied")))
     with pytest.raises(CheckpointError, match=r"no checkpoint could be written: .*Permission denied"):
@@ -321,14 +323,14 @@ def test_a_damaged_file_never_takes_the_place_of_a_sound_one(config: Config, sto
         original = Path.replace
 
         def replace(self: Path, target: Path) -> Path:
-            if target.name == checkpoint.LAST:
+            if target.name == "last.pt":
                 raise KeyboardInterrupt  # stands for the kill
             return original(self, target)
 
         patch.setattr(Path, "replace", replace)
         with pytest.raises((KeyboardInterrupt, Interrupted)):
             train(config(*LIGHT, "trainer.steps=6", f"resume={stopped}"), stopped)
-    assert checkpoint.load_newest(stopped / "checkpoints")[0]["step"] == 3
+    assert checkpoint.load_newest(stopped)[0]["step"] == 3
 
 
 # --- data, losses, memory
@@ -371,7 +373,7 @@ def test_images_that_are_not_finite(
 def test_out_of_memory(
     config: Config, stopped: Path, whole: tuple, training: bool, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In step 5, or in the validation after step 6; the state of step 4 stays, and goes on once there is memory."""
+    """In step 5, or in the validation after step 6; the state of step 4 stays, and continues once there is memory."""
     from vgg_nll.model import VGG16
 
     forward = VGG16.forward
@@ -424,7 +426,7 @@ def test_a_tracker_that_fails(
     monkeypatch.setattr(SummaryWriter, method, lambda *_, **__: (_ for _ in ()).throw(OSError("disk gone")))
     train(config(*LIGHT, "trainer.steps=2"), tmp_path / "run")
     assert (tmp_path / "run/DONE").exists()
-    assert caplog.text.count("no more curves from here on, training goes on: tracking failed (disk gone)") == 1
+    assert caplog.text.count("no more curves from here on, training continues: tracking failed (disk gone)") == 1
 
 
 def test_a_stuck_run_is_told(

@@ -18,6 +18,7 @@ from vgg_nll.config import build
 from vgg_nll.errors import TrainingError
 from vgg_nll.losses import AllLogitNLL, ArgmaxNLL
 from vgg_nll.model import VGG16, summary
+from vgg_nll.training import diagnostics
 from vgg_nll.training.state import TrainState
 
 Config = Callable[..., DictConfig]
@@ -203,9 +204,9 @@ def test_the_loss_without_labels_warns(config: Config, tmp_path: Path, caplog: p
     caplog.set_level("INFO")
     train(config, tmp_path, "loss=argmax_prediction", "trainer.steps=1")
     assert "this loss sees no labels" in caplog.text
-    assert run.ignores_labels(ArgmaxNLL(select="prediction"), 10, torch.device("cpu"))
+    assert diagnostics.ignores_labels(ArgmaxNLL(select="prediction"), 10, torch.device("cpu"))
     for loss in (ArgmaxNLL(), AllLogitNLL(), torch.nn.CrossEntropyLoss()):
-        assert not run.ignores_labels(loss, 2, torch.device("cpu"))
+        assert not diagnostics.ignores_labels(loss, 2, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -216,8 +217,8 @@ def test_the_untrained_loss_is_the_constant_one(config: Config, seed: int, loss:
     data = build.make_data(cfg, device)
     state = TrainState(make_model(cfg, data), torch.optim.SGD([torch.zeros(1)]), device)
     function = build.make_loss(cfg, device)
-    assert run.constant_loss(function, 10, device) == pytest.approx(constant, abs=1e-4)
-    assert run.untrained_loss(function, data, state, torch.float32) == pytest.approx(constant, rel=0.02)
+    assert diagnostics.constant_loss(function, 10, device) == pytest.approx(constant, abs=1e-4)
+    assert diagnostics.untrained_loss(function, data, state, torch.float32) == pytest.approx(constant, rel=0.02)
 
 
 def test_evaluation_by_any_batch_size(config: Config, tmp_path: Path) -> None:

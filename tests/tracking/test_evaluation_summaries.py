@@ -1,4 +1,4 @@
-"""What an evaluation looks like: the figures hold its numbers."""
+"""An evaluation as figures and summaries: they hold its numbers."""
 
 import warnings
 
@@ -10,21 +10,30 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 
 from vgg_nll import plots
-from vgg_nll.evaluation import metrics
-from vgg_nll.evaluation.metrics import Sums
-from vgg_nll.evaluation.mistakes import Misclassified, MostConfidentErrors
+from vgg_nll.evaluation import loop, metrics
+from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.tracking import evaluation_summaries, tags
 from vgg_nll.tracking.summaries import Histogram, Picture, PrecisionRecall
 
 
-def evaluated(images: int, classes: int) -> tuple[Sums, Misclassified]:
+def evaluated(images: int, classes: int) -> Evaluation:
     draw = torch.Generator().manual_seed(0)
     target = torch.arange(images) % classes
     logits = torch.randn(images, classes, generator=draw)
     logits[range(images), target] += 2
-    mistakes = MostConfidentErrors(16)
-    mistakes.on_batch(torch.zeros(images, 3, 8, 8), logits, target)
-    return metrics.update(logits, target, torch.tensor(0.0)), mistakes.top
+    batches = [(torch.zeros(images, 3, 8, 8), target)]
+    return loop.evaluate(Fixed(logits), lambda *_: torch.tensor(0.0), batches, torch.float32)
+
+
+class Fixed(torch.nn.Module):
+    """A network that gives these logits, whatever it sees."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.logits
 
 
 def as_bytes(images: torch.Tensor) -> torch.Tensor:
@@ -37,10 +46,13 @@ def texts(figure: Figure) -> list[str]:
 
 @pytest.mark.parametrize(("images", "classes"), [(60, 3), (300, 25), (4, 2)])
 def test_figures_say_what_was_measured(images: int, classes: int) -> None:
-    sums, wrong = evaluated(images, classes)
+    evaluation = evaluated(images, classes)
+    sums, wrong = evaluation.sums, evaluation.mistakes
     names = [f"class number {k}" for k in range(classes)]
-    drawn = {tag: draw() for tag, draw in evaluation_summaries.draw(sums, wrong, names, as_bytes, "validation, step 7").items()}
-    drawn[tags.PR_CURVES] = evaluation_summaries.draw_curves(sums, names, "validation, step 7")
+    drawn = {
+        tag: draw() for tag, draw in evaluation_summaries.figures(evaluation, names, as_bytes, "validation, step 7").items()
+    }
+    drawn[tags.PR_CURVES] = evaluation_summaries.precision_recall_figure(evaluation.sums, names, "validation, step 7")
     for figure in drawn.values():
         FigureCanvasAgg(figure).draw()  # no error, no warning
         assert any(axes.get_title().startswith("validation, step 7") for axes in figure.axes)
@@ -89,7 +101,7 @@ def test_entries() -> None:
     assert all(isinstance(item, Histogram) for item in (every, right, missed))
     assert [a + b for a, b in zip(right.counts, missed.counts, strict=True)] == every.counts
     assert (sum(every.counts), sum(right.counts)) == (300, float(sums.correct))
-    summaries = evaluation_summaries.pictures(sums, wrong, [str(k) for k in range(25)], as_bytes, "validation")
+    summaries = evaluation_summaries.pictures_and_curves(evaluation, [str(k) for k in range(25)], as_bytes, "validation")
     assert {summary.tag for summary in summaries if isinstance(summary, Picture)} == {
         *("calibration/reliability_diagram", "selection/accuracy_coverage"),
         *("mistakes/confusion_matrix", "mistakes/most_confident"),
@@ -104,8 +116,8 @@ def test_class_names_of_any_kind(name: str) -> None:
     """No character means anything to what draws them; each class is in the legend."""
     sums, wrong = evaluated(60, 3)
     names = [name + "1", name + "2", name]
-    drawn = evaluation_summaries.draw(sums, wrong, names, as_bytes, "validation").values()
-    for draw in (*drawn, lambda: evaluation_summaries.draw_curves(sums, names, "validation")):
+    drawn = evaluation_summaries.figures(evaluation, names, as_bytes, "validation").values()
+    for draw in (*drawn, lambda: evaluation_summaries.precision_recall_figure(evaluation.sums, names, "validation")):
         figure = draw()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph")  # a font that lacks it draws a box

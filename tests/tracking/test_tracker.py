@@ -16,7 +16,7 @@ from tensorboard.summary.writer.event_file_writer import AtomicCounter
 
 from vgg_nll.plots import reliability_diagram
 from vgg_nll.tracking import tags
-from vgg_nll.tracking.event_files import PREFIX, event_files
+from vgg_nll.tracking.event_files import event_files
 from vgg_nll.tracking.summaries import (
     Embedding,
     EmbeddingData,
@@ -31,6 +31,12 @@ from vgg_nll.tracking.summaries import (
     Text,
 )
 from vgg_nll.tracking.tracker import GuardedTracker, NullTracker, TensorBoardTracker, Tracker
+
+
+@pytest.fixture(autouse=True)
+def _first_event_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Event files of one second end in a counter of the process: its tenth file would sort before its ninth."""
+    monkeypatch.setattr("tensorboard.summary.writer.event_file_writer._global_uid", AtomicCounter(0))
 
 
 def use(tracker: Tracker) -> None:
@@ -175,38 +181,6 @@ def test_resumed_points_replace_old_ones(tmp_path: Path) -> None:
     assert [(point.step, point.value) for point in read_events(tmp_path).Scalars("loss/train")] == [(1, 1), (2, 2), (3, 30)]
 
 
-def write_points(folder: Path, *steps: int) -> None:
-    tracker = TensorBoardTracker(folder, steps[0])
-    for step in steps:
-        tracker.add(Scalars({"loss/train": float(step)}), step)
-    tracker.close()
-
-
-def test_event_files_of_one_second_stay_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They end in a counter: a process's tenth one would sort before its ninth. And behind those of the second before."""
-    monkeypatch.setattr("tensorboard.summary.writer.event_file_writer._global_uid", AtomicCounter(0))
-    write_points(tmp_path, 1)
-    (path,) = event_files(tmp_path)
-    second, _, rest = path.name.removeprefix(PREFIX).partition(".")
-    path.rename(path.with_name(f"{PREFIX}{int(second) - 1}.{rest}"))
-    for step in range(2, 13):
-        write_points(tmp_path, step)
-    assert len(event_files(tmp_path)) == 12
-    assert [point.step for point in read_events(tmp_path).Scalars("loss/train")] == list(range(1, 13))
-
-
-@pytest.mark.parametrize("ahead", [[7200, 0, 0], [0, 7200, 0], [7200, 3600, 0]])
-def test_a_clock_that_was_set_back(tmp_path: Path, ahead: list[int], caplog: pytest.LogCaptureFixture) -> None:
-    """TensorBoard takes files in the order of their names: what was begun last is the last one all the same."""
-    for k, seconds in enumerate(ahead):
-        write_points(tmp_path, 2 * k + 1, 2 * k + 2)
-        path = event_files(tmp_path)[-1]
-        second, _, rest = path.name.removeprefix(PREFIX).partition(".")
-        path.rename(path.with_name(f"{PREFIX}{int(second) + seconds}.{rest}"))
-    assert [point.step for point in read_events(tmp_path).Scalars("loss/train")] == [1, 2, 3, 4, 5, 6]
-    assert caplog.text.count("restart a TensorBoard that is open") == sum(seconds > 0 for seconds in ahead)
-
-
 def test_files_are_free_of_what_is_done_again(tmp_path: Path) -> None:
     """Also for a reader that knows of no purging; and what a kill left of a record is gone."""
     first = TensorBoardTracker(tmp_path, 1)
@@ -239,7 +213,7 @@ def test_a_start_from_the_beginning_takes_everything_back(tmp_path: Path) -> Non
 def test_a_damaged_event_file_is_left_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Only a torn end is cut off: behind a flipped bit there may be the points of hours. Nor is another's file emptied."""
     use(TensorBoardTracker(tmp_path, 1))
-    path = event_files(tmp_path)[0].rename(tmp_path / f"{PREFIX}1000000000.pc")
+    path = event_files(tmp_path)[0].rename(tmp_path / "events.out.tfevents.1000000000.pc")
     content = bytearray(path.read_bytes())
     content[200] ^= 1
     path.write_bytes(content)
@@ -248,7 +222,7 @@ def test_a_damaged_event_file_is_left_as_it_is(tmp_path: Path, caplog: pytest.Lo
     TensorBoardTracker(tmp_path, 2).close()
     assert path.read_bytes() == content
     assert notes.read_text() == "which of these is the good one"
-    assert caplog.text.count("is damaged: the points behind that are left as they are") == 2
+    assert caplog.text.count("is damaged: the points after the damage stay") == 2
 
 
 def test_null_tracker_keeps_nothing(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import pytest
 import torch
 from helpers.runs import Bomb
 
+from vgg_nll import run_folder
 from vgg_nll.errors import CheckpointError
+from vgg_nll.files import remove_unfinished
 from vgg_nll.training import checkpoint
 
 
@@ -87,12 +89,12 @@ def test_any_damage_is_an_error_of_ours_or_none(tmp_path: Path) -> None:
 
 def test_the_one_before_is_kept(tmp_path: Path) -> None:
     for step in (1, 2, 3):
-        checkpoint.save(tmp_path / checkpoint.LAST, {"step": step}, tmp_path / checkpoint.PREVIOUS)
-    assert [checkpoint.load(tmp_path / name)["step"] for name in (checkpoint.LAST, checkpoint.PREVIOUS)] == [3, 2]
+        checkpoint.save(tmp_path / run_folder.LAST, {"step": step}, tmp_path / run_folder.PREVIOUS)
+    assert [checkpoint.load(tmp_path / name)["step"] for name in (run_folder.LAST, run_folder.PREVIOUS)] == [3, 2]
     assert checkpoint.load_newest(tmp_path) == ({"format_version": checkpoint.FORMAT_VERSION, "step": 3}, "")
-    (tmp_path / checkpoint.LAST).unlink()  # killed between the two renames
-    assert checkpoint.exists(tmp_path)
+    (tmp_path / run_folder.LAST).unlink()  # killed between the two renames
+    assert run_folder.has_checkpoint(tmp_path)
     assert checkpoint.load_newest(tmp_path)[0]["step"] == 2
-    (tmp_path / f".{checkpoint.LAST}.123.tmp").touch()
-    checkpoint.remove_unfinished(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [checkpoint.PREVIOUS]
+    (tmp_path / run_folder.CHECKPOINTS / ".last.pt.123.tmp").touch()
+    remove_unfinished(tmp_path / run_folder.CHECKPOINTS)
+    assert [path.name for path in (tmp_path / run_folder.CHECKPOINTS).iterdir()] == ["previous.pt"]

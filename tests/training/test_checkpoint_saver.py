@@ -8,7 +8,7 @@ import torch
 
 from vgg_nll.errors import CheckpointError
 from vgg_nll.training import checkpoint
-from vgg_nll.training.checkpoint_saver import Saver
+from vgg_nll.training.checkpoint_saver import CheckpointSaver
 
 CPU = torch.device("cpu")
 
@@ -30,8 +30,8 @@ def test_training_goes_on_while_a_copy_is_written(tmp_path: Path, monkeypatch: p
         original(*args)
 
     monkeypatch.setattr(checkpoint, "save", late)
-    saver, live = Saver(tmp_path, CPU), content(1.0, 1)
-    saver.save(live, best=True)
+    saver, live = CheckpointSaver(tmp_path, CPU), content(1.0, 1)
+    saver.save(live, is_best=True)
     assert not list(tmp_path.iterdir())  # `save` came back before anything was written
     live["model"]["w"].zero_()
     live["optimizer"]["state"][0]["m"].zero_()
@@ -40,17 +40,17 @@ def test_training_goes_on_while_a_copy_is_written(tmp_path: Path, monkeypatch: p
     loaded = checkpoint.load(tmp_path / "last.pt")
     assert loaded["model"]["w"].tolist() == loaded["optimizer"]["state"][0]["m"].tolist() == [1.0] * 4
     assert loaded["optimizer"]["groups"] == [{"betas": [0.9, 0.99]}]
-    assert saver.best(1)["w"].tolist() == [1.0] * 4
+    assert saver.load_best(1)["w"].tolist() == [1.0] * 4
     with pytest.raises(CheckpointError, match="holds step 1, not step 2"):
-        saver.best(2)
+        saver.load_best(2)
     saver.close()
 
 
 def test_the_memory_of_a_copy_is_used_again(tmp_path: Path) -> None:
-    saver = Saver(tmp_path, CPU)
-    saver.save(content(1.0, 1), best=False)
+    saver = CheckpointSaver(tmp_path, CPU)
+    saver.save(content(1.0, 1), is_best=False)
     first = saver._copy["model"]["w"].data_ptr()
-    saver.save(content(2.0, 2), best=False)
+    saver.save(content(2.0, 2), is_best=False)
     assert saver._copy["model"]["w"].data_ptr() == first
     saver.close()
     steps = {name: checkpoint.load(tmp_path / name)["model"]["w"][0].item() for name in ("last.pt", "previous.pt")}
@@ -68,19 +68,19 @@ def test_the_best_is_kept_in_memory_until_it_is_written(tmp_path: Path, monkeypa
         original(path, *args)
 
     monkeypatch.setattr(checkpoint, "save", save)
-    saver = Saver(tmp_path, CPU)
-    saver.save(content(1.0, 1), best=True)
-    saver.save(content(2.0, 2), best=False)
-    assert saver.best(1)["w"].tolist() == [1.0] * 4
+    saver = CheckpointSaver(tmp_path, CPU)
+    saver.save(content(1.0, 1), is_best=True)
+    saver.save(content(2.0, 2), is_best=False)
+    assert saver.load_best(1)["w"].tolist() == [1.0] * 4
     refused.clear()
-    saver.save(content(3.0, 3), best=False)
+    saver.save(content(3.0, 3), is_best=False)
     saver.close()
     assert checkpoint.load(tmp_path / "best.pt")["model"]["w"].tolist() == [1.0] * 4
 
 
 def test_an_error_that_is_not_the_disks_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "save", lambda *_: (_ for _ in ()).throw(KeyError("a fault of ours")))
-    saver = Saver(tmp_path, CPU)
-    saver.save(content(1.0, 1), best=False)
+    saver = CheckpointSaver(tmp_path, CPU)
+    saver.save(content(1.0, 1), is_best=False)
     with pytest.raises(KeyError, match="a fault of ours"):
         saver.wait()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from vgg_nll.evaluation import loop, metrics
+from vgg_nll.evaluation import loop
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16
 from vgg_nll.training import param_groups
@@ -138,8 +138,8 @@ def test_evaluation_is_one_value_for_every_batch_size(batch_size: int) -> None:
     model = network()
     images, target = batch(20)
     parts = list(zip(images.split(batch_size), target.split(batch_size), strict=True))
-    whole = metrics.compute(loop.evaluate(model, all_logit_nll, [(images, target)], torch.float32))
-    split = metrics.compute(loop.evaluate(model, all_logit_nll, parts, torch.float32))
+    whole = loop.evaluate(model, all_logit_nll, [(images, target)], torch.float32).values
+    split = loop.evaluate(model, all_logit_nll, parts, torch.float32).values
     assert split == pytest.approx(whole, abs=1e-5, rel=0)
 
 
@@ -147,10 +147,10 @@ def test_evaluation_leaves_the_model_as_it_was() -> None:
     model = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5), network())
     model.train()
     mean = model[0].running_mean.clone()
-    first = metrics.compute(loop.evaluate(model, all_logit_nll, [batch()], torch.float32))
+    first = loop.evaluate(model, all_logit_nll, [batch()], torch.float32).values
     assert model.training
     assert torch.equal(model[0].running_mean, mean)
-    assert metrics.compute(loop.evaluate(model, all_logit_nll, [batch()], torch.float32)) == first  # no dropout
+    assert loop.evaluate(model, all_logit_nll, [batch()], torch.float32).values == first  # no dropout
     with pytest.raises(ValueError, match="no images"):
         loop.evaluate(model, all_logit_nll, [], torch.float32)
 

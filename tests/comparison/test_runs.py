@@ -1,0 +1,133 @@
+"""Which runs are found, and what is read of them."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vgg_nll.comparison.runs import Bins, find, flatten
+from vgg_nll.errors import CheckpointError
+
+MakeRun = Callable[..., Path]
+
+
+def test_finds_finished_runs(tmp_path: Path, make_run: MakeRun) -> None:
+    make_run(tmp_path / "b", "argmax", 1)
+    make_run(tmp_path / "a" / "deep", "argmax")
+    make_run(tmp_path / "running", "argmax", done=False)
+    failed = make_run(tmp_path / "failed", "argmax", done=False)
+    (failed / "FAILED").write_text("TrainingError: the loss is nan\nat step 3\n")
+    (tmp_path / "no run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "no run" / "comparison.html").touch()
+    (tmp_path / "saved" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "saved" / "checkpoints" / "last.pt").touch()
+    found, left_out = find([tmp_path, tmp_path / "b"])  # the second is in the first
+    assert [run.folder for run in found] == [tmp_path / "a" / "deep", tmp_path / "b"]
+    assert left_out == [
+        f"left out, not finished: {tmp_path}/failed (failed: TrainingError: the loss is nan at step 3)",
+        f"left out, not finished: {tmp_path}/running",
+        f"left out, not finished: {tmp_path}/saved",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "damaged: {} is not JSON (Expecting property name"),
+        ("\udcff", "damaged: {} is not JSON ('utf-8'"),
+        (None, "not readable: {}: No such file"),
+        ("[]", "damaged: {} holds no metrics"),
+        (
+            "{}",
+            "damaged: {} has no valid data, model, loss, seed, overrides, seconds, device, precision, config, val.accuracy",
+        ),
+        ('{"data": 1, "seed": "0", "test": {"accuracy": null}}', "damaged: {} has no valid data, model, loss, seed, overrid"),
+        (
+            '{"test": 3}',
+            "damaged: {} has no valid data, model, loss, seed, overrides, seconds, device, precision, config, "
+            "test.accuracy, reliability",
+        ),
+    ],
+)
+def test_leaves_out_an_unreadable_run(tmp_path: Path, make_run: MakeRun, text: str | None, message: str) -> None:
+    good, bad = make_run(tmp_path / "good", "argmax"), tmp_path / "bad"
+    bad.mkdir()
+    (bad / "DONE").touch()
+    if text is not None:
+        (bad / "metrics.json").write_bytes(text.encode(errors="surrogateescape"))
+    found, (line,) = find([tmp_path])
+    assert [run.folder for run in found] == [good]
+    assert line.startswith("left out, " + message.format(bad / "metrics.json"))
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("config", None),
+        ("config", "seed: 0"),
+        ("device", None),
+        ("seconds", "60"),
+        ("reliability", None),
+        ("reliability", {"images": [1, 2], "correct": [0, 1], "confidence": [0.5, 1.0]}),  # another number of bins
+        ("reliability", {"images": [1] * 15, "correct": ["?"] * 15, "confidence": [1.0] * 15}),
+        ("reliability", {"images": [1] * 15, "correct": [1] * 15, "confidence": [None] * 15}),
+        ("reliability", {"images": [0] * 15, "correct": [0] * 15, "confidence": [0.0] * 15}),  # no image
+    ],
+)
+def test_leaves_out_a_damaged_run(tmp_path: Path, make_run: MakeRun, key: str, value: Any) -> None:
+    make_run(tmp_path / "a", "argmax", **{key: value})
+    assert find([tmp_path]) == ([], [f"left out, damaged: {tmp_path}/a/metrics.json has no valid {key}"])
+
+
+def test_bad_folders(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"gone: there is no such folder$"):
+        find([tmp_path, tmp_path / "gone"])
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match=r"file: is not a folder$"):
+        find([tmp_path / "file"])
+
+
+def test_reads_a_real_run(real_runs: Path) -> None:
+    run = find([real_runs / "argmax1"])[0][0]
+    content = json.loads((real_runs / "argmax1" / "metrics.json").read_text())
+    assert (run.data, run.model, run.loss, run.seed, run.split) == ("synthetic", "vgg16", "argmax", 1, "test")
+    assert run.values == {name: value for name, value in content["test"].items() if value is not None}
+    assert run.bins is not None and list(run.bins.images) == content["reliability"]["images"]
+    assert sum(run.bins.images) == 8  # a fifth of 40 images
+    assert run.bins.ece == pytest.approx(content["test"]["ece"], abs=1e-12)
+    assert run.overrides["trainer.epochs"] == run.config["trainer.epochs"] == "2"
+    assert run.config["seed"] == "1" and run.config["model._target_"] == "vgg_nll.model.VGG16"
+    assert run.machine == f"{content['device']}, float32"
+    assert run.provenance["versions.torch"] == content["versions"]["torch"]
+
+
+def test_reads_values_and_provenance(tmp_path: Path, make_run: MakeRun) -> None:
+    folder = make_run(tmp_path / "a", "argmax", values={"ece": math.nan}, overrides=("+x.y='a=b'",), git="")
+    path = folder / "metrics.json"
+    changed = path.read_text().replace('"brier": 0.25', '"brier": NaN').replace('"aurc": 0.25', '"aurc": 1e999')
+    path.write_text(changed)
+    make_run(tmp_path / "b", "argmax", test=None)
+    a, b = find([tmp_path])[0]
+    names = json.loads(changed)["test"].keys()
+    assert names - a.values.keys() == {"ece", "brier", "aurc"} and set(a.values.values()) == {0.25}
+    assert a.overrides["x.y"] == "'a=b'"
+    assert a.bins is not None and a.bins.images[-1] == 90
+    assert a.provenance == {"device": "CPU", "precision": "float32", "threads": "2", "versions.torch": "2.14"}
+    assert (a.split, b.split, b.bins) == ("test", "val", None)
+
+
+def test_flatten_gives_equal_text_for_equal_numbers() -> None:
+    content = {"a": {"b": 6.0, "c": None, "d": [1, 2.5]}, "e": True, "f": "6.0", "g": 0.1}
+    assert dict(flatten(content)) == {"a.b": "6", "a.c": "null", "a.d": "[1, 2.5]", "e": "true", "f": "6.0", "g": "0.1"}
+
+
+def test_bins_add_up() -> None:
+    one = Bins((2.0, 8.0), (1.0, 8.0), (0.6, 7.0))
+    assert one.ece == pytest.approx((0.4 + 1.0) / 10)
+    total = one + Bins((2.0, 0.0), (0.0, 0.0), (0.6, 0.0))
+    assert total == Bins((4.0, 8.0), (1.0, 8.0), (1.2, 7.0))
+    assert total.ece == pytest.approx((0.2 + 1.0) / 12)
