@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vgg_nll.data import sources
 from vgg_nll.losses import argmax_nll
 from vgg_nll.model import VGG16
-from vgg_nll.training import param_groups
+from vgg_nll.training.param_groups import param_groups
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import train_step
 
@@ -44,7 +44,7 @@ def textbook(model: VGG16) -> nn.Sequential:
 def make_state(batch_norm: bool = False) -> TrainState:
     torch.manual_seed(0)
     model = VGG16(10, batch_norm=batch_norm, head="compact", width=1 / 16).to(memory_format=torch.channels_last)
-    return TrainState(model, torch.optim.AdamW(param_groups.groups(model), lr=1e-3, fused=True), torch.device("cpu"))
+    return TrainState(model, torch.optim.AdamW(param_groups(model), lr=1e-3, fused=True), torch.device("cpu"))
 
 
 SGD = (torch.optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4})
@@ -64,7 +64,7 @@ def test_float32_steps_are_the_textbooks(batch_norm: bool, steps: int, optimizer
     assert [type(layer) for layer in plain][-6:-3] == [nn.Conv2d if not batch_norm else nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d]
     decayed, others = ([p for p in plain.parameters() if (p.dim() > 1) == large] for large in (True, False))
     optimizer = kind([{"params": decayed}, {"params": others, "weight_decay": 0.0}], lr=1e-3, foreach=False, **options)
-    state.optimizer = kind(param_groups.groups(state.model), lr=1e-3, fused=True, **options)
+    state.optimizer = kind(param_groups(state.model), lr=1e-3, fused=True, **options)
     for step in range(steps):
         images, target = batch(step)
         optimizer.zero_grad()

@@ -7,7 +7,7 @@ from torch import nn
 from vgg_nll.evaluation import loop
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16
-from vgg_nll.training import param_groups
+from vgg_nll.training.param_groups import param_groups
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import train_step
 
@@ -172,7 +172,7 @@ def test_bfloat16_computes_the_loss_in_float32() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_step_never_waits_for_the_device() -> None:
     model = VGG16(4, head="compact", width=1 / 16).cuda().to(memory_format=torch.channels_last)
-    state = TrainState(model, torch.optim.AdamW(param_groups.groups(model), fused=True), torch.device("cuda"))
+    state = TrainState(model, torch.optim.AdamW(param_groups(model), fused=True), torch.device("cuda"))
     images, target = torch.randn(6, 3, 32, 32, device="cuda"), batch()[1].cuda()
     step(state, images, target, clip_norm=1.0)  # the first one sets libraries up
     torch.cuda.set_sync_debug_mode("error")

@@ -14,8 +14,8 @@ from vgg_nll.benchmarks.timing import seconds
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.progress import track
-from vgg_nll.training import param_groups
 from vgg_nll.training.checkpoint_saver import CheckpointSaver
+from vgg_nll.training.param_groups import param_groups
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import train_step
 
@@ -26,7 +26,7 @@ def checkpointing(args: argparse.Namespace) -> list[dict[str, Any]]:
     dtype = hardware.choose_dtype("auto", device)
     hardware.keep_freed_memory()
     model = VGG16(args.classes, head=head_for(args.image_size)).to(device).to(memory_format=torch.channels_last)
-    state = TrainState(model, torch.optim.AdamW(param_groups.groups(model), lr=1e-5, fused=True), device)
+    state = TrainState(model, torch.optim.AdamW(param_groups(model), lr=1e-5, fused=True), device)
     images = torch.randn(args.batch_size, 3, args.image_size, args.image_size, device=device)
     target = torch.randint(0, args.classes, (args.batch_size,), device=device)
 

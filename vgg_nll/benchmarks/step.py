@@ -15,7 +15,7 @@ from vgg_nll import hardware
 from vgg_nll.benchmarks.timing import in_subprocess, interleaved
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for, summary
-from vgg_nll.training import param_groups
+from vgg_nll.training.param_groups import param_groups
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import train_step
 
@@ -111,7 +111,7 @@ def _loop(model: nn.Module, images: Tensor, target: Tensor, dtype: torch.dtype, 
 
 
 def _own(model: nn.Module, images: Tensor, target: Tensor, dtype: torch.dtype) -> Step:
-    optimizer = torch.optim.SGD(param_groups.groups(model), lr=1e-4, momentum=0.9, fused=True)
+    optimizer = torch.optim.SGD(param_groups(model), lr=1e-4, momentum=0.9, fused=True)
     state = TrainState(model, optimizer, images.device)
     images = images.contiguous(memory_format=torch.channels_last)
     return lambda: train_step(

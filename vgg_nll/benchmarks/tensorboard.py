@@ -17,8 +17,8 @@ from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.progress import track
 from vgg_nll.tracking.tracker import TensorBoardTracker
-from vgg_nll.training import param_groups
 from vgg_nll.training.logger import TrainingLogger
+from vgg_nll.training.param_groups import param_groups
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import train_step
 
@@ -35,7 +35,7 @@ def tensorboard(args: argparse.Namespace) -> list[dict[str, Any]]:
     images = images.contiguous(memory_format=torch.channels_last)  # as the data gives them
     target = torch.randint(0, args.classes, (args.images,), generator=draw).to(device)
     model = VGG16(args.classes, head=head_for(args.image_size)).to(device).to(memory_format=torch.channels_last)
-    state = TrainState(model, torch.optim.AdamW(param_groups.groups(model), lr=1e-5, fused=True), device)
+    state = TrainState(model, torch.optim.AdamW(param_groups(model), lr=1e-5, fused=True), device)
     dtype = hardware.choose_dtype("auto", device)
     evaluation = loop.evaluate(model, all_logit_nll, [(images, target)], dtype)
 

@@ -21,7 +21,8 @@ from vgg_nll.hardware import choose_device, choose_dtype
 from vgg_nll.losses import Loss
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.tracking.tracker import GuardedTracker, Tracker
-from vgg_nll.training import checkpoint, param_groups
+from vgg_nll.training import checkpoint
+from vgg_nll.training.param_groups import param_groups
 from vgg_nll.training.schedule import Schedule
 from vgg_nll.training.settings import TrainerSettings
 
@@ -94,7 +95,7 @@ def make_loss(cfg: DictConfig, device: torch.device) -> Loss:
 
 def make_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
     """Returns the optimizer of `optimizer=`, fused; weight decay is for weights, not for biases and batch norm."""
-    return _call("optimizer", _instantiate("optimizer", cfg.optimizer), param_groups.groups(model), fused=True)
+    return _call("optimizer", _instantiate("optimizer", cfg.optimizer), param_groups(model), fused=True)
 
 
 def make_learning_rate(cfg: DictConfig, data: ImageData, total_steps: int) -> Callable[[int], float]:
