@@ -1,4 +1,4 @@
-"""Which device and number format to use, and how fast the device is at its best."""
+"""The device and number format to use, the speed of a large matrix product, memory."""
 
 import ctypes
 import functools
@@ -17,12 +17,11 @@ import torch
 from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
-_most_held = [0.0]  # Linux counts pages by thread and adds up now and then, so that its figure can go back by a few
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def choose_device(name: str) -> torch.device:
-    """ "auto" (CUDA where there is one, else CPU), "cpu", "cuda", "cuda:1". Raises ValueError where it is not there."""
+    """Returns the device of "auto" (CUDA if there is one, else CPU), "cpu", "cuda", "cuda:1"; raises ValueError if missing."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
@@ -36,9 +35,9 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """ "float32", "bfloat16", or "auto": bfloat16 where the chip has matrix units for it, else float32.
+    """Returns the dtype of "float32", "bfloat16", or "auto": bfloat16 if the chip has matrix units for it, else float32.
 
-    On a CPU that is AMX or AVX512-BF16. Elsewhere bfloat16 is emulated, and several times slower than float32.
+    On a CPU that is AMX or AVX512-BF16. Other chips emulate bfloat16, several times slower than float32.
     """
     if name != "auto":
         return PRECISIONS[name]
@@ -51,7 +50,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def describe(device: torch.device) -> str:
-    """The device's name, as a report would give it."""
+    """Returns the device's name for a report."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU ({platform.processor() or platform.machine()}, {torch.get_num_threads()} threads)"
@@ -59,9 +58,9 @@ def describe(device: torch.device) -> str:
 
 @functools.cache
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations per second of a large matrix product: the best of three after one to warm up.
+    """Returns the floating-point operations per second of a large matrix product: the best of three after one to warm up.
 
-    What a network's speed can be held against on this very machine; takes about 0.5 s on two CPU cores.
+    Measured once a process. A network's speed is compared with it; it takes about 0.5 s on two CPU cores.
     """
     size = 8192 if device.type == "cuda" else 1024
     a = torch.full((size, size), 0.5, device=device, dtype=dtype)
@@ -77,8 +76,8 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
 
 @contextmanager
 def kernels(*, deterministic: bool) -> Iterator[None]:
-    """For the block, a GPU's convolutions are those that prove fastest when first called; or, with `deterministic`, everything
-    there gives the same bits every time: slower, or an error where there is no such kernel."""
+    """Inside the block, chooses a GPU's convolutions by trial; or, if `deterministic`, kernels that always give the same bits
+    (slower, or an error if there is no such kernel)."""
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
@@ -92,63 +91,58 @@ def kernels(*, deterministic: bool) -> Iterator[None]:
 
 
 def compiled(model: nn.Module, device: torch.device, *, graphs: bool) -> Callable[[Tensor], Tensor]:
-    """`torch.compile` of a network, for batches of one size; the network itself, with a warning, where there is no compiler.
+    """Returns `torch.compile` of a network, for batches of one size; the network itself, with a warning, without a compiler.
 
     Args:
-        graphs: replays CUDA graphs, which saves starting kernels one by one: for small images that takes longer than they do.
-            Not with several backwards a step: the second one overwrites the gradients of the first.
+        graphs: replays CUDA graphs, which saves the start of each kernel: for small images that takes longer than the kernel.
+            Not with several backward passes a step: the second one overwrites the gradients of the first.
     """
     try:  # with something small, so that it does not end in the first step
         torch.compile(lambda x: (2 * x).relu().sum())(torch.ones(8, device=device, requires_grad=True)).backward()
     except Exception as error:  # every backend has its own
         reason = str(error).strip().partition("\n")[0]
-        log.warning(f"warning: trainer.compile=true: nothing can be compiled here, training goes on without ({reason})")
+        log.warning(f"warning: trainer.compile=true: nothing can be compiled here, training continues without ({reason})")
         return model
     return cast(Callable[[Tensor], Tensor], torch.compile(model, dynamic=False, mode="reduce-overhead" if graphs else None))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether this is how PyTorch, or Python, says that the device's or the machine's memory does not suffice."""
+    """Tells whether an error of PyTorch or Python says that the memory of the device or the machine does not suffice."""
     words = ("can't allocate memory", "STATUS_ALLOC_FAILED", "out of memory")
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(word in str(error) for word in words)
 
 
-def keep_freed_memory(keep: bool = True) -> None:
-    """Tells glibc to keep the memory that a step frees for the next one, instead of handing it back to the system.
+def keep_freed_memory() -> None:
+    """Tells glibc to keep the memory that a step frees for the next step, instead of returning it to the system.
 
-    A step on the CPU otherwise faults in its activations and gradients anew, page by page: keeping it gave 6% more images/s on
-    32x32 images, and 19% on 224x224. It costs memory only after a peak. Does nothing where the C library is another one.
-
-    Args:
-        keep: False: hands it back, as glibc would.
+    Otherwise every step on a CPU maps its activations and gradients anew, page by page: keeping them gave 6% more images/s on
+    32x32 images, and 19% on 224x224. It costs memory only after a peak. Does nothing with another C library.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return
     m_trim_threshold, m_mmap_threshold = -1, -3
-    # glibc's own thresholds move, up to 32 MiB and twice that; once set they stay.
-    mallopt(m_mmap_threshold, 1 << 30 if keep else 32 << 20)
-    mallopt(m_trim_threshold, (1 << 31) - 1 if keep else 64 << 20)
+    mallopt(m_mmap_threshold, 1 << 30)
+    mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
 def peak_memory(device: torch.device) -> float:
-    """Bytes: the most that tensors have taken on a GPU, or that this process has held; NaN where the system does not tell."""
+    """Returns bytes: the maximum that tensors took on a GPU, or that this process held; NaN if the system does not tell."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     try:
         status = Path("/proc/self/status").read_text()  # of Linux; `getrusage` would count the parent's, too
-        _most_held[0] = max(_most_held[0], 1024.0 * int(status.split("VmHWM:")[1].split()[0]))
+        return 1024.0 * int(status.split("VmHWM:")[1].split()[0])
     except (OSError, IndexError, ValueError):
         return math.nan
-    return _most_held[0]
 
 
 def to_device(tensors: tuple[Tensor, ...], device: torch.device, copies: torch.cuda.Stream | None) -> tuple[Tensor, ...]:
-    """Tensors in pinned memory, on a GPU's side stream `copies`: while the step before this one is still at work there.
+    """Copies pinned tensors to `device` on the CUDA stream `copies`, so the copy overlaps with the previous step.
 
     Args:
-        copies: None without a GPU, where nothing is copied.
+        copies: None without a GPU: plain `.to(device)`.
     """
     if copies is None:
         return tuple(tensor.to(device) for tensor in tensors)
@@ -157,11 +151,11 @@ def to_device(tensors: tuple[Tensor, ...], device: torch.device, copies: torch.c
         moved = tuple(tensor.to(device, non_blocking=True) for tensor in tensors)
     current.wait_stream(copies)
     for tensor in moved:
-        tensor.record_stream(current)  # its memory is not for the next copy before this stream has done with it
+        tensor.record_stream(current)  # the next copy may reuse its memory only when this stream is done with it
     return moved
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done all that it was asked for."""
+    """Waits until the device has done all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -94,7 +94,7 @@ def prepare(cfg: DictConfig, folder: Path, signals: Signals, choices: Mapping[st
     """Builds everything that `cfg` asks for: a trainer, ready to `fit`. Arguments and errors are those of `train`."""
     build.check(cfg)
     device = build.make_device(cfg)
-    hardware.keep_freed_memory(cfg.trainer.keep_memory)
+    hardware.keep_freed_memory()
     dtype = build.make_dtype(cfg, device)
     data = build.make_data(cfg, device)
     num_classes, image_size = len(data.class_names), data.preprocessing.image_size

@@ -113,7 +113,6 @@ RULES: dict[str, Rule] = {
     "trainer.precision": Rule(str, choices=("auto", "float32", "bfloat16")),
     "trainer.deterministic": FLAG,
     "trainer.compile": FLAG,
-    "trainer.keep_memory": FLAG,
     "trainer.log_every_steps": COUNT,
     "trainer.validate_every_epochs": Rule(float, above=0),
     "trainer.figures_every_epochs": Rule(float, above=0),

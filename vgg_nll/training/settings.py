@@ -16,7 +16,6 @@ class TrainerSettings:
     precision: str
     deterministic: bool
     compile: bool
-    keep_memory: bool
     log_every_steps: int
     validate_every_epochs: float
     figures_every_epochs: float
