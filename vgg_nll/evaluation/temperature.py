@@ -2,7 +2,7 @@
 
 import math
 
-import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from vgg_nll.losses import argmax_nll
@@ -24,7 +24,7 @@ class Scaled(nn.Module):
 
 
 def fit(logits: Tensor, target: Tensor) -> float:
-    """Returns the temperature that minimises the mean of `-log p_t`, found by LBFGS on its logarithm.
+    """Returns the temperature that minimises the mean of `-log p_t`, which has one minimum over the logarithm of T.
 
     Bounded to [MIN_TEMPERATURE, MAX_TEMPERATURE]: if every image is right (or wrong), the minimum is at 0 (or infinity).
 
@@ -32,17 +32,9 @@ def fit(logits: Tensor, target: Tensor) -> float:
         logits: [N, C]; target: [N].
     """
     logits = logits.double()
-    logarithm = torch.zeros((), dtype=torch.float64, device=logits.device, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [logarithm], max_iter=100, tolerance_grad=1e-12, tolerance_change=1e-14, line_search_fn="strong_wolfe"
-    )
-    low, high = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = argmax_nll(logits * torch.exp(-logarithm.clamp(low, high)), target)
-        loss.backward()
-        return loss
+    def loss(logarithm: float) -> float:
+        return float(argmax_nll(logits * math.exp(-logarithm), target))
 
-    optimizer.step(closure)
-    return math.exp(min(high, max(low, float(logarithm.detach()))))
+    bounds = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
+    return math.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-9}).x)
