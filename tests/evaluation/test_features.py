@@ -19,7 +19,7 @@ class Network(nn.Module):
 
 
 @pytest.mark.parametrize(("width", "numbers"), [(5, 5), (600, 12)])
-def test_embed(width: int, numbers: int) -> None:
+def test_extract(width: int, numbers: int) -> None:
     """12 images in three batches: their features, or as many components as there are images; thumbnails; labels."""
     torch.manual_seed(0)
     network = Network(width)

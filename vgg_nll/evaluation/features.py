@@ -43,21 +43,18 @@ def extract(
     return Features(principal_components(points, MAX_FEATURES), pictures, target)
 
 
-def principal_components(points: Tensor, most: int) -> Tensor:
-    """[N, D] -> [N, min(D, most)]: as it is, or in the directions of largest variance, where D is larger (or N components, if
-    there are fewer images). Distances stay, as far as these directions hold them.
-    """
-    if points.shape[1] <= most:
+def principal_components(points: Tensor, max_components: int) -> Tensor:
+    """Returns [N, D] as it is if D is small enough; else its principal components [N, min(N, max_components)]."""
+    if points.shape[1] <= max_components:
         return points
-    centred = points.double() - points.double().mean(0)
-    # Of the images' inner products [N, N], since there may be many more numbers than images.
-    variance, directions = torch.linalg.eigh(centred @ centred.T)
-    components = directions * variance.clamp(min=0).sqrt()
-    return components.flip(1)[:, :most].float()
+    from sklearn.decomposition import PCA  # takes a second to load, and most networks do not need it
+
+    reduced = PCA(min(len(points), max_components), random_state=0).fit_transform(points.numpy())
+    return torch.from_numpy(reduced)
 
 
 def _small(pictures: Tensor) -> Tensor:
-    """uint8 [B, 3, H, W], shrunk where a side is longer than a thumbnail's."""
+    """Returns pictures uint8 [B, 3, H, W], shrunk if a side is longer than a thumbnail's."""
     if pictures.shape[-1] <= THUMBNAIL:
         return pictures
     return F.interpolate(pictures.float(), size=(THUMBNAIL, THUMBNAIL), mode="area").round().to(torch.uint8)
