@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def readable(found: Iterator[Prediction | str], unreadable: list[str]) -> Iterator[Prediction]:
-    """The predictions; the messages go to `unreadable`."""
+    """Yields the predictions; appends the messages to `unreadable`."""
     for item in found:
         if isinstance(item, str):
             unreadable.append(item)

@@ -1,4 +1,4 @@
-"""What a run shows: each kind of summary writes itself with TensorBoard's writer."""
+"""Summaries for TensorBoard: each kind writes itself with TensorBoard's writer."""
 
 import contextlib
 import math
@@ -28,13 +28,13 @@ class Summary(Protocol):
     """One thing to show."""
 
     def write(self, writer: SummaryWriter, step: int) -> None:
-        """Into the event file, at `step` of the x axis."""
+        """Writes it into the event file, at `step` of the x axis."""
         ...
 
 
 @dataclass(frozen=True)
 class Scalars:
-    """One point per tag. Values that are not finite are left out."""
+    """One point per tag; values that are not finite are left out."""
 
     values: Mapping[str, float]
 
@@ -46,7 +46,7 @@ class Scalars:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts in equal bins over [0, 1]; nothing where there is none."""
+    """Counts in equal bins over [0, 1]; nothing if all counts are 0."""
 
     tag: str
     counts: Sequence[float]
@@ -56,18 +56,18 @@ class Histogram:
         filled = [k for k, count in enumerate(self.counts) if count]
         if not filled:
             return
-        # TensorBoard cuts off empty bins at both ends, and takes these two for the edges of what is left.
-        least, largest = filled[0] / bins, (filled[-1] + 1) / bins
+        # TensorBoard cuts off empty bins at both ends, and takes these two as the edges of the rest.
+        minimum, maximum = filled[0] / bins, (filled[-1] + 1) / bins
         limits = [(k + 1) / bins for k in range(bins)]
-        # TensorBoard draws limits and counts; for the two sums that the format asks for, bins count as their middle.
+        # TensorBoard draws limits and counts; the format also needs two sums, in which a bin counts as its middle.
         total = sum(count * (k + 0.5) / bins for k, count in enumerate(self.counts))
         squares = sum(count * ((k + 0.5) / bins) ** 2 for k, count in enumerate(self.counts))
-        writer.add_histogram_raw(self.tag, least, largest, int(number), total, squares, limits, list(self.counts), step)
+        writer.add_histogram_raw(self.tag, minimum, maximum, int(number), total, squares, limits, list(self.counts), step)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A matplotlib figure, drawn only where somebody will see it."""
+    """A matplotlib figure, drawn only if a tracker keeps it."""
 
     tag: str
     draw: Callable[[], Figure]
@@ -89,7 +89,7 @@ class Text:
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """A precision-recall curve over T thresholds; none for a class without images.
+    """A precision-recall curve over T thresholds; nothing for a class without images.
 
     Args:
         curve: [6, T], true and false positives, true and false negatives, precision, recall.
@@ -116,7 +116,7 @@ class EmbeddingData(NamedTuple):
 
 @dataclass(frozen=True)
 class Embedding:
-    """EmbeddingData for the projector, made only where somebody will see them; they take the place of earlier ones."""
+    """Points for the projector, made only if a tracker keeps them; they replace earlier ones."""
 
     make: Callable[[], EmbeddingData]
 
@@ -125,20 +125,20 @@ class Embedding:
         for old in Path(writer.log_dir).glob(f"*/{tags.EMBEDDING}"):
             if old.parent.name.isdecimal():  # add_embedding names it by the step
                 shutil.rmtree(old)
-                with contextlib.suppress(OSError):  # not empty: somebody has put something there
+                with contextlib.suppress(OSError):  # not empty: it holds something else
                     old.parent.rmdir()
-        names = [" ".join(label.split()) for label in labels]  # a tab or a newline would be another column or row
+        names = [" ".join(label.split()) for label in labels]  # a tab or a newline would start another column or row
         writer.add_embedding(points, names, pictures.float() / 255, global_step=step, tag=tags.EMBEDDING)
 
 
 @dataclass(frozen=True)
 class Layers:
-    """A network whose layers follow on each other: for the graph page, and as a table of text."""
+    """A network as a chain of layers: for the graph page, and as a table of text."""
 
     layers: Sequence[Layer]
 
     def write(self, writer: SummaryWriter, step: int) -> None:
-        # Not SummaryWriter.add_graph: it takes two seconds, and shows operations, not layers.
+        # Not SummaryWriter.add_graph: it takes two seconds, and shows operations instead of layers.
         graph = GraphDef()
         before: list[str] = []
         for layer in self.layers:
@@ -151,18 +151,18 @@ class Layers:
         writer._get_file_writer().add_event(Event(graph_def=graph.SerializeToString()), step)
         head = ("layer", "kind", "output", "parameters")
         rows = [(layer.name, layer.kind, " x ".join(map(str, layer.shape)), f"{layer.parameters:,}") for layer in self.layers]
-        rows.append(("all", "", "", f"{sum(layer.parameters for layer in self.layers):,}"))
+        rows.append(("all", "", "", f"**{sum(layer.parameters for layer in self.layers):,}**"))
         writer.add_text(tags.LAYERS, format_table(head, rows, markdown=True), step)
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """The run's row in the HParams tab: its settings, none of them None, and the tags whose last values stand beside them."""
+    """The run's row in the HParams tab: its settings, none of them None, and the tags whose last values the row shows."""
 
     values: Mapping[str, str | float]
 
     def write(self, writer: SummaryWriter, step: int) -> None:
-        # Not SummaryWriter.add_hparams: it opens a second run folder, and ends the session before it has begun.
+        # Not SummaryWriter.add_hparams: it opens a second run folder, and ends the session before it begins.
         experiment, start, _ = hparams(dict(self.values), dict.fromkeys(tags.HYPERPARAMETER_METRICS, 0.0))
         for summary in (experiment, start):
             writer._get_file_writer().add_summary(summary, step)
@@ -170,7 +170,7 @@ class Hyperparameters:
 
 @dataclass(frozen=True)
 class SessionEnd:
-    """The run of the HParams tab is over."""
+    """Ends the session of the HParams tab."""
 
     def write(self, writer: SummaryWriter, step: int) -> None:
         writer._get_file_writer().add_summary(hparams({}, {})[2], step)

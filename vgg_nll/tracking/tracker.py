@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
-    """Takes what a run has to show."""
+    """Takes the summaries of a run."""
 
     def add(self, summary: Summary, step: int) -> None:
-        """Shows an summary at this optimizer step."""
+        """Adds a summary at this optimizer step."""
         ...
 
     def close(self) -> None:
@@ -30,14 +30,14 @@ class TensorBoardTracker:
     """Writes one event file into `folder`.
 
     Args:
-        first_step: the first one that will have points. In earlier files of the run, points from there on are deleted, and
-            so are those of the test split: what is done again is written again.
+        first_step: the first step that will have points. In earlier files of the run, points from that step on are deleted, and
+            so are those of the test split: a resumed run writes them again.
     """
 
     def __init__(self, folder: Path, first_step: int) -> None:
         for path in event_files(folder):
             purge_events(path, first_step)
-        # A TensorBoard that has read the points that are done again hides them.
+        # An open TensorBoard that has read the deleted points hides them.
         self._writer = SummaryWriter(str(folder), purge_step=first_step if first_step > 1 else None, flush_secs=5)
 
     def add(self, summary: Summary, step: int) -> None:
@@ -48,7 +48,7 @@ class TensorBoardTracker:
 
 
 class NullTracker:
-    """Takes everything, keeps nothing; made like its twin."""
+    """Takes everything, keeps nothing; has the same constructor as its twin."""
 
     def __init__(self, folder: Path, first_step: int) -> None:
         pass
@@ -61,9 +61,9 @@ class NullTracker:
 
 
 class GuardedTracker:
-    """Another tracker, whose errors are warnings: no run is lost for a curve.
+    """Wraps a tracker so that its errors are warnings: no run is lost for a curve.
 
-    What cannot be drawn is left out, and the rest goes on; where the disk refuses, nothing more is kept.
+    A summary that cannot be drawn is left out, and the rest continues; if the disk refuses, nothing more is written.
     """
 
     def __init__(self, make: Callable[[], Tracker]) -> None:
@@ -84,7 +84,7 @@ class GuardedTracker:
         except Exception as error:
             what = getattr(summary, "tag", type(summary).__name__)
             if what not in self._left_out:
-                log.warning(f"warning: {what} is left out of TensorBoard, training goes on: {type(error).__name__}: {error}")
+                log.warning(f"warning: {what} is left out of TensorBoard, training continues: {type(error).__name__}: {error}")
             self._left_out.add(what)
 
     def close(self) -> None:
@@ -99,5 +99,5 @@ class GuardedTracker:
         failed, self._tracker = self._tracker, None
         if failed is not None:
             with contextlib.suppress(Exception):
-                failed.close()  # what it has taken before is written
-        log.warning(f"warning: no more curves from here on, training goes on: tracking failed ({error})")
+                failed.close()  # writes what it took before
+        log.warning(f"warning: no more curves from here on, training continues: tracking failed ({error})")
