@@ -1,37 +1,45 @@
-# make run    trains VGG-16 on the digits with the all-logit loss (two to three minutes on two CPU cores, once it is set up)
-# make soak   kills runs a hundred times and compares what they come to (five to twenty minutes)
-# make tour   looks at every page of TensorBoard in a browser, where Chromium is installed (three minutes)
-# make test   runs the tests          make lint   ruff and mypy          make clean   removes .venv
 VENV ?= .venv
 PYTHON ?= python3
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
 
-.PHONY: run test soak tour lint clean
+.PHONY: help run test test-all soak tour lint wheel clean
 
-run: $(READY)
+help:  ## lists the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+run: $(READY)  ## trains VGG-16 on the digits with the all-logit loss (one to three minutes on two CPU cores)
 	$(BIN)/python train.py loss=all_logit
 
-test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: $(READY)  ## runs the tests (two and a half minutes)
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
 
-soak: $(READY)
-	$(BIN)/python -m pytest -m soak -s
+test-all: $(READY)  ## the slow tests, too (ten minutes)
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m 'not soak and not browser'
 
-tour: $(READY)
+soak: $(READY)  ## kills runs a hundred times and compares their results (five to twenty minutes)
+	$(PYTEST) -m soak -s
+
+tour: $(READY)  ## looks at every page of TensorBoard in Chromium, if that is installed (three minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
-	$(BIN)/python -m pytest -m browser -rs
+	$(PYTEST) -m browser -rs
 
-lint: $(READY)
+lint: $(READY)  ## ruff, mypy, the levels of the rooms, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/codespell
 
-# The stamp is younger than pyproject.toml only after an install that went through, so a second call installs nothing.
+wheel: $(READY)  ## builds the wheel, installs it elsewhere, and trains one step from an empty folder
+	tests/wheel.sh $(BIN)/python
+
+clean:  ## removes .venv
+	rm -rf $(VENV)
+
+# The stamp is younger than pyproject.toml only after an install that succeeded, so a second call installs nothing.
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
-
-clean:
-	rm -rf $(VENV)

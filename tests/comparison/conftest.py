@@ -49,7 +49,7 @@ def make_run(real_runs: Path) -> Callable[..., Path]:
         **changes: Any,
     ) -> Path:
         content = json.loads((real_runs / f"{loss}0" / run_folder.METRICS).read_text())
-        metrics = dict.fromkeys(content["test"], 0.25) | values
+        metrics = dict.fromkeys(content["test"], 0.25) | dict(values)
         for key, value in ({"name": folder.name, "seed": seed} | dict(leaves)).items():
             *path, last = key.split(".")
             config = content["config"]

@@ -11,9 +11,7 @@ MakeRun = Callable[..., Path]
 
 def seeds_of(groups: list[Group]) -> dict[tuple[str, str], dict[str, list[int]]]:
     """(model, settings) -> loss -> seeds."""
-    return {
-        (group.model, group.settings): {loss: list(by_seed) for loss, by_seed in group.losses.items()} for group in groups
-    }
+    return {(group.model, group.settings): {loss: list(by_seed) for loss, by_seed in group.losses.items()} for group in groups}
 
 
 def test_real_runs_are_one_group(real_runs: Path) -> None:

@@ -83,6 +83,14 @@ def test_leaves_out_a_damaged_run(tmp_path: Path, make_run: MakeRun, key: str, v
     assert find([tmp_path]) == ([], [f"left out, damaged: {tmp_path}/a/metrics.json has no valid {key}"])
 
 
+def test_leaves_out_bins_that_are_not_finite(tmp_path: Path, make_run: MakeRun) -> None:
+    path = make_run(tmp_path / "a", "argmax") / "metrics.json"
+    text = path.read_text()
+    assert text.count("88.0") == 1  # the confidence in the last bin
+    path.write_text(text.replace("88.0", "NaN"))
+    assert find([tmp_path]) == ([], [f"left out, damaged: {path} has no valid reliability"])
+
+
 def test_bad_folders(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"gone: there is no such folder$"):
         find([tmp_path, tmp_path / "gone"])

@@ -14,10 +14,10 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from vgg_nll.cli import error_messages
-from vgg_nll.config.compose import CONFIGS, VERSION_BASE, key_of
+from vgg_nll.config.compose import CONFIGS, VERSION_BASE, key_of, register_resolver
 
 MAX_NAME_BYTES = 200
 OTHER_FOLDER = "hydra.run.dir=<folder> takes another run folder"
@@ -30,7 +30,7 @@ def main() -> None:
     logging.raiseExceptions = False  # a closed pipe (| head) would otherwise give pages of errors
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a request to save, before there is a state
-    OmegaConf.register_new_resolver("job_folder", _job_folder, replace=True)
+    register_resolver("job_folder", _job_folder, replace=True)
 
     @hydra.main(config_path=str(CONFIGS), config_name="train", **VERSION_BASE)
     def job(cfg: DictConfig) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 
 from vgg_nll import run_folder
 from vgg_nll.errors import CheckpointError
-from vgg_nll.evaluation.metrics import NUM_BINS
+from vgg_nll.evaluation.calibration import NUM_BINS
 
 NUMBER = (int, float)
 # What every metrics.json holds, besides `val` or `test`.

@@ -14,7 +14,7 @@ from torch import nn
 
 from vgg_nll import rng
 from vgg_nll.config import validation
-from vgg_nll.config.compose import flatten
+from vgg_nll.config.compose import MAY_INSTANTIATE, flatten
 from vgg_nll.data.interface import ImageData
 from vgg_nll.errors import ConfigError, DataError
 from vgg_nll.hardware import choose_device, choose_dtype
@@ -141,7 +141,7 @@ def _load_weights(model: VGG16, path: str) -> None:
 def _instantiate(group: str, node: Any, **extra: Any) -> Any:
     """Hydra's `instantiate`, with plain lists and dicts; an error of the constructor is an error of the config."""
     try:
-        return instantiate(node, _convert_="all", **extra)
+        return instantiate(node, _convert_="all", **MAY_INSTANTIATE, **extra)
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, DataError):

@@ -30,7 +30,7 @@ FINAL_ROWS = (
     "true_class_probability",
     "margin",
 )
-NUMBER = re.compile(r"[+-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?|-")  # "-" stands for no value
+NUMBER = re.compile(r"(\*\*)?[+-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?(\*\*)?|-")  # bold, too; "-" stands for no value
 
 
 def final_table(splits: Mapping[str, Mapping[str, float]]) -> str:
