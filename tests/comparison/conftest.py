@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from helpers.configs import TINY, compose_config
-from torch.utils.tensorboard import SummaryWriter
 
 from vgg_nll import run, run_folder
 from vgg_nll.evaluation.report import write_metrics
@@ -80,23 +79,6 @@ def make_accuracies(make_run: Callable[..., Path]) -> Callable[..., None]:
                 make_run(root / f"{loss}{seed}", loss, seed, values={"accuracy": value})
 
     return make
-
-
-@pytest.fixture
-def write_events() -> Callable[..., Path]:
-    """Writes an event file: folder, (tag, step, value), ... -> its path."""
-
-    def write(folder: Path, *points: tuple[str, int, float]) -> Path:
-        before = set(folder.glob("events.*"))
-        writer = SummaryWriter(str(folder))
-        for tag, step, value in points:
-            writer.add_scalar(tag, value, step)
-        writer.add_text("config", "seed: 0", 1)
-        writer.close()
-        (path,) = set(folder.glob("events.*")) - before
-        return path
-
-    return write
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.runs import write_events
 from PIL import Image
 
 from vgg_nll.comparison import figures, report
@@ -55,7 +56,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_the_page_holds_everything(tmp_path: Path, make_accuracies: MakeAccuracies, write_events: Callable[..., Path]) -> None:
+def test_the_page_holds_everything(tmp_path: Path, make_accuracies: MakeAccuracies) -> None:
     make_accuracies(tmp_path, argmax=[0.9, 0.94], all_logit=[0.96, 0.98])
     for run in tmp_path.iterdir():
         seed = int(run.name[-1])

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from torch.utils.tensorboard import SummaryWriter
 
 from vgg_nll import run_folder
 from vgg_nll.training import checkpoint
@@ -28,6 +29,18 @@ def read_events(folder: Path) -> EventAccumulator:
     accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0, "histograms": 0, "images": 0, "tensors": 0})
     accumulator.Reload()
     return accumulator
+
+
+def write_events(folder: Path, *points: tuple[str, int, float]) -> Path:
+    """Writes an event file with (tag, step, value), ... and returns its path."""
+    before = set(folder.glob("events.*"))
+    writer = SummaryWriter(str(folder))
+    for tag, step, value in points:
+        writer.add_scalar(tag, value, step)
+    writer.add_text("config", "seed: 0", 1)
+    writer.close()
+    (path,) = set(folder.glob("events.*")) - before
+    return path
 
 
 def points(folder: Path) -> list[tuple[str, int, bytes]]:

@@ -1,21 +1,20 @@
 """Curves, read back from event files."""
 
-from collections.abc import Callable
 from pathlib import Path
+
+from helpers.runs import write_events
 
 from vgg_nll.tracking.event_files import read_curves
 
-WriteEvents = Callable[..., Path]
 
-
-def test_several_files(tmp_path: Path, write_events: WriteEvents) -> None:
+def test_several_files(tmp_path: Path) -> None:
     first = write_events(tmp_path, ("a", 2, 2.0), ("a", 1, 1.0), ("a", 3, 3.0), ("b", 3, 0.5))
     first.rename(tmp_path / "events.out.tfevents.1000000000.x")
     write_events(tmp_path, ("a", 3, 30.0), ("a", 4, 4.0), ("a", 4, 40.0))  # later by its name
     assert read_curves(tmp_path) == {"a": [(1, 1.0), (2, 2.0), (3, 30.0), (4, 40.0)], "b": [(3, 0.5)]}
 
 
-def test_damaged_files(tmp_path: Path, write_events: WriteEvents) -> None:
+def test_damaged_files(tmp_path: Path) -> None:
     path = write_events(tmp_path, ("a", 1, 1.0), ("a", 2, 2.0))
     whole = path.read_bytes()
     end = whole.rindex(b"config/text_summary")
