@@ -16,18 +16,18 @@ from vgg_nll.config import build
 from vgg_nll.errors import ConfigError
 from vgg_nll.evaluation import report
 from vgg_nll.evaluation.metrics import Sums
-from vgg_nll.files import atomic_write, remove_unfinished
+from vgg_nll.files import atomic_write
 from vgg_nll.inference.trained_model import write_network
 from vgg_nll.model import summary
 from vgg_nll.provenance import dtype_name, hyperparameters, provenance
 from vgg_nll.tracking import tags
 from vgg_nll.tracking.summaries import Hyperparameters, Layers, Text
-from vgg_nll.training import checkpoint, diagnostics
+from vgg_nll.training import diagnostics
 from vgg_nll.training.checkpoint_saver import CheckpointSaver
 from vgg_nll.training.logger import TrainingLogger
 from vgg_nll.training.profiler import make_profiler
 from vgg_nll.training.signals import BEFORE, Interrupted, Signals
-from vgg_nll.training.state import TrainState, check_weights
+from vgg_nll.training.state import TrainState
 from vgg_nll.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def prepare(cfg: DictConfig, folder: Path, signals: Signals, choices: Mapping[st
         state.forward = hardware.compiled(model, device, graphs=graphs)
     saver = CheckpointSaver(folder, device)
     if cfg.resume is not None:
-        _resume(state, Path(cfg.resume), saver)
+        saver.restore(state, cfg.resume)
     settings = build.make_settings(cfg)
     total_steps = settings.total_steps(data.steps_per_epoch)
     if state.step > total_steps:
@@ -144,29 +144,6 @@ def prepare(cfg: DictConfig, folder: Path, signals: Signals, choices: Mapping[st
         tracker.add(Layers(summary.layers(model, image_size)), first)
     _log_run_summary(trainer, cfg)
     return trainer
-
-
-def _resume(state: TrainState, folder: Path, saver: CheckpointSaver) -> None:
-    """Loads the last sound state of a run, and makes sure that `best.pt` belongs to it."""
-    with checkpoint.errors_as_one(f"resume={folder}"):
-        remove_unfinished(folder / run_folder.CHECKPOINTS)
-        content, damage = checkpoint.load_newest(folder)
-        state.load_state_dict(content)
-    if damage:
-        with contextlib.suppress(FileNotFoundError):  # else it would replace the sound one at the next checkpoint
-            (folder / run_folder.LAST).replace(folder / run_folder.DAMAGED)
-        log.warning(f"warning: {damage}; the state saved before it takes its place")
-    log.info(f"resumed {folder} at step {state.step}")
-    if state.best_step < 0:
-        return
-    try:
-        check_weights(state.model, saver.load_best(state.best_step))
-    except ValueError as error:  # CheckpointError is one
-        if state.step == state.best_step:  # the process ended between the two files
-            saver.save(state.state_dict(), is_best=True)
-            return
-        log.warning(f"warning: {error}; the best step is chosen anew, among the steps to come")
-        state.best_step, state.best_metrics = -1, {}
 
 
 def _write_config(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
-"""Saves checkpoints while training continues: a copy is taken at once, and written during the next steps."""
+"""Saves checkpoints while training continues, and restores a state from them."""
 
+import contextlib
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import zip_longest
@@ -11,7 +12,9 @@ from torch import Tensor
 
 from vgg_nll import hardware, run_folder
 from vgg_nll.errors import CheckpointError
+from vgg_nll.files import remove_unfinished
 from vgg_nll.training import checkpoint
+from vgg_nll.training.state import TrainState, check_weights
 
 log = logging.getLogger(__name__)
 
@@ -19,9 +22,10 @@ log = logging.getLogger(__name__)
 class CheckpointSaver:
     """Writes `last.pt` (the one before it stays as `previous.pt`) and `best.pt` of a run.
 
-    Training is blocked by the copy alone, which goes into memory that is kept (page-locked beside a GPU): once the state's
-    size. If the disk refuses, that is a warning: the old files stay, the next checkpoint tries again, and `close` raises only
-    if nothing was ever saved. Best weights that could not be written are kept in memory until they can be.
+    A copy of the state is taken at once, and written during the next steps. Only the copy blocks training; it goes into memory
+    that is kept (page-locked beside a GPU): once the state's size. If the disk refuses, that is a warning: the old files stay,
+    the next checkpoint tries again, and `close` raises only if nothing was ever saved. Best weights that could not be written
+    are kept in memory until they can be.
 
     Args:
         folder: the run folder.
@@ -35,6 +39,34 @@ class CheckpointSaver:
         self._unwritten_best: dict[str, Any] | None = None
         self._has_saved = run_folder.has_checkpoint(folder)
         self._failure: OSError | None = None
+
+    def restore(self, state: TrainState, name: str) -> None:
+        """Loads the last sound state of the run, and makes sure that `best.pt` belongs to it.
+
+        A damaged `last.pt` becomes `damaged.pt`. Raises CheckpointError if no checkpoint can be read, or it does not fit.
+
+        Args:
+            name: of the run, in messages.
+        """
+        with checkpoint.errors_as_one(f"resume={name}"):
+            remove_unfinished(self.folder / run_folder.CHECKPOINTS)
+            content, damage = checkpoint.load_newest(self.folder)
+            state.load_state_dict(content)
+        if damage:
+            with contextlib.suppress(FileNotFoundError):  # else it would replace the sound one at the next checkpoint
+                (self.folder / run_folder.LAST).replace(self.folder / run_folder.DAMAGED)
+            log.warning(f"warning: {damage}; the state saved before it takes its place")
+        log.info(f"resumed {name} at step {state.step}")
+        if state.best_step < 0:
+            return
+        try:
+            check_weights(state.model, self.load_best(state.best_step))
+        except ValueError as error:  # CheckpointError is one
+            if state.step == state.best_step:  # the process ended between the two files
+                self.save(state.state_dict(), is_best=True)
+                return
+            log.warning(f"warning: {error}; the best step is chosen anew, among the steps to come")
+            state.best_step, state.best_metrics = -1, {}
 
     def save(self, content: dict[str, Any], *, is_best: bool) -> None:
         """Copies `content`, the state at this moment, and begins to write it; the best one's model as `best.pt`, too."""
