@@ -1,5 +1,6 @@
 """Configs for tests: composed, and small enough for seconds."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from vgg_nll.config.compose import composed
 from vgg_nll.data.interface import ImageData
 from vgg_nll.model import VGG16
 
+Config = Callable[..., DictConfig]  # the `config` fixture: overrides -> the composed config
 ROOT = Path(__file__).resolve().parents[2]
 # A run of seconds: 40 synthetic images, 2 classes, a sixteenth of VGG-16's channels.
 TINY = (
@@ -34,3 +36,8 @@ def make_model(cfg: DictConfig, data: ImageData | None = None) -> VGG16:
     """The network of a config, on the CPU."""
     data = build.make_data(cfg, torch.device("cpu")) if data is None else data
     return build.make_model(cfg, len(data.class_names), data.preprocessing.image_size, torch.device("cpu"))
+
+
+def make_data(config: Config, *overrides: str) -> ImageData:
+    """Overrides -> the data set of their config, on the CPU."""
+    return build.make_data(config(*overrides), torch.device("cpu"))

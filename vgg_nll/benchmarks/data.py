@@ -1,4 +1,4 @@
-"""How fast images come."""
+"""The speed of reading and augmenting images."""
 
 import argparse
 import functools
@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 from vgg_nll import hardware
 from vgg_nll.benchmarks.timing import interleaved
 from vgg_nll.data import sources
-from vgg_nll.data.decoding import jpeg_decoder, why_not_on
+from vgg_nll.data.decoding import jpeg_decoder
 from vgg_nll.data.folder import FolderData
 from vgg_nll.data.resident import ResidentData
 
@@ -29,8 +29,8 @@ HALF = [0.5, 0.5, 0.5]
 
 
 def data(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Training images/s of each source: JPEGs (500x400, as in ImageNet) cropped to 224, against the usual PIL pipeline
-    (crop, flip, to floats, normalise) in as many processes; and sets of 32x32 that stay in memory, each augmentation by itself.
+    """Measures training images/s of each source: JPEGs (500x400, as in ImageNet) cropped to 224, against the usual PIL pipeline
+    (crop, flip, to floats, normalise) in as many processes; and data sets of 32x32 in memory, each augmentation by itself.
     """
     hardware.keep_freed_memory()  # as a run does; for the usual pipeline, too
     device = hardware.choose_device(args.device)
@@ -45,9 +45,6 @@ def data(args: argparse.Namespace) -> list[dict[str, Any]]:
                 "JPEG, PIL and floats": _epoch(functools.partial(iter, _usual(folder, processes))),
                 f"JPEG, this project ({decoder})": _epoch(functools.partial(_ours(folder, processes, device).train_batches, 0)),
             }
-            if device.type == "cuda" and why_not_on(device) is None:
-                there = _ours(folder, processes, device, decode_device="cuda")
-                epochs["JPEG, this project (nvJPEG)"] = _epoch(functools.partial(there.train_batches, 0))
             rows += _rows(epochs, args, processes, device, dict.fromkeys(epochs, args.pictures // BATCH * BATCH))
     torch.set_num_threads(1)
     resident = {
@@ -87,9 +84,9 @@ def _common(device: torch.device, mean: list[float], std: list[float]) -> dict[s
     return {"mean": mean, "std": std, "batch_size": BATCH, "eval_batch_size": BATCH, "seed": 0, "device": device}
 
 
-def _ours(folder: str, processes: int, device: torch.device, **options: Any) -> FolderData:
+def _ours(folder: str, processes: int, device: torch.device) -> FolderData:
     crop: dict[str, Any] = {"image_size": 224, "min_crop": 0.35, "horizontal_flip": True}
-    return FolderData(folder, num_workers=processes, **crop, **_common(device, MEAN, STD), **options)
+    return FolderData(folder, num_workers=processes, **crop, **_common(device, MEAN, STD))
 
 
 def _square(device: torch.device, **augmentation: Any) -> ResidentData:

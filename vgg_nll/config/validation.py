@@ -94,7 +94,6 @@ RULES: dict[str, Rule] = {
     "data.horizontal_flip": FLAG,
     "data.min_crop": Rule(float, above=0, max_value=1),
     "data.num_workers": Rule(int, min_value=0),
-    "data.decode_device": Rule(str, choices=("cpu", "cuda")),
     "optimizer.lr": Rule(float, above=0),
     "optimizer.betas": Rule(float, min_value=0, below=1, items=2),
     "optimizer.weight_decay": NOT_NEGATIVE,

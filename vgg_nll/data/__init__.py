@@ -1,1 +1,1 @@
-"""Images in batches: data sets that stay in memory, and folders of pictures."""
+"""Image files and data sets -> normalised batches."""

@@ -1,4 +1,4 @@
-"""Augmentation of uint8 images, each by its own draw: of a whole batch, or of one picture that is not of the right size yet."""
+"""Augmentation of uint8 images, each by its own draw: of a whole batch, or of one picture before it is resized."""
 
 import math
 
@@ -12,7 +12,7 @@ TRIES = 10
 
 
 def random_shift(images: Tensor, max_pixels: int, generator: torch.Generator) -> Tensor:
-    """Each image of [B, 3, H, W] moved by up to `max_pixels` along each axis; what comes in is black.
+    """Shifts each image of [B, 3, H, W] by up to `max_pixels` along each axis; the border that appears is black.
 
     The usual "pad and crop" of CIFAR recipes. Draws are made on the CPU, so they are the same for every device.
     """
@@ -29,13 +29,13 @@ def random_shift(images: Tensor, max_pixels: int, generator: torch.Generator) ->
 
 
 def random_horizontal_flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image of [B, 3, H, W] mirrored left to right with probability 1/2."""
+    """Mirrors each image of [B, 3, H, W] left to right with probability 1/2."""
     flip = torch.rand(len(images), generator=generator).to(images.device, non_blocking=True) < 0.5
     return torch.where(flip[:, None, None, None], images.flip(3), images)
 
 
 def cutout(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Each image of [B, 3, H, W] with a black square of `size` pixels at a random place, edges included (arXiv:1708.04552)."""
+    """Paints a black square of `size` pixels at a random place of each image [B, 3, H, W] or its edge (arXiv:1708.04552)."""
     if size == 0:
         return images
     batch, _, height, width = images.shape
@@ -49,14 +49,14 @@ def cutout(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
 
 
 class CropAndFlip:
-    """Inception's crop (arXiv:1409.4842): a random piece of a picture, resized to a square, and mirrored every other time.
+    """Inception's crop (arXiv:1409.4842): resizes a random piece of a picture to a square, and mirrors it with probability 1/2.
 
-    What torchvision's RandomResizedCrop and RandomHorizontalFlip make, without what their classes cost: 0.5 ms a picture
-    of the 3.4 ms that reading one of 500x400 pixels took.
+    The same as torchvision's RandomResizedCrop and RandomHorizontalFlip, without the cost of their classes: 0.5 ms a picture,
+    of the 3.4 ms for reading one of 500x400 pixels.
 
     Args:
         size: side of the square, in pixels.
-        min_crop: least share of the area.
+        min_crop: minimum fraction of the area.
         flip: whether to mirror.
     """
 
@@ -64,24 +64,24 @@ class CropAndFlip:
         self.size, self.min_crop, self.flip = size, min_crop, flip
 
     def __call__(self, picture: Tensor, generator: torch.Generator) -> Tensor:
-        """uint8 [3, H, W] -> [3, size, size], on the picture's device; draws are made on the CPU."""
+        """Maps uint8 [3, H, W] to [3, size, size] on the picture's device; draws are made on the CPU."""
         top, left, height, width = random_box(picture.shape[1], picture.shape[2], self.min_crop, generator)
-        # A piece of a picture is resized in three quarters of the time once it is copied.
+        # Copying the piece first makes resizing it a quarter faster.
         piece = picture[None, :, top : top + height, left : left + width].contiguous(memory_format=torch.channels_last)
         if picture.device.type == "cpu":
             square = F.interpolate(piece, (self.size, self.size), mode="bilinear", antialias=True)[0]
-        else:  # PyTorch resizes bytes on a CPU alone, torchvision goes by way of floats
+        else:  # PyTorch resizes bytes on a CPU only; torchvision converts to floats
             square = functional.resize(piece, [self.size, self.size], antialias=True)[0]
         return square.flip(2) if self.flip and torch.rand((), generator=generator) < 0.5 else square
 
 
-def random_box(height: int, width: int, least: float, generator: torch.Generator) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of a random piece: `least` to 1 of the area, width : height of 3:4 to 4:3, logarithmically.
+def random_box(height: int, width: int, min_area: float, generator: torch.Generator) -> tuple[int, int, int, int]:
+    """Returns (top, left, height, width) of a random piece: `min_area` to 1 of the area, log-uniform aspect of 3:4 to 4:3.
 
-    As torchvision draws it: after ten draws that do not fit into the picture, the largest such piece, from the middle.
+    As torchvision draws it: after ten draws that do not fit into the picture, the largest such piece in the middle.
     """
     for share, aspect, down, right in torch.rand(TRIES, 4, generator=generator).tolist():
-        area = height * width * (least + (1 - least) * share)
+        area = height * width * (min_area + (1 - min_area) * share)
         root = MAX_ASPECT ** (aspect - 0.5)  # of width : height
         h, w = round(math.sqrt(area) / root), round(math.sqrt(area) * root)
         if 0 < h <= height and 0 < w <= width:

@@ -1,4 +1,7 @@
-"""What every data set is to the trainer, and the one way to divide images into train, validation and test."""
+"""The interface of data sets to the trainer, and the split into train, validation and test.
+
+Workers send uint8 [H, W, 3]; the network gets normalised float32 [B, 3, H, W], channels-last in memory, on the device.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,16 +24,16 @@ class ImageData(Protocol):
 
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
-    sizes: dict[str, int]  # images per split: "train", "val", and "test" where there is one
+    sizes: dict[str, int]  # images per split: "train", "val", and "test" if there is one
     steps_per_epoch: int
-    hint: str  # what to change where training waits for images
+    hint: str  # what to change if training waits for images
 
     def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from number `start` on; all of one size, a remainder is left out."""
+        """Yields the batches of an epoch from number `start` on; all of one size, the remainder is left out."""
         ...
 
     def eval_batches(self, split: str) -> Iterator[Batch]:
-        """Every image of a split once, in a fixed order, without augmentation."""
+        """Yields every image of a split once, in a fixed order, without augmentation."""
         ...
 
 
@@ -46,10 +49,10 @@ Source = tuple[dict[str, Split], tuple[str, ...]]  # splits by name, class names
 
 
 def stratified_split(target: Tensor, shares: dict[str, float], seed: int) -> dict[str, Tensor]:
-    """Disjoint, sorted index sets that cover everything; each class is shared out by `shares`, the rest is "train".
+    """Returns disjoint, sorted index sets that cover all images; each class is split by `shares`, the rest is "train".
 
-    Shares are of all images. Counts are rounded by class with the remainder carried over, so the totals are exact to
-    one image and no class strays from its share by more than one.
+    Shares are fractions of all images. Counts are rounded per class, with the remainder carried over: totals are exact to one
+    image, and no class is off by more than one.
     """
     parts: dict[str, list[Tensor]] = {name: [] for name in ("train", *shares)}
     owed = dict.fromkeys(shares, 0.0)
@@ -69,7 +72,7 @@ def stratified_split(target: Tensor, shares: dict[str, float], seed: int) -> dic
 
 
 def check_labels(target: Tensor, num_classes: int, what: str) -> None:
-    """Raises DataError naming the first label outside [0, num_classes)."""
+    """Raises DataError with the first label outside [0, num_classes)."""
     outside = ((target < 0) | (target >= num_classes)).nonzero()
     if len(outside) > 0:
         position = int(outside[0])
@@ -80,14 +83,14 @@ def check_labels(target: Tensor, num_classes: int, what: str) -> None:
 
 
 def check_batch_size(batch_size: int, train_images: int) -> None:
-    """Raises DataError where the training set does not fill one batch."""
+    """Raises DataError if the training set does not fill one batch."""
     if batch_size > train_images:
         raise DataError(f"trainer.batch_size={batch_size} is more than the {train_images} training images: lower it")
 
 
-def subsample(batches: Iterable[Batch], images: int, most: int) -> Iterator[Batch]:
-    """At most `most` of the `images` that the batches hold, evenly spread over them."""
-    every, position = -(-images // most), 0
+def subsample(batches: Iterable[Batch], images: int, max_images: int) -> Iterator[Batch]:
+    """Yields at most `max_images` of the `images` in the batches, evenly spread."""
+    every, position = -(-images // max_images), 0
     for batch, target in batches:
         first = -position % every
         position += len(target)

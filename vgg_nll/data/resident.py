@@ -1,4 +1,4 @@
-"""Data sets small enough to stay in memory, on the device, as bytes: no workers, no copies, no waiting."""
+"""Data sets that stay in memory, on the device, as bytes: no workers, no copies, no waiting."""
 
 from collections.abc import Iterator
 
@@ -16,10 +16,10 @@ class ResidentData:
     """`ImageData` over uint8 splits, augmented a batch at a time.
 
     Args:
-        source: the splits "train", "val" and, where there is one, "test"; and the class names.
+        source: the splits "train", "val" and, if there is one, "test"; and the class names.
         mean, std: per channel, of pixels scaled to [0, 1].
-        shift_pixels: training images move by up to this many pixels each way.
-        horizontal_flip: training images are mirrored every other time.
+        shift_pixels: training images are shifted by up to this many pixels each way.
+        horizontal_flip: training images are mirrored with probability 1/2.
         cutout_pixels: side of a black square in each training image; 0 for none.
         seed: of the order and the augmentation.
 
@@ -50,9 +50,9 @@ class ResidentData:
         self.preprocessing = Preprocessing(image_size, image_size, mean, std, device)
         self.sizes = {name: len(split.target) for name, split in splits.items()}
         check_batch_size(batch_size, self.sizes["train"])
-        self.hint = "raise trainer.batch_size: the images are in memory, and what is left is overhead per batch"
+        self.hint = "raise trainer.batch_size: the images are in memory, and the rest is overhead per batch"
         self.steps_per_epoch = self.sizes["train"] // batch_size
-        layout = torch.channels_last  # of the network, in which bytes are quicker to bring than floats
+        layout = torch.channels_last  # the network's; bytes are converted faster than floats
         self._splits = {
             name: Split(split.images.to(device).contiguous(memory_format=layout), split.target.to(device))
             for name, split in splits.items()

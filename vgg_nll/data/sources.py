@@ -1,4 +1,4 @@
-"""Where small data sets come from: each function gives uint8 splits and class names."""
+"""Sources of small data sets: each function returns uint8 splits and class names."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from vgg_nll.errors import DataError
 
 
 def digits(*, image_size: int = 32, val_share: float = 0.1, test_share: float = 0.2, split_seed: int = 0) -> Source:
-    """scikit-learn's 1,797 handwritten digits, 8x8 scans in 17 greys, resized (bilinear) and repeated to RGB.
+    """Returns scikit-learn's 1,797 handwritten digits, 8x8 scans in 17 greys, resized (bilinear) and repeated to RGB.
 
     The split is stratified and depends on `split_seed` alone, so runs with different seeds share one test set.
     """
-    from sklearn.datasets import load_digits  # takes a second to load, which other data need not
+    from sklearn.datasets import load_digits  # takes a second to load, which other data sets do not need
 
     bunch = load_digits()
     scans = torch.from_numpy(bunch.images).float()[:, None] * (255 / 16)  # [N, 1, 8, 8]
@@ -30,18 +30,18 @@ def digits(*, image_size: int = 32, val_share: float = 0.1, test_share: float = 
 def synthetic(
     *, num_classes: int = 10, num_images: int = 1000, image_size: int = 32, noise: float = 0.3, split_seed: int = 0
 ) -> Source:
-    """A smooth random pattern per class under per-pixel noise of `noise` times full scale: any size, any number of classes.
+    """Returns a smooth random pattern per class under per-pixel noise of `noise` times full scale; any size, any classes.
 
-    60% train, 20% validation, 20% test, as far as the images of a class go.
+    60% train, 20% validation, 20% test, as closely as the images of a class allow.
     """
     if num_images < 5 * num_classes:
-        raise DataError(f"data.num_images={num_images} is too few for {num_classes} classes: give at least 5 a class")
+        raise DataError(f"data.num_images={num_images} is too few for {num_classes} classes: set at least 5 a class")
     draw = torch.Generator().manual_seed(split_seed)
     patterns = torch.rand(num_classes, 3, 4, 4, generator=draw)
     patterns = torch.nn.functional.interpolate(patterns, size=(image_size, image_size), mode="bilinear")
     target = torch.arange(num_images) % num_classes
     images = torch.empty(num_images, 3, image_size, image_size, dtype=torch.uint8)
-    for i, label in enumerate(target):  # one at a time: 224x224 floats for all would take 600 kB an image
+    for i, label in enumerate(target):  # one at a time: floats of 224x224 take 600 kB an image
         pixels = patterns[label] + noise * torch.randn(3, image_size, image_size, generator=draw)
         images[i] = pixels.mul(255).clamp(0, 255).to(torch.uint8)
     index = stratified_split(target, {"val": 0.2, "test": 0.2}, split_seed)
@@ -49,12 +49,12 @@ def synthetic(
 
 
 def cifar10(*, root: str, download: bool = True, val_share: float = 0.1, split_seed: int = 0) -> Source:
-    """CIFAR-10 (Krizhevsky, 2009): 45,000 / 5,000 / 10,000 images of 32x32; validation is cut from the training images."""
+    """Returns CIFAR-10 (Krizhevsky, 2009): 45,000 / 5,000 / 10,000 images of 32x32; validation is split off training."""
     return _cifar(datasets.CIFAR10, root, download, val_share, split_seed)
 
 
 def cifar100(*, root: str, download: bool = True, val_share: float = 0.1, split_seed: int = 0) -> Source:
-    """CIFAR-100: as `cifar10`, with 100 classes."""
+    """Returns CIFAR-100: as `cifar10`, with 100 classes."""
     return _cifar(datasets.CIFAR100, root, download, val_share, split_seed)
 
 
@@ -65,7 +65,7 @@ def _cifar(dataset: type[datasets.CIFAR10], root: str, download: bool, val_share
         test = dataset(folder, train=False, download=False)
     except (RuntimeError, OSError) as error:
         raise DataError(
-            f"data.root={root}: {dataset.__name__} is not there and could not be fetched ({error}); "
+            f"data.root={root}: {dataset.__name__} is missing and could not be downloaded ({error}); "
             f"put {dataset.filename} of {dataset.url} there"
         ) from error
     target = torch.tensor(train.targets)

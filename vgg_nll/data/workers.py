@@ -1,4 +1,4 @@
-"""Batches from worker processes, some of which may die."""
+"""Batches from worker processes, which may die."""
 
 import logging
 import signal
@@ -13,9 +13,12 @@ log = logging.getLogger(__name__)
 
 
 def iterate_with_worker_restart(load: Callable[[int], Iterable[Any]]) -> Iterator[Any]:
-    """The batches of a loader. Where a worker process dies, new ones go on behind the batches that are `done`.
+    """Yields the batches of a loader; if a worker process dies, new ones continue after the batches that are done.
 
-    Raises DataError where a picture cannot be read, and where workers die twice at one batch.
+    Args:
+        load: number of batches done -> a loader of the rest.
+
+    Raises DataError if a picture cannot be read, or if workers die twice at one batch.
     """
     done, died_at = 0, -1
     batches: Iterator[Any]
@@ -31,27 +34,26 @@ def iterate_with_worker_restart(load: Callable[[int], Iterable[Any]]) -> Iterato
             line = str(error).strip().splitlines()[-1]
             raise DataError(line.removeprefix(f"{DataError.__module__}.DataError: ")) from error
         except (RuntimeError, ConnectionError, EOFError) as error:
-            # The latter two: it died while handing over a batch. What a worker itself raises says "Caught ... in DataLoader".
+            # The latter two: it died while sending a batch. An error inside a worker says "Caught ... in DataLoader".
             text = str(error)
             if "Caught" in text or (isinstance(error, RuntimeError) and "DataLoader worker" not in text):
                 raise
             if died_at == done:
                 raise DataError(
-                    "data: processes that read pictures die again and again (out of memory?); "
-                    "data.num_workers=0 reads without them"
+                    "data: worker processes die again and again (out of memory?); data.num_workers=0 works without them"
                 ) from error
             died_at = done
-            log.warning("warning: a process that reads pictures has died (killed?); new ones go on in its place")
-            # Gone with its list of processes, from which a handler that some other loader has left would report the dead again.
+            log.warning("warning: a worker process has died (killed?); new ones continue")
+            # Drops the loader with its list of processes: another loader's handler would report the dead one again.
             batches = iter(())
 
 
 @contextmanager
 def _own_child_handler() -> Iterator[None]:
-    """Takes back the SIGCHLD handler that a loader installs with its first workers.
+    """Removes the SIGCHLD handler that a loader installs with its first workers.
 
-    It raises at a worker's death in the middle of whatever runs, an update of the weights say. Without it the loader notices
-    when it next waits for a batch.
+    That handler raises when a worker dies, in the middle of whatever runs, for example an update of the weights. Without it the
+    loader notices the death when it next waits for a batch.
     """
     ours = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGCHLD) if ours else None
