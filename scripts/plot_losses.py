@@ -1,11 +1,8 @@
-"""The pictures of docs/losses.md, made from the losses themselves: `python scripts/plot_losses.py [FOLDER]` (default docs)."""
+"""Draws the pictures of docs/losses.md from the losses themselves: `python scripts/plot_losses.py [FOLDER]` (default docs)."""
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # also where the project is not installed
 
 import torch
 from matplotlib.figure import Figure
@@ -18,7 +15,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {"argmax": argmax_nll, "all_logit": a
 
 
 def losses_against_probability() -> Figure:
-    """Both losses against the probability of the true class, for the two extremes of where the rest of it goes."""
+    """Draws both losses against the probability of the true class, for the two extremes of the rest of it."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     p = torch.linspace(1e-4, 1 - 1e-4, 500, dtype=torch.float64)
@@ -35,7 +32,7 @@ def losses_against_probability() -> Figure:
 
 
 def forms_against_gap() -> Figure:
-    """Relative error of three ways to compute method 2 in float32, for two classes whose logits differ by a gap."""
+    """Draws the relative error of three ways to compute method 2 in float32, for two classes whose logits differ by a gap."""
     gaps = torch.linspace(0.5, 110, 400)
     logits = torch.stack([gaps, torch.zeros_like(gaps)], dim=1)
     tail = torch.log1p(torch.exp(-gaps.double()))
@@ -61,7 +58,7 @@ def forms_against_gap() -> Figure:
 
 
 def gradient_against_gap() -> Figure:
-    """The gradient on the logit of a wrong class that leads by a gap, or trails by it."""
+    """Draws the gradient on the logit of a wrong class that leads by a gap, or trails by it."""
     gaps = torch.linspace(-10, 25, 400)
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
@@ -78,7 +75,7 @@ def gradient_against_gap() -> Figure:
 
 
 def cat_dog_horse() -> Figure:
-    """The worked example: three images, their softmax, and what each loss makes of it."""
+    """Draws the worked example: three images, their softmax, and both losses."""
     logits = torch.tensor([[5.0, 4.0, 2.0], [4.0, 2.0, 8.0], [4.0, 4.0, 1.0]])
     labels = torch.tensor([0, 2, 1])
     names = ("cat", "dog", "horse")
@@ -94,7 +91,7 @@ def cat_dog_horse() -> Figure:
 
 
 def simplex() -> Figure:
-    """Both losses over all probabilities of three classes; the true class is the corner at the bottom left."""
+    """Draws both losses over all probabilities of three classes; the true class is the corner at the bottom left."""
     steps = 240
     x, y = torch.meshgrid(torch.linspace(0, 1, steps), torch.linspace(0, 3**0.5 / 2, steps), indexing="xy")
     third = y / (3**0.5 / 2)

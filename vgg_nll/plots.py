@@ -1,4 +1,4 @@
-"""Arrays -> matplotlib figures."""
+"""Draws arrays as matplotlib figures."""
 
 from collections.abc import Sequence
 
@@ -10,20 +10,20 @@ from matplotlib.patches import Rectangle
 
 BLUE, RED, GREEN = "#1f77b4", "#d62728", "#2ca02c"
 NUMBERED_CLASSES = 20  # a confusion matrix of more classes shows colours only
-BARS = 5  # of a mistake's softmax
+BARS = 5  # of an error's softmax
 MAX_COLUMNS, ROW = 4, 0.8  # at most; one takes 1 by 0.8
 
 
 def reliability_diagram(
     images: Sequence[float], correct: Sequence[float], confidence: Sequence[float], title: str = ""
 ) -> Figure:
-    """Accuracy against confidence in equal bins over [0, 1], and below it how many images each bin holds.
+    """Draws accuracy against confidence in equal bins over [0, 1], and below it how many images each bin holds.
 
     Args:
         images, correct, confidence: per bin, the count, the number that were right, the sum of confidences.
 
-    A bar under the diagonal is confidence that was not earned; the red part is the gap that the expected calibration
-    error adds up, weighted by images.
+    A bar below the diagonal is overconfidence; the red part is the gap that the expected calibration error sums up, weighted by
+    images.
     """
     figure = Figure(figsize=(4.5, 5.5))  # not pyplot: no global state, nothing to close
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1), gridspec_kw=_margins(figure, hspace=0.08))
@@ -42,7 +42,7 @@ def reliability_diagram(
 def reliability_panels(
     above: Axes, below: Axes, images: Sequence[float], correct: Sequence[float], confidence: Sequence[float]
 ) -> None:
-    """The bars of `reliability_diagram`: accuracy and gap in one panel, counts in another."""
+    """Draws the bars of `reliability_diagram`: accuracy and gap in one panel, counts in another."""
     count = np.asarray(images, dtype=float)
     width = 1 / len(count)
     filled = np.flatnonzero(count)
@@ -50,14 +50,14 @@ def reliability_panels(
     accuracy = np.asarray(correct, dtype=float)[filled] / count[filled]
     gap = np.asarray(confidence, dtype=float)[filled] / count[filled] - accuracy
     above.bar(middle, accuracy, width, color=BLUE, edgecolor="white", label="accuracy")
-    above.bar(middle, gap, width, bottom=accuracy, color=RED, alpha=0.4, edgecolor=RED, label="confidence less accuracy")
+    above.bar(middle, gap, width, bottom=accuracy, color=RED, alpha=0.4, edgecolor=RED, label="confidence - accuracy")
     above.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1)
     above.set(xlim=(0, 1), ylim=(0, 1))
     below.bar((np.arange(len(count)) + 0.5) * width, count, width, color=BLUE, edgecolor="white")
 
 
 def confusion_matrix(counts: Sequence[Sequence[float]], class_names: Sequence[str], title: str = "") -> Figure:
-    """Images by label (row) and prediction (column), coloured by their share of the row.
+    """Draws images by label (row) and prediction (column), coloured by their fraction of the row.
 
     Args:
         counts: [C, C].
@@ -81,10 +81,10 @@ def confusion_matrix(counts: Sequence[Sequence[float]], class_names: Sequence[st
 
 
 def accuracy_coverage(accuracy: Sequence[float], title: str = "") -> Figure:
-    """Accuracy of the k images that the network is surest of, against their share k / N.
+    """Draws the accuracy of the k most confident images against their fraction k / N.
 
     Args:
-        accuracy: [N], of the first, the first two, ... images, the surest first.
+        accuracy: [N], of the first, the first two, ... images, the most confident first.
     """
     figure = Figure(figsize=(4.5, 3.5))
     axes = figure.subplots(gridspec_kw=_margins(figure))
@@ -93,16 +93,16 @@ def accuracy_coverage(accuracy: Sequence[float], title: str = "") -> Figure:
     axes.fill_between(coverage, accuracy, 1, color=RED, alpha=0.3, linewidth=0)
     lowest = min(accuracy)
     axes.set(xlim=(0, 1), ylim=(max(0.0, lowest - 0.1 * (1 - lowest) - 0.005), 1.0))
-    axes.set(xlabel="coverage: share of images, the surest first", ylabel="accuracy on them")
+    axes.set(xlabel="coverage: fraction of images, the most confident first", ylabel="accuracy on them")
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.3)
     return figure
 
 
-def confident_mistakes(
+def most_confident_errors(
     pictures: np.ndarray, probabilities: np.ndarray, target: Sequence[int], class_names: Sequence[str], title: str = ""
 ) -> Figure:
-    """Wrongly classified images, each with its label, its prediction, and bars of its largest softmax outputs.
+    """Draws wrongly classified images, each with its label, its prediction, and bars of its largest softmax outputs.
 
     Args:
         pictures: uint8 [K, H, W, 3]; probabilities: [K, C]; target: [K].
@@ -111,17 +111,17 @@ def confident_mistakes(
     rows = max(1, -(-len(pictures) // columns))
     figure = Figure(figsize=(2 * columns, 2 * ROW * rows + 0.4))
     top = 1 - 0.4 / figure.get_figheight()
-    axes = figure.add_axes((0, 0, 1, top))  # one for all: each further one would take as long as a picture
+    axes = figure.add_axes((0, 0, 1, top))  # one for all: each further one takes as long as a picture
     axes.axis("off")
     axes.set_title(title, fontsize=10)
     if len(pictures) == 0:
-        axes.text(columns / 2, ROW / 2, "no mistakes", ha="center", va="center")
+        axes.text(columns / 2, ROW / 2, "no errors", ha="center", va="center")
     bars: list[Rectangle] = []
     for k, (picture, outputs, label) in enumerate(zip(pictures, probabilities, target, strict=True)):
         x, y = k % columns, ROW * (k // columns)
         axes.imshow(picture, extent=(x + 0.02, x + 0.52, y + 0.75, y + 0.25), interpolation="nearest")
         guess = int(outputs.argmax())
-        caption = f"{_short(class_names[label])}, taken for {_short(class_names[guess])} ({outputs[guess]:.1%})"
+        caption = f"{_short(class_names[label])}, predicted {_short(class_names[guess])} ({outputs[guess]:.1%})"
         axes.text(x + 0.02, y + 0.2, caption, fontsize=7, va="bottom")
         bars += _softmax_bars(axes, x + 0.62, y + 0.25, outputs, label, class_names)
     axes.add_collection(PatchCollection(bars, match_original=True))
@@ -130,7 +130,7 @@ def confident_mistakes(
 
 
 def precision_recall(precision: np.ndarray, recall: np.ndarray, class_names: Sequence[str], title: str = "") -> Figure:
-    """One curve per class.
+    """Draws one curve per class.
 
     Args:
         precision, recall: [C, T], over falling recall; NaN for a class without images.
@@ -148,7 +148,7 @@ def precision_recall(precision: np.ndarray, recall: np.ndarray, class_names: Seq
 
 
 def _margins(figure: Figure, **others: float) -> dict[str, float]:
-    """Room for labels and a title; measuring what they need would take as long as drawing them."""
+    """Returns margins for labels and a title: measuring them would take as long as drawing."""
     width, height = figure.get_size_inches()
     return {"left": 0.75 / width, "right": 1 - 0.2 / width, "bottom": 0.5 / height, "top": 1 - 0.35 / height, **others}
 
@@ -156,7 +156,7 @@ def _margins(figure: Figure, **others: float) -> dict[str, float]:
 def _softmax_bars(
     axes: Axes, x: float, y: float, outputs: np.ndarray, label: int, class_names: Sequence[str]
 ) -> list[Rectangle]:
-    """The largest outputs, and that of the label: from (x, y) on, 0.35 wide where p = 1."""
+    """Returns bars of the largest outputs, and that of the label: from (x, y) on, 0.35 wide for p = 1."""
     shown = list(np.argsort(-outputs, kind="stable")[:BARS])
     if label not in shown:
         shown[-1] = label
@@ -169,7 +169,7 @@ def _softmax_bars(
 
 
 def _short(name: str, length: int = 14) -> str:
-    """A class's name for a caption: matplotlib would take $ for mathematics, and skip what begins with _ in a legend."""
+    """Returns a class's name for a caption: to matplotlib $ is mathematics, and a legend skips names that begin with _."""
     name = " ".join(name.split())
     name = name if len(name) <= length else name[: length - 1] + "…"
     return ("\u200a" if name.startswith("_") else "") + name.replace("$", r"\$")

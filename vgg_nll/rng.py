@@ -1,7 +1,7 @@
-"""Every random draw is a function of (seed, purpose, indices), never of what was drawn before it.
+"""Random draws as functions of (seed, purpose, indices), never of earlier draws.
 
-So a run resumed at step 1000 draws what the undisturbed run drew there, whatever the number of workers, and no generator
-state needs saving.
+So a run that resumes at step 1000 draws what an uninterrupted run draws there, for any number of workers, and no generator
+state must be saved.
 """
 
 import hashlib
@@ -12,19 +12,19 @@ import torch
 
 
 def fold(seed: int, purpose: str, *indices: int) -> int:
-    """A 63-bit seed from `seed`, a purpose ("init", "order", ...) and indices (epoch, step, image)."""
+    """Returns a 63-bit seed from `seed`, a purpose ("init", "order", ...) and indices (epoch, step, image)."""
     text = "/".join(map(str, (seed, purpose, *indices)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
 def generator(seed: int, purpose: str, *indices: int) -> torch.Generator:
-    """A CPU generator for one purpose; the same arguments give the same draws on every device."""
+    """Returns a CPU generator for one purpose; the same arguments give the same draws on every device."""
     return torch.Generator().manual_seed(fold(seed, purpose, *indices))
 
 
 @contextmanager
 def seeded(seed: int, purpose: str, *indices: int) -> Iterator[None]:
-    """PyTorch's global CPU generator, seeded for the block and put back after it."""
+    """Seeds PyTorch's global CPU generator for the block, and restores it."""
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(fold(seed, purpose, *indices))
         yield

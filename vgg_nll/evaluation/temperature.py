@@ -16,10 +16,10 @@ class Scaled(nn.Module):
     def __init__(self, model: nn.Module, temperature: float) -> None:
         super().__init__()
         self.model, self.temperature = model, temperature
-        self.training = model.training  # a part of it, not a mode of its own
+        self.training = model.training  # the same mode as the network
 
     def forward(self, images: Tensor) -> Tensor:
-        """[B, 3, H, W] -> [B, C]."""
+        """Maps [B, 3, H, W] to logits [B, C]."""
         return self.model(images) / self.temperature
 
 

@@ -1,6 +1,6 @@
-"""Logits and targets of any shape that `torch.nn.CrossEntropyLoss` takes, as rows; and what it does with their values.
+"""Inputs of the losses: logits and targets of any shape that `torch.nn.CrossEntropyLoss` takes, as rows; and its reductions.
 
-Every misuse is answered by the type of error that PyTorch raises for it.
+Every misuse raises the type of error that PyTorch raises for it.
 """
 
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ REDUCTIONS = ("none", "mean", "sum")
 
 
 class InvalidValue(ValueError, RuntimeError):
-    """A shape or number that cannot be. PyTorch raises RuntimeError for most of these, Python ValueError: it is both."""
+    """An impossible shape or number. PyTorch raises RuntimeError for most of these, Python code ValueError: this is both."""
 
 
 class InvalidType(TypeError, NotImplementedError):
-    """A tensor of a type that cannot be. PyTorch raises RuntimeError or NotImplementedError, Python TypeError: it is all."""
+    """A tensor of an impossible type. PyTorch raises NotImplementedError (a RuntimeError), Python TypeError: this is both."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A batch as rows, one for each element that has a loss of its own.
+    """A batch as rows, one for each element with a loss of its own.
 
     Args:
         logits: [M, C], float32 or float64.
-        labels: [M] int64 in [0, C), or None where `probabilities` takes their place.
+        labels: [M] int64 in [0, C), or None if there are `probabilities`.
         probabilities: [M, C] of the type of `logits`, or None.
-        counted: [M] bool, which rows are not ignored; None where all count.
+        counted: [M] bool, which rows are not ignored; None if all count.
         class_weight: [C] of the type of `logits`, or None.
         shape: of the result without reduction; [M] in all.
     """
@@ -42,7 +42,7 @@ class Rows:
     shape: torch.Size
 
     def label_weight(self) -> Tensor | None:
-        """[M]: the weight of each row's label, 0 where ignored; None where every row counts once."""
+        """Returns the weight of each row's label [M], 0 for ignored rows; None if every row counts once."""
         counted = None if self.counted is None else self.counted.to(self.logits.dtype)
         if self.class_weight is None or self.labels is None:
             return counted
@@ -50,7 +50,7 @@ class Rows:
         return weight if counted is None else weight * counted
 
     def smoothed(self, label_smoothing: float) -> Tensor:
-        """The target as probabilities [M, C], mixed with `label_smoothing` parts of the uniform distribution."""
+        """Returns the target as probabilities [M, C], mixed with the uniform distribution by `label_smoothing`."""
         q = self.probabilities
         if q is None:
             assert self.labels is not None
@@ -58,10 +58,9 @@ class Rows:
         return q if label_smoothing == 0 else (1 - label_smoothing) * q + label_smoothing / q.shape[1]
 
     def reduce(self, values: Tensor, reduction: str) -> Tensor:
-        """The values of the rows [M], weighted already, as the result.
+        """Reduces the values of the rows [M], which are weighted already.
 
-        The mean divides by the summed weights of the labels that count, or, for probabilities, by the number of rows:
-        NaN where nothing counts.
+        The mean divides by the sum of the labels' weights, or, for probabilities, by the number of rows: NaN if nothing counts.
         """
         if reduction == "none":
             return values.reshape(self.shape)
@@ -72,15 +71,15 @@ class Rows:
 
 
 def read_rows(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> Rows:
-    """The rows of logits [C], [N, C] or [N, C, d1, ..., dk] and a target, as `torch.nn.CrossEntropyLoss` reads them.
+    """Returns the rows of logits [C], [N, C] or [N, C, d1, ..., dk] and a target, as `torch.nn.CrossEntropyLoss` reads them.
 
     The target holds class indices (shape [], [N] or [N, d1, ..., dk]; int64 or uint8) or class probabilities (the shape of
     the logits, floating).
 
     Raises:
-        ValueError: shapes that do not fit; `ignore_index` of 0 or more with class probabilities.
+        ValueError: shapes that do not match; `ignore_index` of 0 or more with class probabilities.
         TypeError: logits, weights or probabilities that are not floating, labels that are not int64 or uint8.
-        IndexError: a label outside [0, C) that is not `ignore_index` (checked on the CPU; on CUDA the device asserts).
+        IndexError: a label outside [0, C) that is not `ignore_index` (checked on the CPU; on CUDA the device asserts it).
     """
     _check_logits_and_weight(logits, weight)
     class_dim = min(1, logits.dim() - 1)
@@ -107,13 +106,13 @@ def read_rows(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_inde
 
 
 def require(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raises ValueError where an option has none of its values."""
+    """Raises ValueError if an option has none of its values."""
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
 
 
 def check_options(reduction: str, label_smoothing: float, eps: float) -> None:
-    """Raises ValueError where one of the options that all losses share is out of its range."""
+    """Raises ValueError if one of the options that all losses share is out of its range."""
     require("reduction", reduction, REDUCTIONS)
     if not 0 <= label_smoothing <= 1:
         raise InvalidValue(f"label_smoothing must be in [0, 1], got {label_smoothing}")
@@ -136,9 +135,11 @@ def _check_logits_and_weight(logits: Tensor, weight: Tensor | None) -> None:
 
 
 def _labels(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor | None]:
-    """The labels [M], 0 where ignored, and which rows count [M]; None for all, where that can be seen for free."""
+    """Returns the labels [M], 0 for ignored rows, and which rows count [M]; None for all, if that is known for free."""
     labels = target.reshape(-1).long()
-    if target.device.type == "cpu" and not torch.compiler.is_compiling():  # elsewhere, looking makes the host wait
+    if (
+        target.device.type == "cpu" and not torch.compiler.is_compiling()
+    ):  # on other devices, reading values makes the host wait
         low, high = (int(label) for label in labels.aminmax()) if len(labels) else (0, 0)
         if low >= 0 and high < num_classes and not low <= ignore_index <= high:
             return labels, None

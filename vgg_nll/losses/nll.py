@@ -8,8 +8,8 @@ probabilities (one-hot for a label); logarithms are natural.
   `-sum [q_k log p_k + (1 - q_k) log(1 - p_k)]`.
 
 Shapes, targets, weights, ignored labels and reductions are those of `torch.nn.CrossEntropyLoss`. Neither loss takes the
-logarithm of a probability: `vgg_nll/softmax.py` says how, docs/losses.md what that changes. Computed in float32 from
-anything shorter, in float64 from float64.
+logarithm of a probability: `vgg_nll/losses/softmax.py` says how, docs/losses.md what that changes. float64 logits are
+computed in float64, all others in float32.
 """
 
 from collections.abc import Callable
@@ -38,20 +38,20 @@ def argmax_nll(
     label_smoothing: float = 0.0,
     eps: float = 0.0,
 ) -> Tensor:
-    """Method 1: `-log` of one softmax output.
+    """Returns method 1: `-log` of one softmax output.
 
     `select="label"`: `-log p_t`, the output at the argmax of the one-hot label; equal to `torch.nn.CrossEntropyLoss`.
     `select="prediction"`: `-log max_k p_k`, the largest output whatever the target says, which only decides what is
-    ignored. A network trained with it grows sure of anything; it is here to be looked at, not to be used.
+    ignored. A network trained with it becomes confident of anything: it is here to be studied, not to be used.
 
     Args:
         logits: [C], [N, C] or [N, C, d1, ..., dk], floating.
         target: class indices ([], [N], [N, d1, ..., dk]) or class probabilities (the shape of the logits).
         weight: [C]; the term of class k counts `weight[k]` times.
-        ignore_index: a label whose elements count nothing.
-        reduction: "mean" (over the weights of the labels that count; over all elements for class probabilities), "sum", or
-            "none" for one value per element.
-        label_smoothing: this much of the target is spread evenly over all classes.
+        ignore_index: elements with this label do not count.
+        reduction: "mean" (weighted by the labels' weights; over all elements for class probabilities), "sum", or "none" for one
+            value per element.
+        label_smoothing: this fraction of the target is spread evenly over all classes.
         eps: 0 is exact; `eps > 0` gives the textbook form `-log(p + eps)` on probabilities, at most `-log(eps)`.
 
     Raises:
@@ -82,9 +82,9 @@ def all_logit_nll(
     label_smoothing: float = 0.0,
     eps: float = 0.0,
 ) -> Tensor:
-    """Method 2: `-log p_t - sum over k != t of log(1 - p_k)`: every softmax output is judged.
+    """Returns method 2: `-log p_t - sum over k != t of log(1 - p_k)`: every softmax output counts.
 
-    Strictly proper: its expectation is least where `p` is the true distribution. For C = 2 it is twice method 1. The
+    Strictly proper: `p` minimises its expectation only if it is the true distribution. For C = 2 it is twice method 1. The
     gradient of a confident mistake tends to at most 2 per logit (method 1: 1); it is never inf or NaN.
 
     Args:
@@ -94,7 +94,7 @@ def all_logit_nll(
         weight: [C]; an element's whole loss counts `weight[t]` times. With class probabilities, which have no `t`, both terms
             of class k count `weight[k]` times.
         reduction: as `argmax_nll`.
-        label_smoothing: this much of the target is spread evenly over all classes before the terms are formed.
+        label_smoothing: this fraction of the target is spread evenly over all classes before the terms are formed.
         eps: 0 is exact; `eps > 0` gives the textbook form `-log(p + eps)`, `-log(1 - p + eps)` on probabilities.
 
     Raises:
@@ -116,9 +116,9 @@ def all_logit_nll(
 
 
 def sigmoid_nll(logits: Tensor, target: Tensor, *, class_reduction: str = "sum", reduction: str = "mean") -> Tensor:
-    """One-vs-rest binary cross-entropy on `s = sigmoid(z)`: `-log s_t - sum over k != t of log(1 - s_k)`.
+    """Returns the one-vs-rest binary cross-entropy on `s = sigmoid(z)`: `-log s_t - sum over k != t of log(1 - s_k)`.
 
-    The contrast to method 2: a sigmoid judges each output by itself against 0.5, so the C outputs need not sum to 1.
+    In contrast to method 2, a sigmoid compares each output with 0.5 by itself, so the C outputs need not sum to 1.
     Arguments and errors as `all_logit_nll`.
     """
     require("class_reduction", class_reduction, CLASS_REDUCTIONS)
@@ -130,7 +130,7 @@ def sigmoid_nll(logits: Tensor, target: Tensor, *, class_reduction: str = "sum",
 
 
 class ArgmaxNLL(nn.Module):
-    """`argmax_nll` as a module: method 1, with the same keywords. Takes the place of `torch.nn.CrossEntropyLoss`."""
+    """`argmax_nll` as a module, with the same keywords: method 1, in place of `torch.nn.CrossEntropyLoss`."""
 
     weight: Tensor | None
 
@@ -165,7 +165,7 @@ class ArgmaxNLL(nn.Module):
 
 
 class AllLogitNLL(nn.Module):
-    """`all_logit_nll` as a module: method 2, with the same keywords."""
+    """`all_logit_nll` as a module, with the same keywords: method 2."""
 
     weight: Tensor | None
 
@@ -213,7 +213,7 @@ class SigmoidNLL(nn.Module):
 
 
 def _terms(logits: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """`-log p` and `-log(1 - p)` of every class, [M, C] each: exact, or the textbook's."""
+    """Returns `-log p` and `-log(1 - p)` of every class, [M, C] each: exact, or the textbook's with `eps`."""
     if eps == 0:
         nll, complement_nll, _ = log_probabilities(logits)
         return nll, complement_nll
@@ -222,12 +222,12 @@ def _terms(logits: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
 
 def _sum(coefficients: Tensor, terms: Tensor, class_weight: Tensor | None) -> Tensor:
-    """Sum over classes [M]; an infinite term that counts 0 times is 0."""
+    """Returns the sum over classes [M]; an infinite term that counts 0 times is 0."""
     if class_weight is not None:
         coefficients = coefficients * class_weight
     return (coefficients * terms.masked_fill((coefficients == 0) & terms.isinf(), 0.0)).sum(dim=1)
 
 
 def _weigh(values: Tensor, weight: Tensor | None) -> Tensor:
-    """[M]; a value that counts 0 times is 0 even where it is not finite."""
+    """Returns weighted values [M]; a value that counts 0 times is 0, even if it is not finite."""
     return values if weight is None else (values * weight).masked_fill(weight == 0, 0.0)

@@ -1,4 +1,4 @@
-"""The logarithms of softmax probabilities and of their complements, exact for every logit that a float can hold.
+"""Logarithms of softmax probabilities and of their complements, exact for every logit that a float can hold.
 
 Notation: `z` are the logits of a row over C classes, `p = softmax(z)`, `m` the index of the largest logit, `n` that of the
 next, `t` the label; logarithms are natural. With `T = sum over k != m of exp(z_k - z_n)`, between 1 and C - 1, the odds
@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-# Elements that one pass over wide rows works on, on a CPU: the buffers of a larger one do not stay in its cache.
+# Elements in one pass over wide rows, on a CPU: larger buffers do not stay in its cache.
 CHUNK_ELEMENTS = 1 << 20
-# Rows of so many classes are searched in blocks.
+# Rows of at least WIDE classes are searched in blocks.
 WIDE, BLOCK = 4096, 256
 
 
@@ -33,22 +33,22 @@ class LogProbabilities(NamedTuple):
 
 
 class _Top(NamedTuple):
-    """What the largest logit of each row says: all are [B, 1]; float64 but for the first three."""
+    """What follows from the largest logit of each row: all [B, 1]; float64 except for the first three."""
 
     value: Tensor
     class_index: Tensor
-    runner: Tensor  # the second largest logit; not differentiated, since every use of it cancels
-    gap: Tensor  # z_m - z_n; NaN where z_m is not finite
+    runner: Tensor  # the second largest logit; not differentiated, since its uses cancel
+    gap: Tensor  # z_m - z_n; NaN if z_m is not finite
 
 
 def log_probabilities(logits: Tensor) -> LogProbabilities:
-    """`-log p_k` and `-log(1 - p_k)` of `p = softmax(logits)`, and the margin `log(p_m / (1 - p_m))` of the top class.
+    """Returns `-log p_k` and `-log(1 - p_k)` of `p = softmax(logits)`, and the margin `log(p_m / (1 - p_m))` of the top class.
 
-    Differentiable, as often as one likes. A logit of `-inf` is a class that cannot be: `p = 0`, and its complement costs
-    nothing. A row with NaN or `+inf` gives NaN.
+    Differentiable any number of times. A logit of `-inf` is an impossible class: `p = 0`, and its complement costs nothing. A
+    row with NaN or `+inf` gives NaN.
 
     Args:
-        logits: [B, C], any floating type; computed in float32, or in float64 if that is what comes.
+        logits: [B, C], any floating type; computed in float64 if it is float64, else in float32.
     """
     logits = as_float(logits)
     top = _top(logits)
@@ -58,7 +58,7 @@ def log_probabilities(logits: Tensor) -> LogProbabilities:
     inverse = torch.exp(-top.gap)
     odds = total * inverse
     nll_top = torch.log1p(odds)
-    # 0 at the top, where the derivatives of z_m - z_m would drown what comes after them.
+    # 0 at the top: the derivatives of z_m - z_m would drown the terms after them.
     nll = (top.value - logits).masked_fill(is_top, 0.0) + nll_top.to(logits.dtype)
     margin = top.gap - total.log()
     p = x * (inverse / (1 + odds)).to(logits.dtype)  # 0 at the top, at most 1/2 elsewhere
@@ -67,18 +67,18 @@ def log_probabilities(logits: Tensor) -> LogProbabilities:
 
 
 def margin(logits: Tensor) -> Tensor:
-    """Log-odds of the predicted class, `log(p_m / (1 - p_m))` [B]: confidence on a scale that does not saturate.
+    """Returns the log-odds of the predicted class, `log(p_m / (1 - p_m))` [B]: confidence on a scale that does not saturate.
 
-    A float32 softmax output is exactly 1.0 from a margin of about 17 on; the margin goes on growing.
+    A float32 softmax output is exactly 1.0 from a margin of about 17 on; the margin keeps growing.
     """
     return log_probabilities(logits).margin
 
 
 def label_nll(logits: Tensor, target: Tensor, *, complements: bool) -> Tensor:
-    """`-log p_t` of each row [B], plus, with `complements`, `-log(1 - p_k)` of every class but `t`.
+    """Returns `-log p_t` of each row [B], plus, with `complements`, `-log(1 - p_k)` of every class but `t`.
 
-    What `log_probabilities` gives, summed, in a third of its time or less: the gradient is worked out beside the value.
-    A second derivative goes through `log_probabilities`.
+    Equals the sums of `log_probabilities`, in a third of its time or less: the gradient is computed together with the value.
+    A second derivative uses `log_probabilities`.
 
     Args:
         logits: [B, C], any floating type; target: [B], int64 in [0, C).
@@ -89,7 +89,7 @@ def label_nll(logits: Tensor, target: Tensor, *, complements: bool) -> Tensor:
 
 
 def as_float(logits: Tensor) -> Tensor:
-    """float64 as it is, anything shorter as float32."""
+    """Returns float64 as it is, every other type as float32."""
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
@@ -100,7 +100,7 @@ class _LabelNLL(torch.autograd.Function):
         step = max(1, CHUNK_ELEMENTS // max(1, logits.shape[1]) if chunked else len(logits))
         gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
         gradients = repeat(None) if gradient is None else gradient.split(step)
-        scratch = logits.new_empty(2, min(step, len(logits)), logits.shape[1])  # fresh memory for each would cost more
+        scratch = logits.new_empty(2, min(step, len(logits)), logits.shape[1])  # new memory for each part would cost more
         parts = zip(logits.split(step), target[:, None].split(step), gradients, strict=False)
         rows = torch.cat([_value_and_gradient(*part, scratch, complements) for part in parts]).squeeze(1)
         ctx.complements = complements
@@ -110,7 +110,7 @@ class _LabelNLL(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
         logits, target, gradient = ctx.saved_tensors
-        if torch.is_grad_enabled():  # somebody wants to differentiate this gradient
+        if torch.is_grad_enabled():  # this gradient will be differentiated
             rows = _label_nll_by_terms(logits, target, ctx.complements)
             (gradient,) = torch.autograd.grad(rows, logits, upstream, create_graph=True)
             return gradient, None, None
@@ -127,22 +127,22 @@ def _label_nll_by_terms(logits: Tensor, target: Tensor, complements: bool) -> Te
 
 
 def _value_and_gradient(logits: Tensor, target: Tensor, gradient: Tensor | None, scratch: Tensor, complements: bool) -> Tensor:
-    """The values of some rows [B, 1] in float64; their gradient goes into `gradient` [B, C]. `scratch`: [2, >= B, C].
+    """Returns the values of some rows [B, 1] in float64; writes their gradient into `gradient` [B, C]. `scratch`: [2, >= B, C].
 
     With `R` the sum of `r_k` over the classes that are neither `t` nor `m`, the gradient of the sum of all terms is
 
         p_m (2 - R) at m != t                       -p_m (S + R) at m = t
         p_k (1 - R) + r_k - [m != t] p_m x_k / T    elsewhere, with r_t = -1
 
-    in which nothing cancels where the row is sure, be it right or wrong. Without complements, `R`, `r_k` and the term that
-    stands behind [m != t] are left out.
+    in which nothing cancels if the row is confident, right or wrong. Without complements, `R`, `r_k` and the term after
+    [m != t] are left out.
     """
     dtype = logits.dtype
     first, second = scratch[:, : len(logits)]
     top = _top(logits, second)
     x = torch.sub(logits, top.runner, out=first).exp_().scatter_(1, top.class_index, 0.0)
     total = _total(x)
-    against = top.gap.exp()  # inf beyond a gap of 709, where all that it divides is 0
+    against = top.gap.exp()  # inf beyond a gap of 709, but then all that it divides is 0
     odds = total / against
     nll_top = torch.log1p(odds)
     p_top = 1 / (1 + odds)
@@ -169,10 +169,10 @@ def _value_and_gradient(logits: Tensor, target: Tensor, gradient: Tensor | None,
 
 
 def _sum_of_log1p(r: Tensor, r_sum: Tensor, scratch: Tensor) -> Tensor:
-    """Sum of `log1p(r)` over each row [B, 1], for `r` in [0, 1] and its sum; five times as fast as `log1p` on a CPU.
+    """Returns the sum of `log1p(r)` over each row [B, 1], for `r` in [0, 1] and its sum; five times faster than `log1p`.
 
-    `log1p(r) = log(u) + (r - (u - 1))`, where `u` is `1 + r` as rounded: what rounding took from `r` comes back, to first
-    order, which is all that a float32 can hold of it.
+    `log1p(r) = log(u) + (r - (u - 1))` with `u` the rounded `1 + r`: this adds what rounding took from `r`, to first order,
+    which is all that a float32 can hold of it.
     """
     logarithms = torch.add(r, 1, out=scratch).log_().sum(1, keepdim=True)
     rounded = torch.add(r, 1, out=scratch).sub_(1).sum(1, keepdim=True)
@@ -182,20 +182,20 @@ def _sum_of_log1p(r: Tensor, r_sum: Tensor, scratch: Tensor) -> Tensor:
 def _top(logits: Tensor, scratch: Tensor | None = None) -> _Top:
     index, runner = _two_largest(logits.detach(), scratch)
     value = logits.gather(1, index)
-    # Where every other class is masked there is no runner-up; any finite number will do, x is 0 there.
+    # If every other class is masked there is no runner-up: any finite number will do, since x is 0.
     runner = runner.clamp(min=torch.finfo(logits.dtype).min)
-    gap = value.double() - runner + (value - value)  # the last: 0, or NaN where the value is not finite
+    gap = value.double() - runner + (value - value)  # the last term: 0, or NaN if the value is not finite
     return _Top(value, index, runner, gap)
 
 
 def _two_largest(logits: Tensor, scratch: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The index of the largest logit of each row and the value of the next, [B, 1] each; NaN counts as the largest."""
+    """Returns the index of each row's largest logit and the value of the next, [B, 1] each; NaN counts as the largest."""
     num_classes = logits.shape[1]
     if num_classes < WIDE:
         index = logits.max(dim=1, keepdim=True).indices
         others = torch.scatter(logits, 1, index, -torch.inf, out=scratch)
         return index, others.amax(dim=1, keepdim=True)
-    # `amax` is five times as fast as `max`, which has to keep the index: find the block, then look into that one alone.
+    # `amax` is five times as fast as `max`, which keeps the index: find the block first, then search that block alone.
     blocks = logits[:, : num_classes // BLOCK * BLOCK].unflatten(1, (-1, BLOCK)).amax(dim=2)
     if num_classes % BLOCK:
         blocks = torch.cat([blocks, logits[:, -(num_classes % BLOCK) :].amax(dim=1, keepdim=True)], dim=1)
@@ -206,5 +206,5 @@ def _two_largest(logits: Tensor, scratch: Tensor | None = None) -> tuple[Tensor,
 
 
 def _total(x: Tensor) -> Tensor:
-    """Sum of each row in float64 [B, 1]; above 0 also where nothing stands beside the top, so that its logarithm is finite."""
+    """Returns the sum of each row in float64 [B, 1]; above 0 even if the top is the only class, so its logarithm is finite."""
     return x.sum(1, keepdim=True).double().clamp(min=1e-300)

@@ -1,4 +1,4 @@
-"""PyTorch's layers, with another way to the same values where its own is slow or inexact."""
+"""PyTorch's layers, with a faster or more exact way to the same values."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ BUT_CHANNELS = (0, 2, 3)
 
 
 class Conv3x3(nn.Conv2d):
-    """`nn.Conv2d(inputs, outputs, 3, padding=1)`; on a CPU, and not compiled, one matrix product where the map has few pixels.
+    """`nn.Conv2d(inputs, outputs, 3, padding=1)`; on a CPU, and not compiled, one matrix product if the map has few pixels.
 
-    The convolutions of PyTorch's CPU library are slow on maps of 2x2 and 4x4, where the last six layers of a 32x32 image
-    live: gathering the nine neighbours of every pixel first costs little there, and the rest is a plain product.
-    (`torch.compile` takes more than ten minutes over that.)
+    The convolutions of PyTorch's CPU library are slow on maps of 2x2 and 4x4, those of the last six layers of a 32x32 image:
+    gathering the nine neighbours of every pixel costs little there, and the rest is a plain product. (`torch.compile` takes
+    more than ten minutes for that.)
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -31,9 +31,9 @@ class Conv3x3(nn.Conv2d):
 
 
 class _Neighbours(torch.autograd.Function):
-    """[B, C, H, W] -> [B * H * W, 9 C]: the 3x3 pixels around each one, zeros outside.
+    """Maps [B, C, H, W] to [B * H * W, 9 C]: the 3x3 pixels around each pixel, zeros outside.
 
-    Its own gradient: autograd would fill and copy a whole map for each of the nine slices.
+    It has a gradient of its own: autograd would fill and copy a whole map for each of the nine slices.
     """
 
     @staticmethod
@@ -59,11 +59,11 @@ class _Neighbours(torch.autograd.Function):
 class BatchNorm(nn.BatchNorm2d):
     """`nn.BatchNorm2d(channels)`; on a CPU, in training and in float32, with sums that keep their digits.
 
-    PyTorch's own kernel for channels-last adds up all pixels of a channel one after another. The error of those sums is the
-    same for every pixel, so that it adds up in the gradients of the weights: for VGG-16 and 256 digits they come out 3.8 to
-    4.5% (norm of the difference, n = 3) off those in float64, with the sums here 0.2 to 0.7%, with PyTorch's kernel for NCHW
-    0.02 to 0.4%. That costs 5 to 8% of a step on 32x32 images, where NCHW would cost 12%.
-    In bfloat16 the rounding of the activations is larger than all that, and PyTorch's kernel does.
+    PyTorch's own kernel for channels-last adds all pixels of a channel one after another. The error of those sums is the same
+    for every pixel, so it adds up in the gradients of the weights: for VGG-16 and 256 digits they are 3.8 to 4.5% off those in
+    float64 (norm of the difference, n = 3); with the sums here 0.2 to 0.7%, with PyTorch's kernel for NCHW 0.02 to 0.4%. That
+    costs 5 to 8% of a step on 32x32 images; NCHW would cost 12%. In bfloat16 the rounding of the activations is larger than
+    all that, so PyTorch's kernel is used.
     """
 
     running_mean: Tensor
@@ -78,7 +78,7 @@ class BatchNorm(nn.BatchNorm2d):
         """[B, C, H, W] -> the same shape."""
         momentum = self.momentum
         if momentum is None or not self._own(images):
-            return super().forward(images)  # which also says what is wrong where something is
+            return super().forward(images)  # which also checks the input
         outputs, mean, variance = _BatchNorm.apply(images, self.weight, self.bias, self.eps)
         pixels = images.numel() // self.num_features
         self.running_mean.lerp_(mean, momentum)
@@ -122,7 +122,7 @@ class _BatchNorm(torch.autograd.Function):
 
 
 class AveragePool(nn.AdaptiveAvgPool2d):
-    """`nn.AdaptiveAvgPool2d`; nothing at all where the map has the size already, as with images of 224 pixels.
+    """`nn.AdaptiveAvgPool2d`; the identity if the map has the size already, as with images of 224 pixels.
 
     PyTorch has no deterministic gradient of the general case on a GPU.
     """

@@ -1,4 +1,4 @@
-"""What a network consists of, and how much there is to compute in it."""
+"""Model summary: the layers of a network, and its floating-point operations."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of a network: its name, its kind, the shape of what it gives for one image, and its parameters."""
+    """One layer of a network: its name, its kind, the shape of its output for one image, and the number of its parameters."""
 
     name: str
     kind: str
@@ -20,7 +20,7 @@ class Layer:
 
 
 def flops_per_image(model: nn.Module, image_size: int) -> float:
-    """Floating-point operations of one training step per image: three forward passes' worth, two per multiply-add."""
+    """Returns the floating-point operations of a training step per image: three forward passes, two a multiply-add."""
     counter = FlopCounterMode(display=False)
     was_training = model.training
     device = next(model.parameters()).device
@@ -31,7 +31,7 @@ def flops_per_image(model: nn.Module, image_size: int) -> float:
 
 
 def layers(model: nn.Module, image_size: int) -> list[Layer]:
-    """The layers of a network in the order in which an image goes through them."""
+    """Returns the layers of a network in the order of its forward pass."""
     found: list[Layer] = []
 
     def note(name: str) -> Callable[..., None]:

@@ -40,12 +40,12 @@ class VGG16(nn.Module):
         batch_norm: batch normalisation after every convolution (torchvision's `vgg16_bn`).
         head: "paper", 7x7 adaptive average pool and three linear layers of 4096, 4096, C (138,357,544 parameters with
             1000 classes, 138,365,992 with batch norm); "compact", global average pool and one linear layer, for images
-            so small that the last feature map is far from 7x7.
+            whose last feature map is much smaller than 7x7.
         dropout: probability after each hidden linear layer of the paper head.
         width: factor of every channel count but 3 and C, rounded, at least 1: for tests, and for studies of many seeds.
 
-    Convolutions start He-normal (arXiv:1502.01852), linear layers at N(0, 0.01), biases at 0.
-    PyTorch's default would shrink the activations by 2.4 a layer, and plain VGG-16 would never leave `ln C`.
+    Convolutions start He-normal (arXiv:1502.01852), linear layers at N(0, 0.01), biases at 0. PyTorch's default would shrink
+    the activations by 2.4 a layer, and plain VGG-16 would never leave `ln C`.
     """
 
     def __init__(
@@ -86,26 +86,26 @@ class VGG16(nn.Module):
         self.apply(_initialise)
 
     def forward(self, images: Tensor) -> Tensor:
-        """[B, 3, H, W], H and W at least 32 -> logits [B, C]."""
+        """Maps [B, 3, H, W], H and W at least 32, to logits [B, C]."""
         pooled = self.avgpool(self.features(images))
         return self.classifier(torch.flatten(pooled, 1))
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """[B, 3, H, W] -> softmax of the logits [B, C] in float32: in [0, 1], rows sum to 1."""
+        """Maps [B, 3, H, W] to the softmax of the logits [B, C] in float32: in [0, 1], rows sum to 1."""
         return self.forward(images).float().softmax(dim=1)
 
 
 class Penultimate(nn.Module):
-    """A network up to its last linear layer: what that layer sees, for `VGG16` [B, 512] (compact head) or [B, 4096] (paper)."""
+    """A network up to its last linear layer: gives that layer's input, for `VGG16` [B, 512] (compact head) or [B, 4096]."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.training = model.training  # a part of it, not a mode of its own
+        self.training = model.training  # the same mode as the network
         self._last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
 
     def forward(self, images: Tensor) -> Tensor:
-        """[B, 3, H, W] -> [B, D]."""
+        """Maps [B, 3, H, W] to [B, D]."""
         seen: list[Tensor] = []
         hook = self._last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         try:
@@ -116,12 +116,12 @@ class Penultimate(nn.Module):
 
 
 def head_for(image_size: int) -> str:
-    """The head that `auto` stands for: "paper" once the last feature map fills its 7x7 pool, else "compact"."""
+    """Returns the head that `auto` means: "paper" if the last feature map is at least 7x7, else "compact"."""
     return "paper" if image_size // 32 >= 7 else "compact"
 
 
 def _features(batch_norm: bool, width: float) -> tuple[nn.Sequential, int]:
-    """The convolutions, and how many channels come out of them.
+    """Returns the convolutions, and the number of their output channels.
 
     A map is pooled before its ReLU: the same values and gradients as in the paper's order, for a quarter of the ReLU's work.
     """
@@ -147,8 +147,8 @@ def _scaled(channels: int, width: float) -> int:
 
 def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d):
-        # torchvision counts the outputs in every layer, and so makes the first one 4.6 times too small for its 3 input
-        # channels. Counting its inputs keeps the scale of the image.
+        # torchvision uses fan-out for every layer, which makes the first one 4.6 times too small for its 3 input channels.
+        # Fan-in keeps the scale of the image.
         nn.init.kaiming_normal_(module.weight, mode="fan_in" if module.in_channels == 3 else "fan_out", nonlinearity="relu")
     elif isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, 0.0, 0.01)

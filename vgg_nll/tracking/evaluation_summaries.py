@@ -49,7 +49,7 @@ def figures(
             plots.accuracy_coverage, metrics.accuracy_coverage(sums).tolist(), f"{title}: AURC {values['aurc']:.5f}, {count}"
         ),
         tags.CONFIDENT_MISTAKES: partial(
-            plots.confident_mistakes,
+            plots.most_confident_errors,
             pictures,
             mistakes.probabilities.cpu().numpy(),
             mistakes.target.tolist(),
