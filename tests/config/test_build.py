@@ -116,7 +116,7 @@ def test_weights_to_start_from(config: Config, tmp_path: Path, old_format: bool,
     model = make_model(cfg)
     assert all(torch.equal(model.state_dict()[name], value) for name, value in features.items())
     assert "26 tensors from" in caplog.text
-    assert "drawn anew: classifier.0.bias, classifier.0.weight" in caplog.text
+    assert "drawn at random: classifier.0.bias, classifier.0.weight" in caplog.text
     ours = tmp_path / "best.pt"
     checkpoint.save(ours, {"model": model.state_dict(), "step": 3})
     cfg.model.weights, cfg.seed = str(ours), 1
@@ -232,7 +232,7 @@ def test_layers_are_those_that_an_image_goes_through() -> None:
     model = VGG16(10, head="compact", batch_norm=True, width=1 / 16)
     layers = summary.layers(model, 32)
     assert [layer.kind for layer in layers[:3]] == ["Conv3x3", "BatchNorm", "ReLU"]
-    assert (layers[0].name, layers[0].shape, layers[0].parameters) == ("features.0", (64, 32, 32), 64 * 3 * 9 + 64)
+    assert (layers[0].name, layers[0].shape, layers[0].parameters) == ("features.0", (4, 32, 32), 4 * 3 * 9 + 4)
     assert (layers[-1].name, layers[-1].shape) == ("classifier.0", (10,))
     assert sum(layer.parameters for layer in layers) == sum(p.numel() for p in model.parameters())
     assert model.training

@@ -9,10 +9,10 @@ from vgg_nll.training.settings import TrainerSettings
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("trainer.batch_size", 0, "must be a whole number, at least 1"),
-        ("trainer.batch_size", 2.5, "must be a whole number"),
-        ("trainer.batch_size", True, "must be a whole number"),
-        ("trainer.batch_size", None, "trainer.batch_size=null: must be a whole number, at least 1"),
+        ("trainer.batch_size", 0, "must be an integer, at least 1"),
+        ("trainer.batch_size", 2.5, "must be an integer"),
+        ("trainer.batch_size", True, "must be an integer"),
+        ("trainer.batch_size", None, "trainer.batch_size=null: must be an integer, at least 1"),
         ("trainer.epochs", "abc", "trainer.epochs=abc: must be a number, more than 0"),
         ("trainer.epochs", float("nan"), "must be a number"),
         ("trainer.epochs", float("inf"), "must be a number"),
@@ -23,7 +23,7 @@ from vgg_nll.training.settings import TrainerSettings
         ("model.batch_norm", 1, "must be true or false"),
         ("data.image_size", 31, "at least 32"),
         ("seed", -1, "at least 0"),
-        ("name", 3, "must be a text"),
+        ("name", 3, "must be text"),
         ("data.std", [1.0, 0.0, 1.0], "must be a list of 3, each a number, more than 0"),
         ("data.mean", [0.5, 0.5], "must be a list of 3"),
         ("optimizer.betas", 0.9, "must be a list of 2, each a number, at least 0 and less than 1"),
@@ -31,7 +31,7 @@ from vgg_nll.training.settings import TrainerSettings
         ("loss.reduction", "sum", "must be one of mean"),
     ],
 )
-def test_faults_are_named(key: str, value: object, words: str) -> None:
+def test_errors_are_named(key: str, value: object, words: str) -> None:
     (line,) = find_errors({key: value})
     assert line.startswith(f"{key}=")
     assert words in line

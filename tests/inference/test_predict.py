@@ -177,11 +177,11 @@ def test_bad_input(
     assert error.count("\n") == 1
 
 
-def test_a_run_of_an_earlier_version(finished: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture) -> None:
+def test_a_run_without_network_json(finished: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture) -> None:
     run = Path(shutil.copytree(finished, tmp_path / "run"))
     (run / "network.json").unlink()
     assert script("predict", run, ".") == 1
-    assert "is missing, as in runs of earlier versions; scripts/evaluate.py writes it" in capsys.readouterr().err
+    assert "network.json: is missing; training writes it" in capsys.readouterr().err
 
 
 def test_no_run(tmp_path: Path, script: Script, capsys: pytest.CaptureFixture) -> None:

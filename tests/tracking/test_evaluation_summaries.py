@@ -13,7 +13,7 @@ from vgg_nll import plots
 from vgg_nll.evaluation import loop, metrics
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.tracking import evaluation_summaries, tags
-from vgg_nll.tracking.summaries import Histogram, Picture, PrecisionRecall
+from vgg_nll.tracking.summaries import Histogram, Picture, PrecisionRecall, Scalars
 
 
 def evaluated(images: int, classes: int) -> Evaluation:
@@ -47,7 +47,7 @@ def texts(figure: Figure) -> list[str]:
 @pytest.mark.parametrize(("images", "classes"), [(60, 3), (300, 25), (4, 2)])
 def test_figures_say_what_was_measured(images: int, classes: int) -> None:
     evaluation = evaluated(images, classes)
-    sums, wrong = evaluation.sums, evaluation.mistakes
+    sums = evaluation.sums
     names = [f"class number {k}" for k in range(classes)]
     drawn = {
         tag: draw() for tag, draw in evaluation_summaries.figures(evaluation, names, as_bytes, "validation, step 7").items()
@@ -72,8 +72,8 @@ def test_mistakes_have_captions_and_bars() -> None:
     """Two of three classes' images; the bars are as long as the outputs, and that of the label is green."""
     pictures = np.zeros((2, 4, 4, 3), dtype=np.uint8)
     probabilities = np.array([[0.7, 0.2, 0.1], [0.05, 0.15, 0.8]])
-    figure = plots.confident_mistakes(pictures, probabilities, [1, 0], ["cat", "dog", "a very long name of a class"])
-    assert {"dog, taken for cat (70.0%)", "cat, taken for a very long n… (80.0%)"} <= set(texts(figure))
+    figure = plots.most_confident_errors(pictures, probabilities, [1, 0], ["cat", "dog", "a very long name of a class"])
+    assert {"dog, predicted cat (70.0%)", "cat, predicted a very long n… (80.0%)"} <= set(texts(figure))
     (axes,) = figure.axes
     assert len(axes.images) == 2
     (bars,) = [item for item in axes.collections if isinstance(item, PatchCollection)]
@@ -85,20 +85,23 @@ def test_mistakes_have_captions_and_bars() -> None:
 
 def test_the_label_has_a_bar_however_unlikely() -> None:
     probabilities = np.array([[0.3, 0.2, 0.2, 0.1, 0.1, 0.1, 0.0]])
-    figure = plots.confident_mistakes(np.zeros((1, 4, 4, 3), dtype=np.uint8), probabilities, [6], list("abcdefg"))
+    figure = plots.most_confident_errors(np.zeros((1, 4, 4, 3), dtype=np.uint8), probabilities, [6], list("abcdefg"))
     assert texts(figure)[1:] == ["a", "b", "c", "d", "g"]
 
 
-def test_no_mistakes() -> None:
-    figure = plots.confident_mistakes(np.zeros((0, 4, 4, 3), dtype=np.uint8), np.zeros((0, 2)), [], ["a", "b"])
-    assert texts(figure) == ["no mistakes"]
+def test_no_errors() -> None:
+    figure = plots.most_confident_errors(np.zeros((0, 4, 4, 3), dtype=np.uint8), np.zeros((0, 2)), [], ["a", "b"])
+    assert texts(figure) == ["no errors"]
 
 
-def test_entries() -> None:
+def test_summaries() -> None:
     """Histograms of right and wrong add up to that of all; a curve a class, of the first 20."""
-    sums, wrong = evaluated(300, 25)
-    every, right, missed = evaluation_summaries.histograms(sums)
-    assert all(isinstance(item, Histogram) for item in (every, right, missed))
+    evaluation = evaluated(300, 25)
+    sums = evaluation.sums
+    scalars, every, right, missed = evaluation_summaries.scalars_and_histograms(evaluation)
+    assert isinstance(scalars, Scalars)
+    assert scalars.values == {tag: evaluation.values[name] for name, tag in tags.VALIDATION.items()}
+    assert isinstance(every, Histogram) and isinstance(right, Histogram) and isinstance(missed, Histogram)
     assert [a + b for a, b in zip(right.counts, missed.counts, strict=True)] == every.counts
     assert (sum(every.counts), sum(right.counts)) == (300, float(sums.correct))
     summaries = evaluation_summaries.pictures_and_curves(evaluation, [str(k) for k in range(25)], as_bytes, "validation")
@@ -114,7 +117,7 @@ def test_entries() -> None:
 @pytest.mark.parametrize("name", ["C#$", "x$%a", "a$\\b$", "_background_noise_", "tab\tand\nline", "猫", "{", "a/b", "^_^"])
 def test_class_names_of_any_kind(name: str) -> None:
     """No character means anything to what draws them; each class is in the legend."""
-    sums, wrong = evaluated(60, 3)
+    evaluation = evaluated(60, 3)
     names = [name + "1", name + "2", name]
     drawn = evaluation_summaries.figures(evaluation, names, as_bytes, "validation").values()
     for draw in (*drawn, lambda: evaluation_summaries.precision_recall_figure(evaluation.sums, names, "validation")):

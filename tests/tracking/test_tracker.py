@@ -138,7 +138,7 @@ def test_what_cannot_be_drawn_is_left_out(tmp_path: Path, caplog: pytest.LogCapt
     tracker.close()
     assert [(tag, step) for tag, step, _ in points(tmp_path)] == [("loss/train", 1), ("loss/train", 2)]
     assert [record.getMessage() for record in caplog.records] == [
-        "warning: a/b is left out of TensorBoard, training goes on: ValueError: no font"
+        "warning: a/b is left out of TensorBoard, training continues: ValueError: no font"
     ]
 
 
@@ -149,7 +149,7 @@ def test_what_was_taken_before_the_disk_refused_is_written(tmp_path: Path, caplo
     tracker.add(Scalars({"loss/train": 2.0}), 2)
     assert [(tag, step) for tag, step, _ in points(tmp_path)] == [("loss/train", 1)]  # at once, without an end
     tracker.close()
-    assert caplog.text.count("no more curves from here on, training goes on: tracking failed (no space left)") == 1
+    assert caplog.text.count("no more curves from here on, training continues: tracking failed (no space left)") == 1
 
 
 def test_hyperparameters_are_one_session(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from vgg_nll import run_folder
 from vgg_nll.errors import CheckpointError
 from vgg_nll.training import checkpoint
 from vgg_nll.training.checkpoint_saver import CheckpointSaver
@@ -21,8 +22,8 @@ def content(value: float, step: int) -> dict:
     }
 
 
-def test_training_goes_on_while_a_copy_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps that follow change the state in place; the file holds the moment of the save, whenever it is written."""
+def test_training_continues_while_a_copy_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that follow change the state in place; the file holds the moment of the call, whenever it is written."""
     go, original = threading.Event(), checkpoint.save
 
     def late(*args: object) -> None:
@@ -37,7 +38,7 @@ def test_training_goes_on_while_a_copy_is_written(tmp_path: Path, monkeypatch: p
     live["optimizer"]["state"][0]["m"].zero_()
     go.set()
     saver.wait()
-    loaded = checkpoint.load(tmp_path / "last.pt")
+    loaded = checkpoint.load(tmp_path / run_folder.LAST)
     assert loaded["model"]["w"].tolist() == loaded["optimizer"]["state"][0]["m"].tolist() == [1.0] * 4
     assert loaded["optimizer"]["groups"] == [{"betas": [0.9, 0.99]}]
     assert saver.load_best(1)["w"].tolist() == [1.0] * 4
@@ -53,13 +54,13 @@ def test_the_memory_of_a_copy_is_used_again(tmp_path: Path) -> None:
     saver.save(content(2.0, 2), is_best=False)
     assert saver._copy["model"]["w"].data_ptr() == first
     saver.close()
-    steps = {name: checkpoint.load(tmp_path / name)["model"]["w"][0].item() for name in ("last.pt", "previous.pt")}
-    assert steps == {"last.pt": 2.0, "previous.pt": 1.0}
-    assert not (tmp_path / "best.pt").exists()
+    steps = {name: checkpoint.load(tmp_path / name)["model"]["w"][0].item() for name in (run_folder.LAST, run_folder.PREVIOUS)}
+    assert steps == {run_folder.LAST: 2.0, run_folder.PREVIOUS: 1.0}
+    assert not (tmp_path / run_folder.BEST).exists()
 
 
 def test_the_best_is_kept_in_memory_until_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also while later saves use the memory of the copy again."""
+    """Also while later checkpoints reuse the memory of the copy."""
     original, refused = checkpoint.save, {"best.pt"}
 
     def save(path: Path, *args: object) -> None:
@@ -75,12 +76,12 @@ def test_the_best_is_kept_in_memory_until_it_is_written(tmp_path: Path, monkeypa
     refused.clear()
     saver.save(content(3.0, 3), is_best=False)
     saver.close()
-    assert checkpoint.load(tmp_path / "best.pt")["model"]["w"].tolist() == [1.0] * 4
+    assert checkpoint.load(tmp_path / run_folder.BEST)["model"]["w"].tolist() == [1.0] * 4
 
 
 def test_an_error_that_is_not_the_disks_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "save", lambda *_: (_ for _ in ()).throw(KeyError("a fault of ours")))
+    monkeypatch.setattr(checkpoint, "save", lambda *_: (_ for _ in ()).throw(KeyError("an error of ours")))
     saver = CheckpointSaver(tmp_path, CPU)
     saver.save(content(1.0, 1), is_best=False)
-    with pytest.raises(KeyError, match="a fault of ours"):
+    with pytest.raises(KeyError, match="an error of ours"):
         saver.wait()

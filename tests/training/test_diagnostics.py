@@ -50,4 +50,4 @@ def test_waiting_for_images_is_told_once() -> None:
     watch = Diagnostics(2.3, "raise data.num_workers (now 2)")
     shares = [0.5, 0.5, 0.05, 0.2, 0.3, 0.1, 0.2, 0.25, 0.4, 0.6, 0.7]
     found = [warning for step, share in enumerate(shares) for warning in watch.check_input(step, share)]
-    assert found == ["step 8: 40% of the time is spent waiting for images; raise data.num_workers (now 2)"]
+    assert found == ["step 8: training waits for images 40% of the time; raise data.num_workers (now 2)"]
