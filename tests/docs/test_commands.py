@@ -1,14 +1,19 @@
-"""Every command of the README runs as written (cut short), and its figures and examples are the code's own."""
+"""Every command in README.md, CONTRIBUTING.md and docs/ runs as written (cut short), and so does every example."""
 
 import doctest
+import functools
+import importlib
 import math
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,88 +22,121 @@ from helpers.pictures import write_cifar, write_folder
 from torchvision import datasets
 from torchvision.models import vgg
 
-from vgg_nll.inference.trained_model import open_network, write_temperature
+from vgg_nll.cli import launch
+from vgg_nll.inference import trained_model
+from vgg_nll.inference.evaluate import write_temperature
 
-README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-LINES = [line.partition(" #")[0].strip() for language, text in BLOCKS if language == "sh" for line in text.splitlines()]
-LINES = list(dict.fromkeys(LINES))  # some stand there twice
-TRAIN = [line for line in LINES if line.startswith("python train.py")]
-SCRIPTS = [line for line in LINES if line.startswith("python scripts/")]
-OTHER = [line for line in LINES if line not in TRAIN and line not in SCRIPTS]
-# The same run, but one step of it on few images.
-SHORT = ["trainer.epochs=4", "trainer.steps=1", "trainer.batch_size=4", "trainer.eval_batch_size=60", "device=cpu"]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [
+    (page, language, text)
+    for page in PAGES
+    for language, text in re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+]
+LINES = [line.partition(" #")[0].strip() for _, language, text in BLOCKS if language == "sh" for line in text.splitlines()]
+LINES = [line for line in dict.fromkeys(LINES) if line]  # some stand on several pages
+COMPARED = [line for line in LINES if re.search(r"^python train.py .* name=(before|after)$", line)]
+TRAIN = [line for line in LINES if line.startswith("python train.py") and line not in COMPARED]
+BENCHMARKS = [line for line in LINES if line.startswith("python scripts/benchmark.py")]
+SCRIPTS = [line for line in LINES if line.startswith("python scripts/") and line not in BENCHMARKS]
+OTHER = [line for line in LINES if line not in TRAIN + COMPARED + BENCHMARKS + SCRIPTS]
+RUN = "runs/train/2026-01-31_12-00-00-000000"  # the run that all pages speak of
+# The same run, but one step of it on few images, and no figures: tests/integration has a run with everything.
+SHORT = ["trainer.steps=1", "trainer.batch_size=4", "trainer.eval_batch_size=60", "device=cpu", "tracking=none"]
+NARROW = "model.width=0.0625"
+Command = Callable[..., int]
 
 
-@pytest.mark.parametrize("line", TRAIN)
+def cut_short(line: str) -> list[str]:
+    """Returns the arguments of a training command, with what makes it last for a moment only."""
+    narrow = [NARROW] * ("model.weights" not in line)  # torchvision's weights fit the full width only
+    short = {argument.partition("=")[0]: argument for argument in [*SHORT, *narrow]}
+    arguments = [re.sub(r"^seed=0,1,.*", "seed=0,1", argument) for argument in shlex.split(line)[2:]]
+    return [argument for argument in arguments if argument.partition("=")[0] not in short] + list(short.values())
+
+
+def write_inputs(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> list[str]:
+    """Writes what a command reads into `folder`; returns the arguments that it needs besides."""
+    if "data=cifar10" in line:
+        write_cifar(folder / "data", datasets.CIFAR10, monkeypatch)
+    if "model.weights=vgg16.pth" in line:
+        torch.save({"features." + k: v for k, v in vgg.make_layers(vgg.cfgs["D"]).state_dict().items()}, folder / "vgg16.pth")
+    if f"resume={RUN}" in line:
+        tiny = ["data=synthetic", "data.num_images=40", "data.num_classes=2", NARROW, *SHORT]
+        assert command(*tiny, f"hydra.run.dir={RUN}") == 0
+        return ["trainer.steps=2"]
+    if "data.root=pictures" in line:
+        write_folder(folder / "pictures")
+        return ["data.num_workers=0", "data.image_size=32"]
+    return []
+
+
+TRAIN = list({tuple(cut_short(line)): line for line in TRAIN}.values())  # two may be one when cut short
+SLOW = (" -m ", "model.weights=")  # several runs; the full width
+
+
+@pytest.mark.parametrize(
+    "line", [pytest.param(line, marks=[pytest.mark.slow] * any(part in line for part in SLOW)) for line in TRAIN]
+)
 def test_train_commands(
-    line: str, command: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+    line: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = shlex.split(line)[2:]
-    resumed = next((a for a in arguments if a.startswith("resume=")), None)
-    if "data=cifar10" in arguments:
-        write_cifar(tmp_path / "data", datasets.CIFAR10, monkeypatch)
-    if "data.root=pictures" in arguments:
-        write_folder(tmp_path / "pictures")
-        arguments += ["data.num_workers=0", "data.image_size=32"]
-    if "model.weights=vgg16.pth" in arguments:
-        torch.save({"features." + k: v for k, v in vgg.make_layers(vgg.cfgs["D"]).state_dict().items()}, tmp_path / "vgg16.pth")
-    if resumed:  # what it resumes is a run that was made before
-        folder = resumed.removeprefix("resume=")
-        assert (
-            command(
-                "data=synthetic",
-                "data.num_images=40",
-                "data.num_classes=2",
-                *SHORT,
-                "model.width=0.0625",
-                f"hydra.run.dir={folder}",
-            )
-            == 0
-        )
-        arguments += ["trainer.steps=2"]
-    else:
-        arguments += ["model.width=0.0625"] * ("weights" not in line)  # torchvision's fit the real one alone
-        given = {argument.partition("=")[0] for argument in arguments}
-        arguments += [argument for argument in SHORT if argument.partition("=")[0] not in given]
+    more = write_inputs(line, tmp_path, monkeypatch, command)
+    resumes = f"resume={RUN}" in line  # and has the config of the run
+    arguments = [*(shlex.split(line)[2:] if resumes else cut_short(line)), *more]
     assert command(*arguments) == 0, capfd.readouterr().err
     jobs = math.prod(argument.count(",") + 1 for argument in arguments) if "-m" in arguments else 1
     assert len(list(tmp_path.rglob("DONE"))) == jobs
 
 
-# The same benchmark, but as small as it can be; each has a test of its own.
-SMALL = {
-    "data": ["--pictures", "32", "--processes", "0", "--repeats", "1"],
-    "startup": ["--repeats", "1"],
-    "step": ["--repeats", "1", "--batch-size", "2"],
-    "trainer": ["--repeats", "1", "--images", "40", "--classes", "4", "--batch-size", "4"],
-}
-SLOW = ("benchmark.py startup", "benchmark.py trainer")  # processes
-
-
-@pytest.mark.parametrize("line", [pytest.param(line, marks=[pytest.mark.soak] * line.endswith(SLOW)) for line in SCRIPTS])
-def test_script_commands(
-    line: str, script: Callable[..., int], finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On a run under the name that the README gives it, with a temperature, and a folder of pictures."""
+@pytest.fixture
+def as_on_the_pages(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with the run that the pages speak of, its temperature, a sweep, and a folder of pictures."""
     monkeypatch.chdir(tmp_path)
-    run = tmp_path / "runs/train/2026-01-31_12-00-00-000000"
-    shutil.copytree(finished, run)
-    write_temperature(open_network(run, device="cpu"), 1.5)
+    for folder in (RUN, "runs/sweeps/loss=all_logit,seed=0"):
+        shutil.copytree(finished, tmp_path / folder)
+    write_temperature(trained_model.load(tmp_path / RUN, device="cpu"), 1.5)
     write_folder(tmp_path / "pictures")
+    return tmp_path
+
+
+@pytest.mark.parametrize("line", SCRIPTS)
+def test_script_commands(line: str, script: Command, as_on_the_pages: Path) -> None:
     _, path, *arguments = shlex.split(line)
-    if path == "scripts/benchmark.py":
-        arguments += ["--device", "cpu", *SMALL[arguments[0]]]
     assert script(Path(path).stem, *arguments) == 0
 
 
+@pytest.mark.parametrize("line", BENCHMARKS)
+def test_benchmark_commands(
+    line: str, script: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The options are known. tests/benchmarks runs the benchmarks themselves."""
+    _, _, name, *options = shlex.split(line)
+    module = importlib.import_module(f"vgg_nll.benchmarks.{name}")
+    calls: list[Namespace] = []
+
+    @functools.wraps(getattr(module, name))
+    def measure(args: Namespace) -> list[dict[str, Any]]:
+        calls.append(args)
+        return [{"n": 1}]
+
+    monkeypatch.setattr(module, name, measure)
+    assert script("benchmark", name, *options) == 0, capsys.readouterr().err
+    assert len(calls) == 1
+
+
+def test_every_benchmark_is_on_a_page(script: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script("benchmark", "--help") == 0
+    offered = set(re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE))
+    assert offered == {shlex.split(line)[2] for line in BENCHMARKS}
+
+
 def test_other_commands_are_targets_and_tools() -> None:
-    """The rest of the commands are make's (run by CI and by hand), and TensorBoard."""
-    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    """make's targets are run by CI and by hand; the rest starts a tool, or is tested below."""
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    tools = {". .venv/bin/activate", "pre-commit install", "tensorboard --logdir runs", "tensorboard --logdir runs/sweeps"}
     for line in OTHER:
-        words = shlex.split(line)
-        assert (words[0] == "make" and words[1] in targets) or words[:2] == [".venv/bin/tensorboard", "--logdir"], line
+        program, *words = line.split()
+        assert line in tools or program == "diff" or (program == "make" and words and targets.issuperset(words)), line
 
 
 def test_tensorboard_starts() -> None:
@@ -106,25 +144,46 @@ def test_tensorboard_starts() -> None:
     assert done.stdout.startswith("2.")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_examples(page: Path) -> None:
-    examples = "".join(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL))
-    test = doctest.DocTestParser().get_doctest(examples, {}, page.name, page.name, 0)
-    assert doctest.DocTestRunner().run(test) == (0, len(test.examples))
-    assert test.examples
+def test_console_command_is_train_py() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    module, _, function = scripts["vgg-nll"].partition(":")
+    assert getattr(importlib.import_module(module), function) is launch.main
+    assert "from vgg_nll.cli.launch import main" in (ROOT / "train.py").read_text()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text())
-    assert targets
-    for target in targets:
-        assert (page.parent / target).exists(), target
+@pytest.mark.slow
+def test_two_runs_compare_as_contributing_says(command: Command, tmp_path: Path) -> None:
+    """The commands that show a refactor to be bit-identical find no difference but those that the page names."""
+    assert len(COMPARED) == 2
+    for line in COMPARED:
+        assert command(*cut_short(line)) == 0
+    (difference,) = (line for line in OTHER if line.startswith("diff "))
+    found = subprocess.run(["bash", "-c", difference], cwd=tmp_path, capture_output=True, text=True).stdout
+    keys = set(re.findall(r'^[<>]\s+"(\w+)', found, re.MULTILINE))
+    (allowed,) = re.findall(r"Only (.*) may differ", (ROOT / "CONTRIBUTING.md").read_text())
+    assert {"name"} <= keys <= set(re.findall(r"`(\w+)`", allowed))
 
 
-def test_pictures_of_the_losses_are_made(tmp_path: Path) -> None:
-    """Every picture that docs/losses.md shows, by the script that it names."""
-    subprocess.run([sys.executable, str(ROOT / "scripts" / "plot_losses.py"), str(tmp_path)], cwd=tmp_path, check=True)
-    made = {path.name for path in tmp_path.iterdir()}
-    assert made == set(re.findall(r"\]\((\w+\.png)\)", (ROOT / "docs" / "losses.md").read_text()))
-    assert all((tmp_path / name).stat().st_size > 5_000 for name in made)
+def python_blocks(page: Path) -> list[str]:
+    return [text for its, language, text in BLOCKS if its == page and language == "python"]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)], ids=lambda page: page.name)
+def test_python_examples(page: Path, as_on_the_pages: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Examples with a prompt give what they show. Those without predict with the run that the page speaks of."""
+    sessions = "\n".join(text for text in python_blocks(page) if ">>>" in text)
+    test = doctest.DocTestParser().get_doctest(sessions, {}, page.name, page.name, 0)
+    result = doctest.DocTestRunner().run(test)
+    assert result == (0, len(test.examples)), capsys.readouterr().out
+    for text in python_blocks(page):
+        if ">>>" in text:
+            continue
+        names: dict[str, Any] = {}
+        exec(text, names)
+        found, network = names["found"], names["network"]
+        p = found.probabilities.amax(dim=1)
+        assert found.probabilities.shape == (len(found.classes), 2)
+        torch.testing.assert_close(found.probabilities.sum(dim=1), torch.ones_like(p))
+        torch.testing.assert_close(found.margin, torch.log(p / (1 - p)))
+        best = found.probabilities.argmax(dim=1).tolist()
+        assert found.classes == tuple(network.class_names[k] for k in best)

@@ -1,6 +1,6 @@
 """TensorBoard on a sweep of 2 losses x 2 seeds, in a real browser: every page shows what it should. `make tour` runs it.
 
-With TOUR_RUNS=<sweep folder> it visits that one instead, and with TOUR_PICTURES=docs it leaves the README's pictures there.
+With TOUR_RUNS=<sweep folder> it visits that one instead, and with TOUR_PICTURES=docs it leaves the pictures of docs/tensorboard.md there.
 """
 
 import json

@@ -1,0 +1,149 @@
+"""The pages say what the code says: names, levels, tags, links, pictures; and the README is short."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers.configs import ROOT
+from PIL import Image
+
+from vgg_nll import run_folder
+from vgg_nll.evaluation.report import FINAL_ROWS
+from vgg_nll.tracking import tags
+
+TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES = [*TOP, *sorted((ROOT / "docs").glob("*.md"))]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def links(page: Path) -> list[str]:
+    """Returns the targets of links and pictures, without those in code."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", text))
+
+
+def anchors(page: Path) -> set[str]:
+    """Returns the anchors that GitHub makes of the headings."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def section(page: str, title: str) -> str:
+    """Returns the text below a heading, up to the next one."""
+    return re.split(r"^#+ ", (ROOT / page).read_text().partition(f"# {title}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def code_block(text: str) -> str:
+    return text.split("```")[1].strip()
+
+
+def test_the_readme_is_short() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert text.count("\n") <= 150
+    assert len(text.split()) <= 1300
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    found = links(page)
+    assert found
+    for link in found:
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path) if path else page
+        assert target.is_file(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_page_and_picture_is_linked() -> None:
+    linked = {(page.parent / link.partition("#")[0]).resolve() for page in PAGES for link in links(page)}
+    assert {path.name for path in (ROOT / "docs").iterdir()} == {path.name for path in linked if path.parent == ROOT / "docs"}
+    of_readme = {link.removeprefix("docs/") for link in links(ROOT / "README.md")}
+    assert {page.name for page in PAGES if page.name != "README.md"} <= of_readme
+
+
+def test_levels_are_those_that_are_checked() -> None:
+    (contract,) = PROJECT["tool"]["importlinter"]["contracts"]
+    assert code_block(section("docs/architecture.md", "Levels")).splitlines() == contract["layers"]
+
+
+def test_rooms_are_those_of_the_package() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", section("docs/architecture.md", "Rooms"), re.MULTILINE)
+    assert sorted(rows) == sorted(path.parent.name for path in (ROOT / "vgg_nll").glob("*/__init__.py"))
+
+
+def test_run_folder_names_are_those_of_the_code() -> None:
+    shown = code_block(section("docs/architecture.md", "Run folder"))
+    names = [value for name, value in vars(run_folder).items() if name.isupper() and isinstance(value, str)]
+    hidden = {run_folder.DAMAGED}  # on docs/reliability.md
+    missing = {name for name in names if Path(name).name not in shown and name not in hidden}
+    inside = {run_folder.CONFIG, run_folder.OVERRIDES, run_folder.EVALUATION_METRICS}  # their folders are shown
+    assert missing <= inside
+    assert Path(run_folder.DAMAGED).name in (ROOT / "docs" / "reliability.md").read_text()
+
+
+def test_tags_are_those_of_the_code() -> None:
+    rows = [line for line in section("docs/tensorboard.md", "Tags").splitlines() if line.startswith("| `")]
+    cells = [[re.findall(r"`([^`]+)`", cell) for cell in row.split("|")[1:3]] for row in rows]
+    shown_tags = [tag for row in cells for tag in row[0]]
+    shown_names = [name for row in cells for name in row[1]]
+    training = {
+        value for name, value in vars(tags).items() if isinstance(value, str) and value.startswith(("optimizer/", "speed/"))
+    }
+    assert sorted(shown_tags) == sorted({*tags.VALIDATION.values(), tags.LOSS_TRAIN, tags.ACCURACY_TRAIN, *training})
+    assert sorted(shown_names) == sorted(tags.VALIDATION)
+
+
+def test_printed_table_is_that_of_the_code() -> None:
+    shown = code_block(section("docs/results.md", "The table that a run prints")).splitlines()
+    rows = [line.split()[0] for line in shown if re.fullmatch(r"\w+ +[\d.]+ +[\d.]+", line)]
+    assert tuple(rows) == FINAL_ROWS
+
+
+def colours(path: Path) -> set[tuple[int, ...]]:
+    """Returns the colours of a picture that fill at least 20 pixels each."""
+    with Image.open(path) as picture:
+        counted = picture.convert("RGB").getcolors(maxcolors=picture.width * picture.height)
+    assert counted is not None
+    return {colour for count, colour in counted if count >= 20 and isinstance(colour, tuple)}
+
+
+def test_pictures_of_the_losses_are_made(script: Callable[..., int], tmp_path: Path) -> None:
+    """Every picture on docs/losses.md, by the script that it names: of the shipped one's size, and drawn in colours."""
+    assert script("plot_losses", tmp_path) == 0
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made == {link for link in links(ROOT / "docs" / "losses.md") if link.endswith(".png")}
+    for name in made:
+        with Image.open(ROOT / "docs" / name) as shipped, Image.open(tmp_path / name) as own:
+            assert own.size == shipped.size, name
+        found = colours(tmp_path / name)
+        assert len(found) >= 10, f"{name}: {found}"
+        assert any(max(colour) - min(colour) > 100 for colour in found), f"{name}: nothing but black, white and grey"
+
+
+def test_citation() -> None:
+    content = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert content["cff-version"] == "1.2.0"
+    assert content["authors"] == [{"name": "vgg-nll maintainers"}]
+    assert content["message"]
+    assert content["title"]
+    assert str(content["version"]) == PROJECT["project"]["version"]
+    assert f"[{content['version']}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_hooks_are_the_tools_of_the_project() -> None:
+    path = ROOT / ".pre-commit-config.yaml"
+    subprocess.run([sys.executable, "-m", "pre_commit", "validate-config", path], check=True)
+    (repository,) = yaml.safe_load(path.read_text())["repos"]
+    programs = [hook["entry"].split()[0] for hook in repository["hooks"]]
+    tools = {re.split(r"[>\[]", requirement)[0] for requirement in PROJECT["project"]["optional-dependencies"]["dev"]}
+    assert programs
+    for program in programs:
+        assert program.startswith(".venv/bin/")
+        assert Path(program).name in tools

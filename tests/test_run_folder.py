@@ -1,0 +1,125 @@
+"""The folder of a run: what holds a run, one process at a time, and nothing of the user's is removed."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from vgg_nll import run_folder
+from vgg_nll.errors import ConfigError
+from vgg_nll.run_folder import has_checkpoint, holds_run, lock_run_folder, remove_new_files
+
+
+@pytest.mark.parametrize(
+    ("name", "resumable", "held"),
+    [
+        ("checkpoints/last.pt", True, True),
+        ("checkpoints/previous.pt", True, True),
+        ("checkpoints/best.pt", False, False),
+        ("checkpoints/damaged.pt", False, False),
+        ("DONE", False, True),
+        ("metrics.json", False, True),
+        ("FAILED", False, False),  # before the first checkpoint there is nothing to lose
+        (".hydra/config.yaml", False, False),
+    ],
+)
+def test_what_holds_a_run(tmp_path: Path, name: str, resumable: bool, held: bool) -> None:
+    assert not has_checkpoint(tmp_path) and not holds_run(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    assert (has_checkpoint(tmp_path), holds_run(tmp_path)) == (resumable, held)
+
+
+@contextmanager
+def held_by_another_process(folder: Path) -> Iterator[int]:
+    """Yields the id of a child process that holds the lock of `folder` until SIGTERM, which ends it at once."""
+    ready, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            with lock_run_folder(folder):
+                os.write(tell, b"x")
+                signal.pause()
+        finally:
+            os._exit(1)
+    try:
+        assert os.read(ready, 1) == b"x"
+        yield child
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(ready)
+        os.close(tell)
+
+
+def test_a_second_process_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_folder, "LOCK_SECONDS", 0)
+    with held_by_another_process(tmp_path):
+        with pytest.raises(ConfigError) as refused, lock_run_folder(tmp_path):
+            pytest.fail("two processes hold one folder")
+        assert str(refused.value) == f"{tmp_path}: another process is training there; wait until it ends, or stop it"
+        other = tmp_path / "other"
+        other.mkdir()
+        with lock_run_folder(other):
+            pass
+    with lock_run_folder(tmp_path):  # the killed process holds it no longer
+        pass
+
+
+def test_the_lock_of_a_process_that_ends_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers of a killed run end some moments after it."""
+    waits: list[float] = []
+    with held_by_another_process(tmp_path) as child:
+        sleep = time.sleep
+
+        def end_the_other(seconds: float) -> None:
+            waits.append(seconds)
+            os.kill(child, signal.SIGKILL)
+            sleep(seconds / 10)
+
+        monkeypatch.setattr(time, "sleep", end_the_other)
+        with lock_run_folder(tmp_path):
+            assert waits
+        monkeypatch.undo()
+
+
+def test_an_error_inside_frees_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_folder, "LOCK_SECONDS", 0)
+    with pytest.raises(KeyError), lock_run_folder(tmp_path):
+        raise KeyError
+    with lock_run_folder(tmp_path):
+        pass
+
+
+def make_folder(folder: Path) -> Path:
+    """Hydra's files, a log, a lock, an event file: what is there when a config turns out to be wrong."""
+    for name in (".hydra/config.yaml", "train.log", ".lock", "events.out.tfevents.2.pc"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_folder_of_ours_is_removed(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "run")
+    (folder / ".hydra/config.yaml").unlink()
+    (folder / ".hydra").rmdir()  # a run without Hydra
+    remove_new_files(folder, set())
+    assert not folder.exists()
+
+
+def test_files_of_others_stay(tmp_path: Path) -> None:
+    """Files from before this process, and files that no run writes."""
+    folder = make_folder(tmp_path / "run")
+    (folder / "events.out.tfevents.1.pc").touch()
+    before = {folder / "events.out.tfevents.1.pc", folder / ".hydra"}
+    (folder / "notes.txt").touch()
+    remove_new_files(folder, before)
+    assert names(folder) == {"events.out.tfevents.1.pc", ".hydra", "train.log", "notes.txt"}
