@@ -110,7 +110,7 @@ def test_compiled_steps_are_the_plain_ones(dtype: torch.dtype, parts: int, place
     for compiled in (False, True):
         torch.manual_seed(0)
         torch._dynamo.reset()
-        model = VGG16(3, head="compact", width=1 / 16).to(device, memory_format=torch.channels_last)
+        model = VGG16(3, head="compact", width=1 / 16).to(device).to(memory_format=torch.channels_last)
         optimizer = torch.optim.SGD(param_groups(model), lr=0.05, momentum=0.9, fused=True)
         state = TrainState(model, optimizer, device)
         if compiled:

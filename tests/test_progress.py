@@ -4,7 +4,6 @@ import logging
 
 import pytest
 
-from vgg_nll import progress
 from vgg_nll.progress import Progress, track
 
 
@@ -50,7 +49,7 @@ def test_lines_come_every_ten_seconds(monkeypatch: pytest.MonkeyPatch, caplog: p
     caplog.set_level(logging.INFO)
     monkeypatch.setattr("sys.stderr", Screen(False))
     now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("vgg_nll.progress.time.monotonic", lambda: now[0])
     bar = Progress(total_steps=100, first_step=0)
     for step in range(1, 8):
         now[0] = 4.0 * step

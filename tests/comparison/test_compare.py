@@ -29,7 +29,7 @@ def errors_as_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def rows_of(markdown: str, title: str) -> dict[str, dict[str, str]]:
     """The first table behind a title: first cell of a row -> head -> cell."""
-    lines = re.search(r"(^\|.*\n)+", markdown[markdown.index(title) :], re.MULTILINE)[0].splitlines()  # type: ignore[index]
+    lines = re.search(r"(^\|.*\n)+", markdown[markdown.index(title) :], re.MULTILINE)[0].splitlines()
     head, _, *rows = ([cell.strip() for cell in line.strip("|").split(" | ")] for line in lines)
     return {row[0]: dict(zip(head, row, strict=True)) for row in rows}
 

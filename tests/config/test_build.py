@@ -188,7 +188,9 @@ def test_seeds_decide_the_weights(config: Config) -> None:
     def first(seed: int) -> torch.Tensor:
         cfg = config("data=synthetic", f"seed={seed}")
         torch.manual_seed(99)  # whatever was drawn before
-        return make_model(cfg).features[0].weight
+        weight = make_model(cfg).features[0].weight
+        assert isinstance(weight, torch.Tensor)
+        return weight
 
     assert torch.equal(first(0), first(0))
     assert not torch.equal(first(0), first(1))

@@ -34,7 +34,8 @@ JPEGS: Kinds = {
     "grey": ("L", {}),
     "cmyk": ("CMYK", {}),
     "turned by XMP": ("RGB", {"xmp": XMP}),
-} | {f"turned {k}": ("RGB", {"exif": turned(k)}) for k in range(1, 9)}
+    **{f"turned {k}": ("RGB", {"exif": turned(k)}) for k in range(1, 9)},
+}
 # Data about the picture that make no sense: it is shown as it lies.
 ODD: Kinds = {
     "jpeg, odd exif": ("RGB", {"exif": b"Exif\0\0nonsense", "dpi": (72, 72)}),

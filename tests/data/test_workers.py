@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils.signal_handling import _error_if_any_worker_fails
@@ -31,7 +32,8 @@ class Torn:
     """A loader's batches up to the third, in whose middle the connection breaks."""
 
     def __init__(self, loader: DataLoader[int]) -> None:
-        self.batches, self.seen = iter(loader), 0
+        self.batches: Any = iter(loader)
+        self.seen = 0
 
     def __iter__(self) -> "Torn":
         return self

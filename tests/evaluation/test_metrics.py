@@ -14,8 +14,8 @@ from sklearn.metrics import (
 )
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from vgg_nll.evaluation.calibration import NUM_BINS
 from vgg_nll.evaluation.metrics import (
-    NUM_BINS,
     NUM_THRESHOLDS,
     accuracy_coverage,
     compute,

@@ -27,7 +27,7 @@ def evaluate(script: Callable[..., int]) -> Callable[..., int]:
     return lambda *arguments: script("evaluate", *arguments, "--device", "cpu")
 
 
-def test_the_runs_own_numbers(mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture) -> None:
+def test_the_runs_own_numbers(mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(mine) == 0
     content = json.loads((mine / "evaluation/evaluation.json").read_text())
     trained = json.loads((mine / "metrics.json").read_text())
@@ -47,7 +47,7 @@ def test_other_splits_and_checkpoints(mine: Path, evaluate: Callable[..., int]) 
     assert content["val"].keys() == json.loads((mine / "metrics.json").read_text())["val"].keys()
 
 
-def test_temperature(mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture) -> None:
+def test_temperature(mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     """The same predictions; on the images that it was fitted to, the loss can only fall."""
     assert evaluate(mine, "--split", "val", "--temperature") == 0
     content = json.loads((mine / "evaluation/evaluation.json").read_text())
@@ -60,7 +60,7 @@ def test_temperature(mine: Path, evaluate: Callable[..., int], capsys: pytest.Ca
     assert evaluation.values["nll_argmax"] == pytest.approx(content["val at T"]["nll_argmax"])
 
 
-def test_a_temperature_is_saved_and_used(mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture) -> None:
+def test_a_temperature_is_saved_and_used(mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     """By the checkpoint that it was fitted to; another number can be given."""
     assert evaluate(mine, "--temperature") == 0
     saved = json.loads((mine / "temperature.json").read_text())
@@ -77,7 +77,7 @@ def test_a_temperature_is_saved_and_used(mine: Path, evaluate: Callable[..., int
 
 
 def test_no_temperature_where_all_is_right(
-    mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The least would be at 0: sure of everything, whatever the test says."""
     opened = inference.open_run(mine, device="cpu")
@@ -97,7 +97,7 @@ def test_nothing_is_fitted_for_a_split_that_is_not_there(mine: Path, evaluate: C
 
 
 def test_a_smaller_batch_and_less_memory(
-    mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What does not fit is said, with what would; the numbers do not depend on it."""
     assert evaluate(mine) == 0
@@ -117,7 +117,7 @@ def test_a_smaller_batch_and_less_memory(
 
 
 def test_data_that_has_moved(
-    evaluate: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    evaluate: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_folder(tmp_path / "old")
     cfg = compose_config(*FOLDER, f"data.root={tmp_path}/old", "data.num_workers=0", "trainer.steps=1", "device=cpu")
@@ -167,9 +167,9 @@ def test_bad_input(
     finished: Path,
     tmp_path: Path,
     evaluate: Callable[..., int],
-    capsys: pytest.CaptureFixture,
-    spoil: Callable,
-    arguments: list,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Path], object],
+    arguments: list[str],
     words: str,
 ) -> None:
     folder = Path(shutil.copytree(finished, tmp_path / "run"))

@@ -61,7 +61,7 @@ def test_temperature_softens(finished: Path, pictures: Path) -> None:
     assert soft.margin == pytest.approx(sharp.margin / 4)  # two classes: the margin is their logits' difference
 
 
-def test_table_json_and_csv(finished: Path, pictures: Path, script: Script, capsys: pytest.CaptureFixture) -> None:
+def test_table_json_and_csv(finished: Path, pictures: Path, script: Script, capsys: pytest.CaptureFixture[str]) -> None:
     answers = []
     for form in ("--json", "--csv"):
         assert script("predict", finished, pictures, form, "--device", "cpu", "--top", "1") == 0
@@ -78,7 +78,7 @@ def test_table_json_and_csv(finished: Path, pictures: Path, script: Script, caps
 
 
 def test_unreadable_files_are_named_and_left_out(
-    finished: Path, pictures: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture
+    finished: Path, pictures: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = Path(shutil.copytree(pictures, tmp_path / "some"))
     (folder / "2.png").write_bytes(b"")
@@ -130,7 +130,7 @@ def test_a_name_that_is_no_text(finished: Path, pictures: Path, tmp_path: Path) 
     assert done.stdout.startswith(name + b"  ")
 
 
-def test_nothing_readable(finished: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture) -> None:
+def test_nothing_readable(finished: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
     assert script("predict", finished, tmp_path / "a.png", "--json", "--device", "cpu") == 3
     assert json.loads(capsys.readouterr().out) == []
@@ -164,7 +164,7 @@ def test_bad_input(
     finished: Path,
     tmp_path: Path,
     script: Script,
-    capsys: pytest.CaptureFixture,
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     arguments: list[str],
     words: str,
@@ -177,19 +177,19 @@ def test_bad_input(
     assert error.count("\n") == 1
 
 
-def test_a_run_without_network_json(finished: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture) -> None:
+def test_a_run_without_network_json(finished: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[str]) -> None:
     run = Path(shutil.copytree(finished, tmp_path / "run"))
     (run / "network.json").unlink()
     assert script("predict", run, ".") == 1
     assert "network.json: is missing; training writes it" in capsys.readouterr().err
 
 
-def test_no_run(tmp_path: Path, script: Script, capsys: pytest.CaptureFixture) -> None:
+def test_no_run(tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[str]) -> None:
     assert script("predict", tmp_path / "none", "a.png") == 1
     assert "holds no run (there is no .hydra/config.yaml)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--top", "--batch-size"])
-def test_impossible_numbers(script: Script, capsys: pytest.CaptureFixture, option: str) -> None:
+def test_impossible_numbers(script: Script, capsys: pytest.CaptureFixture[str], option: str) -> None:
     assert script("predict", "run", "a.png", option, "0") == 2
     assert "must be at least 1" in capsys.readouterr().err

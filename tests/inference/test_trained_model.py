@@ -77,9 +77,7 @@ def test_one_picture(network: TrainedModel, tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [2, 64])
-def test_a_list_of_all_kinds(
-    network: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
-) -> None:
+def test_a_list_of_all_kinds(network: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int) -> None:
     """Of several sizes, in order, also in several batches, the last one not full."""
     monkeypatch.setattr(trained_model, "BATCH_SIZE", batch_size)
     pictures = [draw(seed, 32 + 3 * seed, 64 - 5 * seed) for seed in range(5)]
@@ -184,9 +182,7 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     ],
     ids=["missing", "damaged", "no weights", "other weights", "a list"],
 )
-def test_what_cannot_be_loaded_is_one_line(
-    finished: Path, tmp_path: Path, spoil: Callable[[Path], Any], words: str
-) -> None:
+def test_what_cannot_be_loaded_is_one_line(finished: Path, tmp_path: Path, spoil: Callable[[Path], Any], words: str) -> None:
     folder = Path(shutil.copytree(finished, tmp_path / "run"))
     spoil(folder / run_folder.BEST)
     with pytest.raises(CheckpointError, match=words) as refused:

@@ -115,7 +115,7 @@ MISUSE: dict[str, tuple[Callable[[Loss], Tensor], str]] = {
     "bool labels": (lambda loss: loss(Z, T.bool()), "int64 or uint8"),
     "integer logits": (lambda loss: loss(Z.long(), T), "logits must be floating, got torch.int64"),
     "integer logits, probabilities": (lambda loss: loss(Z.long(), torch.rand(4, 3)), "logits must be floating"),
-    "complex logits": (lambda loss: loss(Z.cfloat(), T), "logits must be floating"),
+    "complex logits": (lambda loss: loss(Z.to(torch.cfloat), T), "logits must be floating"),
     "label C": (lambda loss: loss(Z, torch.tensor([0, 3, 1, 1])), r"target 3 at position \[1\] .* in \[0, 3\)"),
     "label -1": (lambda loss: loss(Z, torch.tensor([0, 1, -1, 1])), r"target -1 at position \[2\]"),
     "label C of a pixel": (

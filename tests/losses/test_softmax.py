@@ -11,7 +11,7 @@ from vgg_nll.losses import softmax
 from vgg_nll.losses.softmax import label_nll, log_probabilities, margin
 
 
-def odds(logits: list[float]) -> list:
+def odds(logits: list[float]) -> list[mpmath.mpf]:
     """p / (1 - p) of every class, without a subtraction; mpmath's exponents are as large as need be."""
     exponentials = [mpmath.e ** mpmath.mpf(z) if z > -math.inf else mpmath.mpf(0) for z in logits]
     before, after = [mpmath.mpf(0)], [mpmath.mpf(0)]

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -16,11 +17,12 @@ from vgg_nll.model import VGG16, Penultimate, head_for
 def test_paper_head_is_torchvisions(batch_norm: bool, parameters: int) -> None:
     """Same number of parameters, same names, and the same logits from the same weights."""
     reference = (torchvision.models.vgg16_bn if batch_norm else torchvision.models.vgg16)(init_weights=False).eval()
-    model = VGG16(batch_norm=batch_norm).eval()
+    with torch.device("meta"):  # its own weights, never drawn, are replaced
+        model = VGG16(batch_norm=batch_norm).eval()
     assert sum(p.numel() for p in model.parameters()) == parameters
-    model.load_state_dict(reference.state_dict(), strict=True)
+    model.load_state_dict(reference.state_dict(), strict=True, assign=True)
     for size in ((224, 224), (288, 256), (64, 128)):  # maps as large as the 7x7 pool, larger, smaller
-        images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+        images = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
             torch.testing.assert_close(model(images), reference(images), atol=1e-5, rtol=0)
 
@@ -80,8 +82,8 @@ def test_auto_head(image_size: int, head: str) -> None:
     assert head_for(image_size) == head
 
 
-@pytest.mark.parametrize("options", [{"num_classes": 1}, {"head": "large"}, {"dropout": 1.0}])
-def test_misuse_is_named(options: dict) -> None:
+@pytest.mark.parametrize("options", [{"num_classes": 1}, {"head": "large"}, {"dropout": 1.0}, {"width": 0.0}, {"width": -1.0}])
+def test_misuse_is_named(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         VGG16(**options)
 
@@ -104,10 +106,25 @@ def test_pooling_before_relu_changes_no_bit(batch_norm: bool) -> None:
         assert torch.equal(a.grad, b.grad)
 
 
-@pytest.mark.parametrize(("head", "size", "features"), [("compact", 32, 512), ("paper", 224, 4096)])
+@pytest.mark.parametrize(("width", "channels", "hidden"), [(0.25, 16, 1024), (2.0, 128, 8192), (1e-4, 1, 1)])
+@pytest.mark.parametrize("head", ["compact", "paper"])
+def test_width_scales_every_channel_count(head: str, width: float, channels: int, hidden: int) -> None:
+    """But those of the image and of the classes; never to none."""
+    with torch.device("meta"):
+        model, full = VGG16(7, head=head, width=width, batch_norm=True), VGG16(7, head=head, batch_norm=True)
+    shapes = {name: p.shape for name, p in model.named_parameters()}
+    assert list(shapes) == [name for name, _ in full.named_parameters()]
+    assert shapes["features.0.weight"] == (channels, 3, 3, 3)
+    last = max(1, round(512 * width))
+    assert shapes["features.40.weight"] == (last, last, 3, 3)
+    linear = [shape for name, shape in shapes.items() if name.startswith("classifier") and len(shape) == 2]
+    assert linear == ([(7, last)] if head == "compact" else [(hidden, 49 * last), (hidden, hidden), (7, hidden)])
+
+
+@pytest.mark.parametrize(("head", "size", "features"), [("compact", 32, 32), ("paper", 224, 256)])
 def test_penultimate(head: str, size: int, features: int) -> None:
     """What the last linear layer gets, without dropout: with that layer on top, the logits."""
-    model = VGG16(3, head=head).eval()
+    model = VGG16(3, head=head, width=1 / 16).eval()
     images = torch.randn(1, 3, size, size)
     with torch.no_grad():
         seen = Penultimate(model)(images)

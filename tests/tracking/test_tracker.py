@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tensorboard.plugins.hparams.api_pb2 import Status
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.summary.writer.event_file_writer import AtomicCounter
 
+from vgg_nll.model.summary import Layer
 from vgg_nll.plots import reliability_diagram
 from vgg_nll.tracking import tags
 from vgg_nll.tracking.event_files import event_files
@@ -22,7 +24,6 @@ from vgg_nll.tracking.summaries import (
     EmbeddingData,
     Histogram,
     Hyperparameters,
-    Layer,
     Layers,
     Picture,
     PrecisionRecall,
@@ -230,12 +231,16 @@ def test_null_tracker_keeps_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def heights(patches: list[Any]) -> list[float]:
+    return [bar.get_height() for bar in patches]
+
+
 def test_reliability_diagram_has_a_bar_per_filled_bin() -> None:
     """Bins of (0, 0.5] and (0.5, 1]: one image, wrong at 0.4; three, right at 0.9 each."""
     above, below = reliability_diagram([1, 3], [0, 3], [0.4, 2.7]).axes
     accuracy, gap = [p for p in above.patches if p.get_alpha() is None], [p for p in above.patches if p.get_alpha() is not None]
-    assert [bar.get_height() for bar in accuracy] == [0, 1]
-    assert [bar.get_height() for bar in gap] == pytest.approx([0.4, -0.1])
-    assert [bar.get_height() for bar in below.patches] == [1, 3]
+    assert heights(accuracy) == [0, 1]
+    assert heights(gap) == pytest.approx([0.4, -0.1])
+    assert heights(list(below.patches)) == [1, 3]
     empty, _ = reliability_diagram([0, 3], [0, 3], [0, 2.7]).axes
     assert len(empty.patches) == 2

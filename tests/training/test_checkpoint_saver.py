@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from vgg_nll.training.checkpoint_saver import CheckpointSaver
 CPU = torch.device("cpu")
 
 
-def content(value: float, step: int) -> dict:
+def content(value: float, step: int) -> dict[str, Any]:
     return {
         "model": {"w": torch.full((4,), value)},
         "optimizer": {"state": {0: {"m": torch.full((4,), value)}}, "groups": [{"betas": (0.9, 0.99)}]},

@@ -55,7 +55,7 @@ ADAMW = (torch.optim.AdamW, {"betas": (0.9, 0.98), "weight_decay": 0.01, "eps": 
 # gradients part (by up to 5e-3, against float64 in either layout; a loss by 1e-7).
 @pytest.mark.parametrize(("batch_norm", "steps"), [(False, 5), (True, 2)], ids=["plain", "batch norm"])
 @pytest.mark.parametrize("optimizer_of", [SGD, ADAMW], ids=["sgd", "adamw"])
-def test_float32_steps_are_the_textbooks(batch_norm: bool, steps: int, optimizer_of: tuple[Any, dict]) -> None:
+def test_float32_steps_are_the_textbooks(batch_norm: bool, steps: int, optimizer_of: tuple[Any, dict[str, Any]]) -> None:
     """Losses, gradient norms and weights of clipped steps, to 1e-5."""
     kind, options = optimizer_of
     state = make_state(batch_norm)
@@ -90,7 +90,7 @@ def test_bfloat16_learns_as_float32_does() -> None:
         for step in range(200):
             before = state.window_loss.item()
             options = {"learning_rate": 1e-3, "clip_norm": 1.0, "accumulation_steps": 1}
-            train_step(state, argmax_nll, *batch(step), dtype=dtype, **options)  # type: ignore[arg-type]
+            train_step(state, argmax_nll, *batch(step), dtype=dtype, **options)
             losses.append((state.window_loss.item() - before) / 16)
         curves.append([statistics.mean(losses[i : i + 20]) for i in range(0, 200, 20)])
     assert curves[0][-1] < 0.5 * curves[0][0]

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from vgg_nll.evaluation import loop
+from vgg_nll.evaluation.features import Features
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.tracking import tags
 from vgg_nll.tracking.summaries import Embedding, Scalars, SessionEnd, Summary
@@ -184,17 +185,19 @@ def test_the_test_split_has_every_metric() -> None:
 
 
 def test_the_end_closes_the_session_and_names_the_points() -> None:
-    """What is extracted is extracted once, when the tracker asks for it."""
-    from vgg_nll.evaluation.features import Features
-
+    """The features are extracted when the tracker asks for them, not before."""
     tracker, calls = Recorder(), []
+    features = Features(torch.eye(3), torch.zeros(3, 3, 2, 2, dtype=torch.uint8), torch.tensor([1, 0, 1]))
 
     def extract() -> Features:
         calls.append(1)
-        return Features(torch.eye(3), torch.tensor([1, 0, 1]), torch.zeros(3, 3, 2, 2, dtype=torch.uint8))
+        return features
 
     make_logger(tracker).end(9, extract)
+    assert [step for _, step in tracker.added] == [9, 9]
     session, embedding = (summary for summary, _ in tracker.added)
     assert isinstance(session, SessionEnd) and isinstance(embedding, Embedding)
-    assert [step for _, step in tracker.added] == [9, 9]
     assert calls == []
+    data = embedding.make()
+    assert data.points is features.points and data.pictures is features.pictures
+    assert data.labels == ["b", "a", "b"]

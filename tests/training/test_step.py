@@ -35,7 +35,7 @@ def batch(images: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
 
 def step(state: TrainState, images: torch.Tensor, target: torch.Tensor, **options: object) -> torch.Tensor:
     settings = {"learning_rate": 0.1, "clip_norm": None, "accumulation_steps": 1, "dtype": torch.float32} | options
-    return train_step(state, all_logit_nll, images, target, **settings)  # type: ignore[arg-type]
+    return train_step(state, all_logit_nll, images, target, **settings)
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.01, 1e6])
