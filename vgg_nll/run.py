@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from vgg_nll import hardware, run_folder
-from vgg_nll.config import build
+from vgg_nll.config import build, validation
 from vgg_nll.errors import ConfigError
 from vgg_nll.evaluation import report
 from vgg_nll.evaluation.metrics import Sums
@@ -92,7 +92,7 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
 
 def prepare(cfg: DictConfig, folder: Path, signals: Signals, choices: Mapping[str, str], overrides: Sequence[str]) -> Trainer:
     """Builds everything that `cfg` asks for: a trainer, ready to `fit`. Arguments and errors are those of `train`."""
-    build.check(cfg)
+    validation.check(cfg)
     device = build.make_device(cfg)
     hardware.keep_freed_memory()
     dtype = build.make_dtype(cfg, device)

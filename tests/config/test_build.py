@@ -18,7 +18,7 @@ from torch import nn
 from torchvision import datasets
 from torchvision.models import vgg
 
-from vgg_nll.config import build
+from vgg_nll.config import build, validation
 from vgg_nll.config.compose import flatten
 from vgg_nll.config.validation import RULES
 from vgg_nll.errors import CheckpointError, ConfigError
@@ -50,7 +50,7 @@ def test_every_config_builds(path: Path, config: Config, tmp_path: Path, monkeyp
             write_folder(tmp_path)
         else:
             write_cifar(tmp_path, getattr(datasets, name.upper()), monkeypatch)
-    build.check(cfg)
+    validation.check(cfg)
     data = build.make_data(cfg, CPU)
     model = make_model(cfg, data)
     logits = torch.randn(4, len(data.class_names), requires_grad=True)
@@ -234,7 +234,7 @@ def test_trackers(config: Config, tmp_path: Path) -> None:
 )
 def test_check_names_faults(config: Config, overrides: tuple[str, ...], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        build.check(config(*overrides))
+        validation.check(config(*overrides))
 
 
 def test_what_a_constructor_refuses_is_a_config_error(config: Config) -> None:

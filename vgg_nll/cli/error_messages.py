@@ -36,6 +36,7 @@ def errors_as_lines(disk_hint: str = "", *, traceback: bool | None = None) -> It
     traceback = wants_traceback() if traceback is None else traceback
     try:
         yield
+        sys.stdout.flush()  # here, so that a closed pipe is noticed before the interpreter ends
     except Interrupted as end:
         print(end, file=sys.stderr)
         sys.exit(end.exit_code)

@@ -17,7 +17,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from vgg_nll.cli import error_messages
-from vgg_nll.config.compose import CONFIGS, VERSION_BASE, key_of, register_resolver
+from vgg_nll.cli.resume import with_resumed_overrides
+from vgg_nll.config.compose import CONFIGS, VERSION_BASE, register_resolver
 
 MAX_NAME_BYTES = 200
 OTHER_FOLDER = "hydra.run.dir=<folder> takes another run folder"
@@ -43,10 +44,7 @@ def main() -> None:
             return run.train(cfg, Path(hydra_job.runtime.output_dir), hydra_job.runtime.choices, hydra_job.overrides.task)
 
     with error_messages.errors_as_lines(OTHER_FOLDER, traceback=traceback):
-        if {key_of(argument) for argument in sys.argv[1:]} & {"resume", "hydra.run.dir"}:
-            from vgg_nll.cli.resume import with_resumed_overrides
-
-            sys.argv[1:] = with_resumed_overrides(sys.argv[1:])
+        sys.argv[1:] = with_resumed_overrides(sys.argv[1:])
         job()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from vgg_nll import run_folder
-from vgg_nll.config import build
+from vgg_nll.config import validation
 from vgg_nll.config.compose import check_targets, composed, flatten, is_override, key_of, read_saved
 from vgg_nll.errors import CheckpointError, ConfigError
 
@@ -51,8 +51,7 @@ def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
     cfg = composed(merged)
     typed = {value for argument in arguments for value in re.findall(r"[\w.]+", argument)}
     check_targets(cfg, f"resume={folder}", typed)
-    build.check(cfg)
-    build.make_device(cfg)
+    validation.check(cfg)
     saved_cfg = dict(flatten(OmegaConf.create(read_saved(folder, "config.yaml", dict, f"resume={folder}"))))
     _check_same_run(folder, saved_cfg, cfg)
     _end_if_finished(folder, saved_cfg, dict(flatten(cfg)))

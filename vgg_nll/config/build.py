@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 
 from vgg_nll import rng
-from vgg_nll.config import validation
-from vgg_nll.config.compose import MAY_INSTANTIATE, flatten
+from vgg_nll.config.compose import MAY_INSTANTIATE
 from vgg_nll.data.interface import ImageData
 from vgg_nll.errors import ConfigError, DataError
 from vgg_nll.hardware import choose_device, choose_dtype
@@ -27,17 +26,6 @@ from vgg_nll.training.schedule import Schedule
 from vgg_nll.training.settings import TrainerSettings
 
 log = logging.getLogger(__name__)
-
-
-def check(cfg: DictConfig) -> None:
-    """Raises ConfigError with one line for every error of the config."""
-    found = [f"{key}=???: is required" for key in sorted(OmegaConf.missing_keys(cfg))]
-    values = dict(flatten(cfg))
-    found += validation.find_errors(values)
-    known = inspect.signature(TrainerSettings).parameters
-    found += [f"trainer.{key}: there is no such setting" for key in cfg.trainer if key not in known]
-    if found:
-        raise ConfigError("\n".join(found))
 
 
 def make_device(cfg: DictConfig) -> torch.device:

@@ -1,9 +1,16 @@
 """One check of a whole config, which lists every error at once."""
 
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from vgg_nll.config.compose import flatten
+from vgg_nll.errors import ConfigError
+from vgg_nll.training.settings import TrainerSettings
 
 
 @dataclass(frozen=True)
@@ -135,3 +142,14 @@ def find_errors(values: Mapping[str, Any]) -> list[str]:
     if all(isinstance(share, float) for share in shares) and sum(share or 0 for share in shares) >= 1:
         found.append("data.val_share and data.test_share: must leave something to train on (sum less than 1)")
     return found
+
+
+def check(cfg: DictConfig) -> None:
+    """Raises ConfigError with one line for every error of the config."""
+    found = [f"{key}=???: is required" for key in sorted(OmegaConf.missing_keys(cfg))]
+    values = dict(flatten(cfg))
+    found += find_errors(values)
+    known = inspect.signature(TrainerSettings).parameters
+    found += [f"trainer.{key}: there is no such setting" for key in cfg.trainer if key not in known]
+    if found:
+        raise ConfigError("\n".join(found))

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from vgg_nll import run_folder
-from vgg_nll.config import build
+from vgg_nll.config import build, validation
 from vgg_nll.config.compose import check_targets, read_saved
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.errors import CheckpointError
@@ -129,7 +129,7 @@ def read_config(folder: Path, device: str) -> DictConfig:
     try:
         cfg.device, cfg.resume = device, str(folder)  # the run has weights of its own
         check_targets(cfg, str(folder))
-        build.check(cfg)
+        validation.check(cfg)
     except ConfigAttributeError as error:
         raise CheckpointError(f"{folder}: {run_folder.CONFIG} lacks a part ({error.full_key})") from error
     return cfg
