@@ -1,4 +1,4 @@
-"""Shared by all tests: where the configs are, and the command run in this process."""
+"""Fixtures that all tests share: configs, the commands run in this process, a finished run."""
 
 import logging
 import os
@@ -12,9 +12,10 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2  # where two tests run at a time, one each
-torch.set_num_threads(THREADS)
-os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))  # for child processes
+# One thread: the networks are too small for two, and two that share a busy core wait for each other (16 times slower).
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for child processes
+os.environ.pop("HYDRA_FULL_ERROR", None)  # with 1, errors are tracebacks: a test that is about that sets it
 from helpers.configs import ROOT, TINY, compose_config
 
 from vgg_nll import run
@@ -22,6 +23,7 @@ from vgg_nll import run
 
 @pytest.fixture
 def config() -> Callable[..., DictConfig]:
+    """Overrides -> the composed config."""
     return compose_config
 
 
@@ -31,7 +33,7 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
     from vgg_nll.cli import launch
 
     monkeypatch.chdir(tmp_path)
-    # set here, so that the value `main` puts there is taken back after the test
+    # `main` sets it to 1: set here first, so that it is removed after the test
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     handlers, level = list(logging.root.handlers), logging.root.level
 
@@ -53,7 +55,7 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of 12 steps on synthetic images of 2 classes, of a narrow network: not to be changed."""
+    """A run of 12 steps of a narrow network on synthetic images of 2 classes. Tests read its folder, and do not change it."""
     folder = tmp_path_factory.mktemp("run")
     run.train(compose_config(*TINY, "trainer.epochs=2", "loss=all_logit", "data.noise=1.0"), folder, {})
     return folder
@@ -72,6 +74,20 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         return 0
 
     return call
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw no figures: the last validation draws them whatever the settings are, in half of a short run's time."""
+    monkeypatch.setattr("vgg_nll.training.logger.evaluation_summaries.pictures_and_curves", lambda *_: [])
+
+
+@pytest.fixture
+def set_threads() -> Iterator[Callable[[int], None]]:
+    """`torch.set_num_threads`, undone after the test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,8 @@
-"""What a person can mend: each of these ends a command as one line per fault, without a traceback."""
+"""Errors that a user can fix: each ends a command as one line per error, without a traceback."""
 
 
 class ConfigError(ValueError):
-    """A config that cannot run; the message has one line per fault, each with the full key and the fix."""
+    """A config that cannot run; the message has one line per error, each with the full key and the fix."""
 
 
 class DataError(ValueError):
@@ -10,8 +10,8 @@ class DataError(ValueError):
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is not there, not whole, or not ours."""
+    """A checkpoint that is missing, not whole, or not of this project."""
 
 
 class TrainingError(RuntimeError):
-    """A run that cannot go on: the loss or its gradient is not finite, or the memory does not suffice."""
+    """A run that cannot continue: the loss or its gradient is not finite, or the memory is too small."""

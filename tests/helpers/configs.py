@@ -13,7 +13,7 @@ from vgg_nll.model import VGG16
 
 Config = Callable[..., DictConfig]  # the `config` fixture: overrides -> the composed config
 ROOT = Path(__file__).resolve().parents[2]
-# A run of seconds: 40 synthetic images, 2 classes, a sixteenth of VGG-16's channels.
+# For runs of a second: 40 synthetic images, 2 classes, a sixteenth of VGG-16's channels.
 TINY = (
     "data=synthetic",
     "data.num_images=40",
@@ -28,12 +28,12 @@ TINY = (
 
 
 def compose_config(*overrides: str) -> DictConfig:
-    """Overrides -> the composed config."""
+    """Returns `configs/train.yaml` with these overrides."""
     return composed(overrides)
 
 
 def make_model(cfg: DictConfig, data: ImageData | None = None) -> VGG16:
-    """The network of a config, on the CPU."""
+    """Returns the network of a config, on the CPU."""
     data = build.make_data(cfg, torch.device("cpu")) if data is None else data
     return build.make_model(cfg, len(data.class_names), data.preprocessing.image_size, torch.device("cpu"))
 

@@ -1,23 +1,35 @@
-"""`python train.py ...` as processes of their own, to be signalled and killed; forked from one that has PyTorch loaded."""
+"""Commands as processes: scripts to their end, and runs that a test sends signals to, forked from one with PyTorch loaded."""
 
 import contextlib
 import multiprocessing
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from helpers.configs import ROOT
+
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     ["vgg_nll.cli.launch", "vgg_nll.cli.resume", "vgg_nll.run", "vgg_nll.data.resident", "vgg_nll.data.sources"]
 )
 
 
+def run_script(folder: Path, script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs `python <script> <arguments>`, a script of this repository, with `folder` as the working directory."""
+    line = [sys.executable, str(ROOT / script), *arguments]
+    return subprocess.run(line, cwd=folder, capture_output=True, text=True, env=os.environ | environment)
+
+
 class Run:
-    """One process, and what it prints."""
+    """One process, and what it prints.
+
+    Args:
+        folder: its working directory; file_limit: bytes that a file may have, as if the disk were full then.
+    """
 
     def __init__(self, folder: Path, *arguments: str, file_limit: int | None = None) -> None:
         self.printed = folder / f"printed-{time.monotonic_ns()}"
@@ -27,11 +39,11 @@ class Run:
         self._process.start()
 
     def text(self) -> str:
-        """What it has printed so far."""
+        """Returns what it has printed so far."""
         return self.printed.read_text() if self.printed.exists() else ""
 
     def until(self, happened: Callable[[], object], seconds: float = 60) -> None:
-        """Waits until something is true, while the process lives."""
+        """Waits until something is true; fails if the process ends before that, or if it takes too long."""
         end = time.monotonic() + seconds
         while not happened():
             assert self._process.is_alive(), self.text()
@@ -39,13 +51,17 @@ class Run:
             time.sleep(0.002)
 
     def send(self, number: int) -> None:
-        """Sends a signal; nothing happens where the process has ended already."""
+        """Sends a signal; does nothing if the process has ended."""
         assert self._process.pid is not None
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._process.pid, number)
 
+    def is_alive(self) -> bool:
+        """Tells whether the process has not ended yet."""
+        return self._process.is_alive()
+
     def end(self, seconds: float = 120) -> int:
-        """Waits for its end; the exit code, or minus the signal that ended it."""
+        """Waits for its end; returns the exit code, or minus the signal that ended it."""
         self._process.join(seconds)
         assert self._process.exitcode is not None, self.text()
         return self._process.exitcode
@@ -56,7 +72,7 @@ def _main(arguments: list[str], folder: Path, printed: Path, file_limit: int | N
     out = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1)
     os.dup2(out, 2)
-    if file_limit is not None:  # a write beyond it fails, as on a full disk
+    if file_limit is not None:  # a write beyond it fails with an error instead of a signal
         import resource
         import signal
 

@@ -1,17 +1,24 @@
-"""What a run has left behind, as values that can be compared."""
+"""Runs in this process, and what they leave in their folder, as values that can be compared."""
 
 import hashlib
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from torch.utils.tensorboard import SummaryWriter
 
-from vgg_nll import run_folder
+from helpers.configs import compose_config
+from vgg_nll import run, run_folder
 from vgg_nll.training import checkpoint
+from vgg_nll.training.trainer import Trainer
+
+CHOICES = {"data": "synthetic", "model": "vgg16", "loss": "argmax"}
 
 
 class Bomb:
@@ -20,12 +27,41 @@ class Bomb:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[object, ...]:
         return (Path.touch, (self.path,))
 
 
+def train(folder: Path, *overrides: str) -> dict[str, Any]:
+    """Trains with these overrides into `folder`, and returns what metrics.json holds."""
+    folder.mkdir(parents=True, exist_ok=True)  # as Hydra does
+    objective = run.train(compose_config(*overrides), folder, CHOICES)
+    content: dict[str, Any] = json.loads((folder / run_folder.METRICS).read_text())
+    assert content["val"]["accuracy"] == objective
+    return content
+
+
+def interrupt(patch: pytest.MonkeyPatch, step: int, moment: str) -> None:
+    """Sends SIGTERM, as the trainer sees it, after `step` (`moment="_step"`) or when its validation begins ("_validate")."""
+    original = getattr(Trainer, moment)
+
+    def act(self: Trainer, *args: object) -> object:
+        result = original(self, *args) if moment == "_step" else None
+        if self.state.step == step:
+            self.signals.stop = signal.SIGTERM
+        return result if moment == "_step" else original(self, *args)
+
+    patch.setattr(Trainer, moment, act)
+
+
+def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Returns tag -> [(step, value), ...] of every scalar but those of speed, which differ from run to run."""
+    events = read_events(folder)
+    tags = [tag for tag in events.Tags()["scalars"] if not tag.startswith("speed/")]
+    return {tag: [(point.step, point.value) for point in events.Scalars(tag)] for tag in tags}
+
+
 def read_events(folder: Path) -> EventAccumulator:
-    """All event files of a run, as TensorBoard reads them."""
+    """Returns the content of all event files of a run, as TensorBoard reads them."""
     accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0, "histograms": 0, "images": 0, "tensors": 0})
     accumulator.Reload()
     return accumulator
@@ -44,7 +80,7 @@ def write_events(folder: Path, *points: tuple[str, int, float]) -> Path:
 
 
 def points(folder: Path) -> list[tuple[str, int, bytes]]:
-    """(tag, step, value) of everything in all event files of a run, as it lies there; times and circumstances are left out."""
+    """Returns (tag, step, value) of everything in all event files of a run, without times and provenance."""
     found = []
     for path in folder.glob("events.out.tfevents.*"):
         for event in EventFileLoader(str(path)).Load():
@@ -54,9 +90,9 @@ def points(folder: Path) -> list[tuple[str, int, bytes]]:
     return sorted(found)
 
 
-def outcome(folder: Path) -> tuple:
-    """What a run comes to: its metrics and curves, and the bits of its last state and of its best weights."""
-    metrics = json.loads((folder / "metrics.json").read_text())
+def outcome(folder: Path) -> tuple[object, ...]:
+    """Returns the result of a run: its metrics and curves, and hashes of its last state and of its best weights."""
+    metrics = json.loads((folder / run_folder.METRICS).read_text())
     states = [checkpoint.load(folder / name) for name in (run_folder.LAST, run_folder.BEST)]
     numbers = [{key: value for key, value in _flat(state) if key != "seconds"} for state in states]
     return metrics["val"], metrics["test"], metrics["best_step"], points(folder), numbers

@@ -1,0 +1,51 @@
+"""When a run draws figures, adds points and stops early."""
+
+from pathlib import Path
+
+import pytest
+from helpers.configs import TINY
+from helpers.runs import read_curves, read_events, train
+
+from vgg_nll.training import checkpoint
+
+STOPS_EARLY = (*TINY, "trainer.epochs=20", "trainer.early_stop_validations=2", "optimizer.lr=1e-9")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps"),
+    [
+        (["trainer.epochs=5"], [12, 24, 30]),  # of 6 steps each; every second one, and the last
+        (["trainer.epochs=3", "trainer.figures_every_epochs=0.1"], [6, 12, 18]),  # no more often than validations
+        (["trainer.epochs=6", "trainer.validate_every_epochs=1.5"], [18, 27, 36]),  # validated at 9, too: less than two epochs
+        (["trainer.epochs=20", "trainer.early_stop_validations=2", "optimizer.lr=1e-9"], [12, 18]),  # stopped there
+    ],
+)
+def test_figures_have_a_cadence_of_their_own(tmp_path: Path, overrides: list[str], steps: list[int]) -> None:
+    train(tmp_path, *TINY, *overrides)
+    events = read_events(tmp_path)
+    for tag in ("calibration/reliability_diagram", "mistakes/confusion_matrix", "selection/accuracy_coverage"):
+        assert [image.step for image in events.Images(tag)] == steps
+    assert [event.step for event in events.Tensors("precision_recall/pattern 1")] == steps
+    every = [event.step for event in events.Histograms("confidence/histogram")]
+    assert every == [event.step for event in events.Scalars("loss/val")]
+    assert set(steps) <= set(every)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_training_curves_are_means_since_the_last_point(tmp_path: Path) -> None:
+    for every in (1, 2):
+        train(tmp_path / str(every), *TINY, "trainer.steps=4", f"trainer.log_every_steps={every}")
+    for tag in ("loss/train", "accuracy/train"):
+        single, double = ([value for _, value in read_curves(tmp_path / name)[tag]] for name in ("1", "2"))
+        assert double == pytest.approx([(single[0] + single[1]) / 2, (single[2] + single[3]) / 2], rel=1e-6)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_early_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """After two validations without a better accuracy; a resumed run then has nothing left to do."""
+    caplog.set_level("INFO")
+    train(tmp_path, *STOPS_EARLY)
+    assert [step for step, _ in read_curves(tmp_path)["loss/val"]] == [6, 12, 18]
+    assert "stopped early, after 2 validations" in caplog.text
+    train(tmp_path, *STOPS_EARLY, f"resume={tmp_path}")
+    assert checkpoint.load(tmp_path / "checkpoints/last.pt")["step"] == 18
