@@ -262,7 +262,7 @@ def test_layers_are_those_that_an_image_goes_through() -> None:
     """In order, with the shapes for one image; all parameters are in them."""
     model = VGG16(10, head="compact", batch_norm=True, width=1 / 16)
     layers = summary.layers(model, 32)
-    assert [layer.kind for layer in layers[:3]] == ["Conv3x3", "BatchNorm", "ReLU"]
+    assert [layer.kind for layer in layers[:3]] == ["Conv3x3", "BatchNorm2d", "ReLU"]
     assert (layers[0].name, layers[0].shape, layers[0].parameters) == ("features.0", (4, 32, 32), 4 * 3 * 9 + 4)
     assert (layers[-1].name, layers[-1].shape) == ("classifier.0", (10,))
     assert sum(layer.parameters for layer in layers) == sum(p.numel() for p in model.parameters())

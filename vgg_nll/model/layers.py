@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 SMALL_MAP = 16  # pixels
-BUT_CHANNELS = (0, 2, 3)
 
 
 class Conv3x3(nn.Conv2d):
@@ -54,71 +53,6 @@ class _Neighbours(torch.autograd.Function):
             i, j = divmod(k, 3)
             padded[:, i : i + height, j : j + width] += gradient[:, :, :, k]
         return padded[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
-
-
-class BatchNorm(nn.BatchNorm2d):
-    """`nn.BatchNorm2d(channels)`; on a CPU, in training and in float32, with sums that keep their digits.
-
-    PyTorch's own kernel for channels-last adds all pixels of a channel one after another. The error of those sums is the same
-    for every pixel, so it adds up in the gradients of the weights: for VGG-16 and 256 digits they are 3.8 to 4.5% off those in
-    float64 (norm of the difference, n = 3); with the sums here 0.2 to 0.7%, with PyTorch's kernel for NCHW 0.02 to 0.4%. That
-    costs 5 to 8% of a step on 32x32 images; NCHW would cost 12%. In bfloat16 the rounding of the activations is larger than
-    all that, so PyTorch's kernel is used.
-    """
-
-    running_mean: Tensor
-    running_var: Tensor
-    num_batches_tracked: Tensor
-    momentum: float | None
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """[B, C, H, W] -> the same shape."""
-        momentum = self.momentum
-        if momentum is None or not self._own(images):
-            return super().forward(images)  # which also checks the input
-        outputs, mean, variance = _BatchNorm.apply(images, self.weight, self.bias, self.eps)
-        pixels = images.numel() // self.num_features
-        self.running_mean.lerp_(mean, momentum)
-        self.running_var.lerp_(variance * (pixels / (pixels - 1)), momentum)
-        self.num_batches_tracked += 1
-        return outputs
-
-    def _own(self, images: Tensor) -> bool:
-        exact = images.device.type == "cpu" and images.dtype in (torch.float32, torch.float64)
-        pixels = images.dim() == 4 and images.shape[1] == self.num_features and images.numel() > self.num_features
-        return self.training and exact and pixels and not torch.compiler.is_compiling()
-
-
-class _BatchNorm(torch.autograd.Function):
-    """`(x - mean) / sqrt(variance + eps) * weight + bias`, with the mean and (biased) variance of every channel."""
-
-    @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-        pixels = images.numel() // images.shape[1]
-        mean = images.sum(BUT_CHANNELS, keepdim=True) / pixels
-        centred = images - mean
-        variance = centred.square().sum(BUT_CHANNELS, keepdim=True) / pixels
-        scale = (variance + eps).rsqrt()
-        ctx.save_for_backward(centred, scale, weight)
-        mean, variance = mean.flatten(), variance.flatten()
-        ctx.mark_non_differentiable(mean, variance)
-        return torch.addcmul(bias[:, None, None], centred, scale * weight[:, None, None]), mean, variance
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        centred, scale, weight = ctx.saved_tensors
-        gradient = gradients[0]
-        pixels = gradient.numel() // gradient.shape[1]
-        of_bias = gradient.sum(BUT_CHANNELS, keepdim=True)
-        of_weight = (gradient * centred).sum(BUT_CHANNELS, keepdim=True) * scale
-        factor = scale * weight[:, None, None]
-        of_images = torch.addcmul(-factor * of_bias / pixels, gradient, factor)
-        of_images.addcmul_(centred, -factor * scale * of_weight / pixels)
-        return of_images, of_weight.flatten(), of_bias.flatten(), None
 
 
 class AveragePool(nn.AdaptiveAvgPool2d):

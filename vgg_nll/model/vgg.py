@@ -6,7 +6,7 @@ Parameter names are torchvision's, so the state dicts of its `vgg16` and `vgg16_
 import torch
 from torch import Tensor, nn
 
-from vgg_nll.model.layers import AveragePool, BatchNorm, Conv3x3
+from vgg_nll.model.layers import AveragePool, Conv3x3
 
 # Output channels of the 13 3x3 convolutions; "pool" halves height and width.
 CONFIGURATION_D: tuple[int | str, ...] = (
@@ -133,7 +133,7 @@ def _features(batch_norm: bool, width: float) -> tuple[nn.Sequential, int]:
         outputs = _scaled(size, width)
         layers.append(Conv3x3(channels, outputs))
         if batch_norm:
-            layers.append(BatchNorm(outputs))
+            layers.append(nn.BatchNorm2d(outputs))
         if CONFIGURATION_D[position + 1] == "pool":
             layers.append(nn.MaxPool2d(2))
         layers.append(nn.ReLU(inplace=True))
