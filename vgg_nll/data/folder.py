@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
@@ -18,7 +18,7 @@ from vgg_nll.data.augment import CropAndFlip
 from vgg_nll.data.decoding import jpeg_decoder, read_picture
 from vgg_nll.data.interface import Batch, check_batch_size
 from vgg_nll.data.preprocessing import Preprocessing
-from vgg_nll.data.workers import iterate_with_worker_restart
+from vgg_nll.data.workers import load_batches
 from vgg_nll.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -86,20 +86,10 @@ class FolderData:
         yield from self._load(pictures, [(0, i) for i in range(len(pictures))], self._eval_batch_size)
 
     def _load(self, pictures: "_Pictures", order: list[Key], batch_size: int) -> Iterator[Batch]:
-        for batch in iterate_with_worker_restart(lambda done: self._loader(pictures, order[done * batch_size :], batch_size)):
+        options: dict[str, Any] = {"num_workers": self._num_workers, "pin_memory": self._device.type == "cuda", "seed": self._seed}
+        for batch in load_batches(pictures, order, batch_size, **options):
             images, target = hardware.to_device(tuple(batch), self._device, self._copies)
             yield self.preprocessing.normalise(images.permute(0, 3, 1, 2)), target
-
-    def _loader(self, pictures: "_Pictures", order: list[Key], batch_size: int) -> DataLoader[Any]:
-        return DataLoader(
-            pictures,
-            batch_size=batch_size,
-            sampler=order,
-            num_workers=self._num_workers,
-            pin_memory=self._device.type == "cuda",
-            # Its own generator: the loader would draw the workers' seeds from the global one otherwise.
-            generator=rng.generator(self._seed, "workers"),
-        )
 
 
 class _Pictures(Dataset[Any]):

@@ -1,15 +1,40 @@
-"""Batches from worker processes, which may die."""
+"""The DataLoader: batches from worker processes, which may die."""
 
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from torch.utils.data import DataLoader, Dataset
+
+from vgg_nll import rng
 from vgg_nll.errors import DataError
 
 log = logging.getLogger(__name__)
+
+
+def load_batches(
+    dataset: Dataset[Any], order: Sequence[Any], batch_size: int, *, num_workers: int, pin_memory: bool, seed: int
+) -> Iterator[Any]:
+    """Yields the items of a data set in an order of keys, in batches, loaded by worker processes.
+
+    Raises DataError as `iterate_with_worker_restart` does.
+    """
+
+    def make(done: int) -> DataLoader[Any]:
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=order[done * batch_size :],
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            # Its own generator: the loader would draw the workers' seeds from the global one otherwise.
+            generator=rng.generator(seed, "workers"),
+        )
+
+    yield from iterate_with_worker_restart(make)
 
 
 def iterate_with_worker_restart(load: Callable[[int], Iterable[Any]]) -> Iterator[Any]:
