@@ -86,8 +86,11 @@ class FolderData:
         yield from self._load(pictures, [(0, i) for i in range(len(pictures))], self._eval_batch_size)
 
     def _load(self, pictures: "_Pictures", order: list[Key], batch_size: int) -> Iterator[Batch]:
-        options: dict[str, Any] = {"num_workers": self._num_workers, "pin_memory": self._device.type == "cuda", "seed": self._seed}
-        for batch in load_batches(pictures, order, batch_size, **options):
+        pin_memory = self._device.type == "cuda"
+        batches = load_batches(
+            pictures, order, batch_size, num_workers=self._num_workers, pin_memory=pin_memory, seed=self._seed
+        )
+        for batch in batches:
             images, target = hardware.to_device(tuple(batch), self._device, self._copies)
             yield self.preprocessing.normalise(images.permute(0, 3, 1, 2)), target
 
