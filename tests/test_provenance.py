@@ -103,6 +103,12 @@ def test_hyperparameters_have_one_column_each() -> None:
         {"lr": 0.1, "seed": 3},
     )
     assert found == {
-        "loss": "argmax", "model": "vgg16", "data": "", "optimizer": "", "schedule": "",
-        "lr": 0.1, "seed": 3, "other": "loss.eps=1e-3 trainer.epochs=2",
+        "loss": "argmax",
+        "model": "vgg16",
+        "data": "",
+        "optimizer": "",
+        "schedule": "",
+        "lr": 0.1,
+        "seed": 3,
+        "other": "loss.eps=1e-3 trainer.epochs=2",
     }
