@@ -133,7 +133,7 @@ def prepare(cfg: DictConfig, folder: Path, signals: Signals, choices: Mapping[st
         saver=saver,
         save_every_steps=cfg.checkpoint.every_steps,
         signals=signals,
-        profiler=make_profiler(settings.profile, folder / run_folder.PROFILE, device),
+        profiler=make_profiler(settings.profile, folder, device),
         seed=cfg.seed,
     )
     first = state.step + 1

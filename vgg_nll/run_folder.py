@@ -20,7 +20,7 @@ METRICS = "metrics.json"
 NETWORK = "network.json"  # what the network takes and gives: preprocessing and class names
 TEMPERATURE = "temperature.json"
 EVALUATION, EVALUATION_METRICS = "evaluation", "evaluation/evaluation.json"
-PROFILE = "profile"
+PROFILE_TRACE, PROFILE_OPERATORS = "profile/trace.json", "profile/operators.txt"
 DONE, FAILED = "DONE", "FAILED"
 LOCK_SECONDS = 10  # the worker processes of a killed run hold its lock for some seconds
 

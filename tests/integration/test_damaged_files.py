@@ -47,8 +47,12 @@ def test_a_bad_last_checkpoint_gives_way_to_the_one_before(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO")
-    damage(stopped / "checkpoints/last.pt")
+    last = stopped / "checkpoints/last.pt"
+    damage(last)
+    content = last.read_bytes() if last.exists() else None
     train(stopped, *light, f"resume={stopped}")
+    kept = stopped / "checkpoints/damaged.pt"  # for a look at it
+    assert (kept.read_bytes() if kept.exists() else None) == content
     assert "last.pt" in caplog.text
     assert "the state saved before it takes its place" in caplog.text
     assert f"resumed {stopped} at step 3" in caplog.text

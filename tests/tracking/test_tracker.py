@@ -131,7 +131,7 @@ def fails(error: Exception) -> Callable[[], Figure]:
 
 
 def test_what_cannot_be_drawn_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """With one warning a picture; the curves go on."""
+    """With one warning a picture; the curves continue."""
     tracker = GuardedTracker(lambda: TensorBoardTracker(tmp_path, 1))
     for step in (1, 2):
         tracker.add(Picture("a/b", fails(ValueError("no font"))), step)

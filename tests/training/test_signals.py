@@ -29,7 +29,7 @@ def test_before_and_after_there_is_something_to_save() -> None:
 
 
 def test_a_worker_process_leaves_it_to_its_parent() -> None:
-    """Ctrl-C goes to all processes of a terminal; a worker that inherited the handler goes on."""
+    """Ctrl-C goes to all processes of a terminal; a worker that inherited the handler continues."""
     with Signals() as signals:
         signals.defer()
         child = os.fork()

@@ -39,10 +39,10 @@ def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
         raise CheckpointError(f"resume={folder}: there is no such folder")
     if not run_folder.has_checkpoint(folder) or not (folder / run_folder.OVERRIDES).is_file():
         raise CheckpointError(f"resume={folder}: holds no run to continue (no checkpoints/last.pt, or no .hydra/)")
-    before = [str(item) for item in read_saved(folder, "overrides.yaml", list, f"resume={folder}")]
+    before = [str(item) for item in read_saved(folder, run_folder.OVERRIDES, list, f"resume={folder}")]
     foreign = [item for item in before if item.startswith("-") or key_of(item).startswith("hydra")]
     if foreign:  # a run's own list never holds these, and they could bring in configs and code from anywhere
-        raise ConfigError(f"resume={folder}: its .hydra/overrides.yaml holds {foreign[0]!r}, which no run writes there")
+        raise ConfigError(f"resume={folder}: its {run_folder.OVERRIDES} holds {foreign[0]!r}, which no run writes there")
     given = {key_of(argument) for argument in arguments}
     anew = tuple(f"{key}." for key in given)  # with another optimizer=, what was set for the old one goes
     merged = [i for i in before if key_of(i) not in given | {"resume", "resume_strict"} and not key_of(i).startswith(anew)]
@@ -52,7 +52,7 @@ def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
     typed = {value for argument in arguments for value in re.findall(r"[\w.]+", argument)}
     check_targets(cfg, f"resume={folder}", typed)
     validation.check(cfg)
-    saved_cfg = dict(flatten(OmegaConf.create(read_saved(folder, "config.yaml", dict, f"resume={folder}"))))
+    saved_cfg = dict(flatten(OmegaConf.create(read_saved(folder, run_folder.CONFIG, dict, f"resume={folder}"))))
     _check_same_run(folder, saved_cfg, cfg)
     _end_if_finished(folder, saved_cfg, dict(flatten(cfg)))
     options = [argument for argument in arguments if not is_override(argument)]  # Hydra takes overrides in one piece

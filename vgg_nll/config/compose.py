@@ -8,7 +8,6 @@ import hydra
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from vgg_nll import run_folder
 from vgg_nll.errors import CheckpointError, ConfigError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -66,18 +65,18 @@ def _targets(node: Any) -> set[str]:
 
 
 def read_saved(folder: Path, name: str, kind: type, what: str) -> Any:
-    """Returns what a run has written into .hydra/, as plain lists and dicts. Raises CheckpointError if that is damaged.
+    """Returns what a run has written into a YAML file, as plain lists and dicts. Raises CheckpointError if that is damaged.
 
     Args:
         kind: list or dict; what: the beginning of the message.
     """
-    path = folder / run_folder.HYDRA / name
+    path = folder / name
     try:
         content = OmegaConf.to_container(OmegaConf.load(path))
     except Exception as error:  # a damaged file can break its reader in any way
-        raise CheckpointError(f"{what}: .hydra/{name} is missing or damaged ({type(error).__name__})") from error
+        raise CheckpointError(f"{what}: {name} is missing or damaged ({type(error).__name__})") from error
     if not isinstance(content, kind) or content == {}:  # {}: an empty file
-        raise CheckpointError(f"{what}: .hydra/{name} is damaged: it holds no {kind.__name__}")
+        raise CheckpointError(f"{what}: {name} is damaged: it holds no {kind.__name__}")
     return content
 
 

@@ -125,7 +125,7 @@ def read_config(folder: Path, device: str) -> DictConfig:
     """Returns the config of a run, for another device. Raises as `load` does."""
     if not (folder / run_folder.CONFIG).is_file():
         raise CheckpointError(f"{folder}: holds no run (there is no {run_folder.CONFIG})")
-    cfg = OmegaConf.create(read_saved(folder, "config.yaml", dict, str(folder)))
+    cfg = OmegaConf.create(read_saved(folder, run_folder.CONFIG, dict, str(folder)))
     try:
         cfg.device, cfg.resume = device, str(folder)  # the run has weights of its own
         check_targets(cfg, str(folder))

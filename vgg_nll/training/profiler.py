@@ -6,6 +6,8 @@ from typing import Any, Protocol, Self
 
 import torch
 
+from vgg_nll import run_folder
+
 log = logging.getLogger(__name__)
 FIRST, WARM_UP, STEPS = 5, 3, 10  # the first steps allocate memory and choose kernels; the next ones start the profiler
 ROWS = 30
@@ -37,7 +39,7 @@ class NoProfiler:
 
 
 def make_profiler(is_wanted: bool, folder: Path, device: torch.device) -> Profiler:
-    """Returns a profiler of steps 9 to 18 of a process, which writes trace.json and operators.txt; or one of nothing."""
+    """Returns a profiler of steps 9 to 18 of a process, which writes a trace and a table into the run folder; or none."""
     if not is_wanted:
         return NoProfiler()
     activities = [torch.profiler.ProfilerActivity.CPU]
@@ -45,11 +47,12 @@ def make_profiler(is_wanted: bool, folder: Path, device: torch.device) -> Profil
         activities.append(torch.profiler.ProfilerActivity.CUDA)
 
     def write(profile: torch.profiler.profile) -> None:
-        folder.mkdir(exist_ok=True)
-        profile.export_chrome_trace(str(folder / "trace.json"))
+        trace, operators = folder / run_folder.PROFILE_TRACE, folder / run_folder.PROFILE_OPERATORS
+        trace.parent.mkdir(exist_ok=True)
+        profile.export_chrome_trace(str(trace))
         order = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
-        (folder / "operators.txt").write_text(profile.key_averages().table(sort_by=order, row_limit=ROWS))
-        log.info(f"profile: {folder}/operators.txt, the operators that take longest; trace.json opens in ui.perfetto.dev")
+        operators.write_text(profile.key_averages().table(sort_by=order, row_limit=ROWS))
+        log.info(f"profile: {operators}, the operators that take longest; {trace.name} opens in ui.perfetto.dev")
 
     schedule = torch.profiler.schedule(skip_first=FIRST, wait=0, warmup=WARM_UP, active=STEPS, repeat=1)
     return torch.profiler.profile(activities=activities, schedule=schedule, on_trace_ready=write)
