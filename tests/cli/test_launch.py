@@ -46,6 +46,18 @@ def test_answers_without_pytorch(tmp_path: Path, arguments: list[str], code: int
     assert {path.suffix for path in tmp_path.iterdir()} == {".py"}  # no folder of a run that did not begin
 
 
+@pytest.mark.parametrize("options", [(), ("-m", "seed=0,1")])
+def test_a_broken_library_is_one_line(tmp_path: Path, options: tuple[str, ...]) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('libcudart.so: cannot open shared object file')")
+    done = run_script(tmp_path, "train.py", *TINY, *options, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: a library cannot be loaded (libcudart.so: cannot open shared object file); "
+        "install the project again: pip install -e .\n"
+    )
+    assert {path.name for path in tmp_path.iterdir()} <= {"torch.py", "__pycache__"}
+
+
 def test_an_interrupt_while_pytorch_loads_leaves_nothing(tmp_path: Path) -> None:
     """A Ctrl-C in these seconds ends a single run, a resumed one and a sweep without a folder and without a traceback."""
     (tmp_path / "torch.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)")

@@ -52,10 +52,12 @@ class LoadTraining(Callback):
     """Loads PyTorch after Hydra has checked the keys and before it makes a folder: a Ctrl-C in these seconds leaves nothing."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        from vgg_nll import run  # noqa: F401
+        try:
+            from vgg_nll import run  # noqa: F401
+        except ImportError as error:  # Hydra would turn it into a warning, and start the job
+            sys.exit(f"error: a library cannot be loaded ({error}); install the project again: pip install -e .")
 
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        from vgg_nll import run  # noqa: F401
+    on_multirun_start = on_run_start
 
 
 @contextlib.contextmanager
