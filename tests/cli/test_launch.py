@@ -49,7 +49,7 @@ def test_answers_without_pytorch(tmp_path: Path, arguments: list[str], code: int
 @pytest.mark.parametrize("options", [(), ("-m", "seed=0,1")])
 def test_a_broken_library_is_one_line(tmp_path: Path, options: tuple[str, ...]) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('libcudart.so: cannot open shared object file')")
-    done = run_script(tmp_path, "train.py", *TINY, *options, PYTHONPATH=str(tmp_path))
+    done = run_script(tmp_path, "train.py", *options, PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
     assert done.stderr == (
         "error: a library cannot be loaded (libcudart.so: cannot open shared object file); "
