@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import functional
 
 from vgg_nll.data.augment import CropAndFlip, cutout, random_box, random_horizontal_flip, random_shift
 
-ROUNDING = 0 if "AVX" in torch.backends.cpu.get_cpu_capability() else 1  # torchvision resizes by way of floats elsewhere
+ROUNDING = 0 if "AVX" in torch.backends.cpu.get_cpu_capability() else 1  # without AVX torchvision resizes floats
 
 
 def test_each_image_shifts_by_its_own_draw() -> None:
@@ -38,7 +38,7 @@ def test_each_image_is_cut_by_its_own_draw(size: int) -> None:
     assert torch.equal(black, rows[:, :, None] & columns[:, None, :])  # a rectangle ...
     for marks in (rows, columns):
         assert ((marks[:, 1:] != marks[:, :-1]).sum(1) <= 2).all() and marks.sum(1).max() == size  # ... in one piece
-    for marks in (rows, columns):  # cut off at either edge, but for what has no middle
+    for marks in (rows, columns):  # cut off at either edge, if the size allows it
         cut_off = marks.sum(1) < size
         assert (marks[:, 0] & cut_off).any() == (size > 1) and (marks[:, -1] & cut_off).any() == (size > 2)
     assert len({tuple(place) for place in black.float().flatten(1).argmax(1, keepdim=True).tolist()}) > 40
@@ -55,15 +55,15 @@ def test_each_image_flips_by_its_own_draw() -> None:
 
 
 @pytest.mark.parametrize("size", [(400, 500), (300, 200), (90, 300), (4, 5)])  # the third fits one draw in four
-@pytest.mark.parametrize("least", [0.08, 0.35])
-def test_boxes_are_drawn_as_torchvision_draws_them(size: tuple[int, int], least: float) -> None:
+@pytest.mark.parametrize("min_area", [0.08, 0.35])
+def test_boxes_are_drawn_as_torchvision_draws_them(size: tuple[int, int], min_area: float) -> None:
     """Share of the area, width : height, and place, 2,000 of each."""
     torch.manual_seed(0)
-    theirs = v2.RandomResizedCrop(8, scale=(least, 1.0))
+    theirs = v2.RandomResizedCrop(8, scale=(min_area, 1.0))
     picture = torch.empty(3, *size)
     expected = [tuple(theirs.make_params([picture]).values()) for _ in range(2000)]
     draw = torch.Generator().manual_seed(0)
-    boxes = [random_box(*size, least, draw) for _ in range(2000)]
+    boxes = [random_box(*size, min_area, draw) for _ in range(2000)]
     for top, left, height, width in boxes:
         assert 0 <= top <= size[0] - height and 0 <= left <= size[1] - width
     for quantity in (
@@ -77,7 +77,7 @@ def test_boxes_are_drawn_as_torchvision_draws_them(size: tuple[int, int], least:
 
 
 @pytest.mark.parametrize("size", [(10, 100), (100, 10), (1, 3)])
-def test_where_no_box_fits_the_middle_is_taken(size: tuple[int, int]) -> None:
+def test_if_no_box_fits_the_middle_is_taken(size: tuple[int, int]) -> None:
     theirs = v2.RandomResizedCrop(8, scale=(1.0, 1.0), ratio=(3 / 4, 4 / 3))
     expected = theirs.make_params([torch.empty(3, *size)])
     box = random_box(*size, 1.0, torch.Generator().manual_seed(0))
@@ -85,7 +85,7 @@ def test_where_no_box_fits_the_middle_is_taken(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("size", [(50, 70), (9, 11)])  # larger and smaller than what is made of it
+@pytest.mark.parametrize("size", [(50, 70), (9, 11)])  # larger and smaller than the result
 def test_a_crop_is_resized_as_torchvision_does(size: tuple[int, int], memory_format: torch.memory_format) -> None:
     picture = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8).contiguous(memory_format=memory_format)[0]
     mirrored = 0

@@ -18,7 +18,7 @@ from vgg_nll.data.decoding import read_picture
 from vgg_nll.errors import DataError
 
 
-def turned(orientation: int) -> Image.Exif:
+def orientation_tag(orientation: int) -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = orientation
     return exif
@@ -33,15 +33,15 @@ JPEGS: Kinds = {
     "progressive": ("RGB", {"progressive": True}),
     "grey": ("L", {}),
     "cmyk": ("CMYK", {}),
-    "turned by XMP": ("RGB", {"xmp": XMP}),
-    **{f"turned {k}": ("RGB", {"exif": turned(k)}) for k in range(1, 9)},
+    "rotated by XMP": ("RGB", {"xmp": XMP}),
+    **{f"rotated {k}": ("RGB", {"exif": orientation_tag(k)}) for k in range(1, 9)},
 }
-# Data about the picture that make no sense: it is shown as it lies.
-ODD: Kinds = {
-    "jpeg, odd exif": ("RGB", {"exif": b"Exif\0\0nonsense", "dpi": (72, 72)}),
-    "jpeg, orientation 9": ("RGB", {"exif": turned(9)}),
-    "png, odd exif": ("RGB", {"exif": b"Exif\0\0nonsense"}),
-    "webp, odd exif": ("RGB", {"exif": b"non"}),
+# Damaged metadata: the picture is shown as stored.
+DAMAGED: Kinds = {
+    "jpeg, damaged exif": ("RGB", {"exif": b"Exif\0\0nonsense", "dpi": (72, 72)}),
+    "jpeg, orientation 9": ("RGB", {"exif": orientation_tag(9)}),
+    "png, damaged exif": ("RGB", {"exif": b"Exif\0\0nonsense"}),
+    "webp, damaged exif": ("RGB", {"exif": b"non"}),
 }
 OTHERS: Kinds = {
     "png": ("RGB", {}),
@@ -83,7 +83,7 @@ def scene(mode: str) -> Image.Image:
 
 
 def save(path: Path, kind: str) -> Image.Image:
-    mode, options = (JPEGS | OTHERS | ODD)[kind]
+    mode, options = (JPEGS | OTHERS | DAMAGED)[kind]
     content = io.BytesIO()
     scene(mode).save(content, "JPEG" if kind in JPEGS else re.split(r"\W", kind)[0].upper(), **options)
     path.write_bytes(content.getvalue())
@@ -93,22 +93,22 @@ def save(path: Path, kind: str) -> Image.Image:
 @pytest.mark.parametrize("kind", JPEGS | OTHERS)
 def test_the_bytes_are_those_of_pil(decoder: str, kind: str, tmp_path: Path) -> None:
     stored = np.asarray(save(tmp_path / "x", kind).convert("RGB"))
-    orientation = 6 if "XMP" in kind else int(kind[-1]) if kind.startswith("turned") else 1
+    orientation = 6 if "XMP" in kind else int(kind[-1]) if kind.startswith("rotated") else 1
     got = read_picture(tmp_path / "x", 32)
     assert got.dtype == torch.uint8
     assert np.array_equal(got.permute(1, 2, 0).numpy(), UPRIGHT[orientation](stored))
 
 
-@pytest.mark.parametrize("kind", ODD)
-def test_odd_data_about_a_picture_do_not_matter(decoder: str, kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damaged_metadata_is_harmless(decoder: str, kind: str, tmp_path: Path) -> None:
     expected = np.asarray(save(tmp_path / "x", kind).convert("RGB"))
     assert np.array_equal(read_picture(tmp_path / "x", 32).permute(1, 2, 0).numpy(), expected)
 
 
 @pytest.mark.parametrize(("size", "scale"), [(64, 1), (41, 1), (40, 2), (20, 4), (10, 8), (5, 8)])
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_a_large_jpeg_comes_smaller(decoder: str, mode: str, size: int, scale: int, tmp_path: Path) -> None:
-    """No smaller than twice what is needed, and what is made of it is nearly the same."""
+def test_a_large_jpeg_is_decoded_smaller(decoder: str, mode: str, size: int, scale: int, tmp_path: Path) -> None:
+    """It keeps twice the size needed, and resizes to nearly the same picture."""
     scene("RGB").resize((256, 160), Image.Resampling.BICUBIC).convert(mode).save(tmp_path / "x.jpg", quality=95)
     got, whole = (read_picture(tmp_path / "x.jpg", wanted) for wanted in (size, 160))
     assert whole.shape == (3, 160, 256) and got.shape == (3, 160 // scale, 256 // scale)
@@ -117,7 +117,7 @@ def test_a_large_jpeg_comes_smaller(decoder: str, mode: str, size: int, scale: i
 
 
 @pytest.mark.parametrize("length", [0, 20, 0.5, 0.97])
-def test_a_file_cut_short_is_named(decoder: str, length: float, tmp_path: Path) -> None:
+def test_a_truncated_file_is_named(decoder: str, length: float, tmp_path: Path) -> None:
     save(tmp_path / "x.jpg", "4:2:0")
     content = (tmp_path / "x.jpg").read_bytes()
     (tmp_path / "x.jpg").write_bytes(content[: int(length if length >= 1 else length * len(content))])
@@ -125,7 +125,7 @@ def test_a_file_cut_short_is_named(decoder: str, length: float, tmp_path: Path) 
         read_picture(tmp_path / "x.jpg", 32)
 
 
-def test_a_sliver_is_refused(decoder: str, tmp_path: Path) -> None:
+def test_a_narrow_picture_is_refused(decoder: str, tmp_path: Path) -> None:
     Image.new("RGB", (404, 4)).save(tmp_path / "x.jpg")
     with pytest.raises(DataError, match=r"x\.jpg: 404x4 pixels are too narrow; crop or remove it"):
         read_picture(tmp_path / "x.jpg", 32)

@@ -1,6 +1,7 @@
 """Folders of pictures: the same batches for any number of workers, and one line for what cannot be read."""
 
 import math
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from helpers.configs import Config, make_data
 from helpers.pictures import FOLDER, write_folder
 from PIL import Image
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from vgg_nll.data.folder import FolderData, _Pictures
 from vgg_nll.errors import DataError
@@ -43,8 +45,8 @@ def test_image_folder(config: Config, tmp_path: Path, workers: int) -> None:
 
 
 @pytest.mark.parametrize(("min_crop", "side"), [(1.0, 64), (0.35, 64), (0.08, 132)])
-def test_small_crops_have_pixels_enough(config: Config, tmp_path: Path, min_crop: float, side: int) -> None:
-    """The narrowest crop that torchvision draws, 3:4 of `min_crop` of a square, is no smaller than what is made of it."""
+def test_small_crops_have_enough_pixels(config: Config, tmp_path: Path, min_crop: float, side: int) -> None:
+    """The narrowest crop that torchvision draws, 3:4 of `min_crop` of a square, has at least `image_size` pixels a side."""
     for split in ("train", "val"):
         (tmp_path / split / "x").mkdir(parents=True)
         for i in range(4):
@@ -87,8 +89,10 @@ def test_a_broken_picture_is_named(config: Config, tmp_path: Path, workers: int)
     write_folder(tmp_path)
     (tmp_path / "val" / "one" / "3.png").write_bytes(b"not a picture")
     data = make_data(config, *FOLDER, f"data.root={tmp_path}", f"data.num_workers={workers}")
+    before = set(multiprocessing.active_children())
     with pytest.raises(DataError, match=rf"^{tmp_path}/val/one/3.png: cannot be read as a picture; fix or remove it$"):
         list(data.eval_batches("val"))
+    assert set(multiprocessing.active_children()) <= before  # the workers are stopped
 
 
 def test_augmentation_changes_with_the_epoch(config: Config, tmp_path: Path) -> None:
@@ -120,6 +124,8 @@ def test_a_worker_that_dies_is_replaced(
         return original(self, key)
 
     monkeypatch.setattr(_Pictures, "__getitem__", read)
+    # The loader looks for dead workers every 5 s by default.
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.1,))
     before = signal.getsignal(signal.SIGCHLD)
     batches = make_data(config, *cfg, "data.num_workers=1").train_batches(0)
     if deaths == 1:
@@ -132,8 +138,8 @@ def test_a_worker_that_dies_is_replaced(
     assert signal.getsignal(signal.SIGCHLD) is before
 
 
-def test_a_picture_that_is_refused_is_named(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One with far too many pixels: PIL's error for it is no OSError."""
+def test_a_refused_picture_is_named(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PIL refuses far too many pixels with an error that is not an OSError."""
     write_folder(tmp_path / "pictures")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     data = make_data(config, *FOLDER, f"data.root={tmp_path}/pictures", "data.num_workers=0")

@@ -1,4 +1,4 @@
-"""Data sets on the disk, written for a test."""
+"""Data sets on disk, written for a test."""
 
 import pickle
 import tarfile
@@ -14,7 +14,7 @@ FOLDER = ("data=image_folder", "data.image_size=32", "trainer.batch_size=4", "tr
 
 
 def write_folder(root: Path, splits: tuple[str, ...] = ("train", "val", "test"), classes: int = 3) -> None:
-    """Digits as PNGs: train/zero/0.png, ..."""
+    """Writes digits as PNGs: train/zero/0.png, ..."""
     bunch, names = load_digits(), ("zero", "one", "two")
     for s, split in enumerate(splits):
         for label in range(classes):
@@ -28,7 +28,7 @@ def write_folder(root: Path, splits: tuple[str, ...] = ("train", "val", "test"),
 def write_cifar(
     root: Path, dataset: type[datasets.CIFAR10], monkeypatch: pytest.MonkeyPatch, bad_label: int | None = None
 ) -> None:
-    """An archive in CIFAR's own format: pickled batches of [N, 3072] bytes in a tar.gz, 20 images a file."""
+    """Writes an archive in CIFAR's own format: pickled batches of [N, 3072] bytes in a tar.gz, 20 images a file."""
     draw, fine = np.random.default_rng(0), dataset is datasets.CIFAR100
     names = ["train", "test"] if fine else [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
     classes = 100 if fine else 10

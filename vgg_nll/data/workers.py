@@ -57,6 +57,9 @@ def iterate_with_worker_restart(load: Callable[[int], Iterable[Any]]) -> Iterato
             return
         except DataError as error:  # from a worker, with the worker's traceback in its text
             line = str(error).strip().splitlines()[-1]
+            # Frees the loader, which stops its workers: a reference cycle through the traceback would leave it to the garbage
+            # collector, and then it waits 5 s for each worker.
+            error.__traceback__, batches = None, iter(())
             raise DataError(line.removeprefix(f"{DataError.__module__}.DataError: ")) from error
         except (RuntimeError, ConnectionError, EOFError) as error:
             # The latter two: it died while sending a batch. An error inside a worker says "Caught ... in DataLoader".
