@@ -8,7 +8,7 @@ from vgg_nll.progress import Progress, track
 
 
 class Screen:
-    """What stderr is in these tests; it keeps what is written."""
+    """A stand-in for stderr that keeps what is written."""
 
     def __init__(self, terminal: bool) -> None:
         self.terminal, self.text = terminal, ""
@@ -24,7 +24,7 @@ class Screen:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_news(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, terminal: bool) -> None:
+def test_bar_or_lines(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, terminal: bool) -> None:
     caplog.set_level(logging.INFO)
     screen = Screen(terminal)
     monkeypatch.setattr("sys.stderr", screen)
@@ -53,12 +53,12 @@ def test_lines_come_every_ten_seconds(monkeypatch: pytest.MonkeyPatch, caplog: p
     bar = Progress(total_steps=100, first_step=0)
     for step in range(1, 8):
         now[0] = 4.0 * step
-        bar.update(step, "news")
+        bar.update(step, "loss 1.0")
     assert [record.message.split("  ")[0] for record in caplog.records] == ["step 3/100", "step 6/100"]
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_track_gives_everything(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+def test_track_yields_every_item(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
     screen = Screen(terminal)
     monkeypatch.setattr("sys.stderr", screen)
     assert list(track(iter(range(5)), 5, "val")) == list(range(5))

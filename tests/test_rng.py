@@ -15,7 +15,7 @@ def test_same_arguments_same_draws_others_differ() -> None:
     assert rng.fold(1, "a", 23) != rng.fold(1, "a", 2, 3)
 
 
-def test_seeded_puts_the_generator_back() -> None:
+def test_seeded_restores_the_generator() -> None:
     torch.manual_seed(5)
     expected = torch.rand(2)
     torch.manual_seed(5)

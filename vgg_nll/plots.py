@@ -10,8 +10,9 @@ from matplotlib.patches import Rectangle
 
 BLUE, RED, GREEN = "#1f77b4", "#d62728", "#2ca02c"
 NUMBERED_CLASSES = 20  # a confusion matrix of more classes shows colours only
-BARS = 5  # of an error's softmax
-MAX_COLUMNS, ROW = 4, 0.8  # at most; one takes 1 by 0.8
+BARS = 5  # softmax outputs shown per error
+MAX_COLUMNS = 4  # of errors, each 1 wide
+ROW = 0.8  # height of an error
 
 
 def reliability_diagram(
@@ -20,7 +21,7 @@ def reliability_diagram(
     """Draws accuracy against confidence in equal bins over [0, 1], and below it how many images each bin holds.
 
     Args:
-        images, correct, confidence: per bin, the count, the number that were right, the sum of confidences.
+        images, correct, confidence: per bin, the number of images, the number classified correctly, the sum of confidences.
 
     A bar below the diagonal is overconfidence; the red part is the gap that the expected calibration error sums up, weighted by
     images.
@@ -111,7 +112,7 @@ def most_confident_errors(
     rows = max(1, -(-len(pictures) // columns))
     figure = Figure(figsize=(2 * columns, 2 * ROW * rows + 0.4))
     top = 1 - 0.4 / figure.get_figheight()
-    axes = figure.add_axes((0, 0, 1, top))  # one for all: each further one takes as long as a picture
+    axes = figure.add_axes((0, 0, 1, top))  # one for all errors: each further one costs as much time as drawing a picture
     axes.axis("off")
     axes.set_title(title, fontsize=10)
     if len(pictures) == 0:
@@ -125,12 +126,12 @@ def most_confident_errors(
         axes.text(x + 0.02, y + 0.2, caption, fontsize=7, va="bottom")
         bars += _softmax_bars(axes, x + 0.62, y + 0.25, outputs, label, class_names)
     axes.add_collection(PatchCollection(bars, match_original=True))
-    axes.set(xlim=(0, columns), ylim=(ROW * rows, 0), aspect="equal")  # imshow had set its own
+    axes.set(xlim=(0, columns), ylim=(ROW * rows, 0), aspect="equal")  # imshow changes them
     return figure
 
 
 def precision_recall(precision: np.ndarray, recall: np.ndarray, class_names: Sequence[str], title: str = "") -> Figure:
-    """Draws one curve per class.
+    """Draws precision against recall, one curve per class.
 
     Args:
         precision, recall: [C, T], over falling recall; NaN for a class without images.
@@ -148,7 +149,7 @@ def precision_recall(precision: np.ndarray, recall: np.ndarray, class_names: Seq
 
 
 def _margins(figure: Figure, **others: float) -> dict[str, float]:
-    """Returns margins for labels and a title: measuring them would take as long as drawing."""
+    """Returns fixed margins for labels and a title: a layout engine would double the time of drawing."""
     width, height = figure.get_size_inches()
     return {"left": 0.75 / width, "right": 1 - 0.2 / width, "bottom": 0.5 / height, "top": 1 - 0.35 / height, **others}
 
@@ -156,7 +157,7 @@ def _margins(figure: Figure, **others: float) -> dict[str, float]:
 def _softmax_bars(
     axes: Axes, x: float, y: float, outputs: np.ndarray, label: int, class_names: Sequence[str]
 ) -> list[Rectangle]:
-    """Returns bars of the largest outputs, and that of the label: from (x, y) on, 0.35 wide for p = 1."""
+    """Returns bars of the largest outputs and of the label's, from (x, y) down, 0.35 wide for p = 1; writes their names."""
     shown = list(np.argsort(-outputs, kind="stable")[:BARS])
     if label not in shown:
         shown[-1] = label
@@ -169,7 +170,10 @@ def _softmax_bars(
 
 
 def _short(name: str, length: int = 14) -> str:
-    """Returns a class's name for a caption: to matplotlib $ is mathematics, and a legend skips names that begin with _."""
+    """Returns a class's name for a caption, cut to `length`.
+
+    matplotlib reads $ as mathematics, and leaves names that begin with _ out of a legend.
+    """
     name = " ".join(name.split())
     name = name if len(name) <= length else name[: length - 1] + "…"
     return ("\u200a" if name.startswith("_") else "") + name.replace("$", r"\$")

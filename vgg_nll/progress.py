@@ -12,11 +12,11 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-LINE_SECONDS = 10.0  # on a pipe, at most one line of figures in this time
+LINE_SECONDS = 10.0  # on a pipe, at least this long between two lines
 
 
 class Progress:
-    """A bar over the optimizer steps of a run, followed by the latest loss, accuracy and images/s."""
+    """A bar over the optimizer steps of a run, with the latest loss, accuracy and images/s."""
 
     def __init__(self, total_steps: int, first_step: int) -> None:
         self._on_terminal = sys.stderr.isatty()
@@ -29,7 +29,7 @@ class Progress:
         self._bar.update()
 
     def update(self, step: int, text: str) -> None:
-        """Shows the latest figures: after the bar, or as a line every ten seconds."""
+        """Shows the latest metrics: after the bar, or as a line at most every ten seconds and at the last step."""
         if self._on_terminal:
             self._bar.set_postfix_str(text)
         elif time.monotonic() - self._last_line >= LINE_SECONDS or step == self._total_steps:
@@ -38,7 +38,7 @@ class Progress:
 
     def write(self, text: str) -> None:
         """Writes a line that stays, also in the log file."""
-        # on a terminal the bar steps aside for it
+        # on a terminal, tqdm redraws the bar below the line
         with logging_redirect_tqdm() if self._on_terminal else nullcontext():
             log.info(text)
 

@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.configs import TINY, compose_config
 
 from vgg_nll.benchmarks import timing
 from vgg_nll.model import VGG16, summary
 from vgg_nll.training.checkpoint_saver import CheckpointSaver
+from vgg_nll.training.logger import TrainingLogger
+from vgg_nll.training.trainer import Trainer
 
 Script = Callable[..., int]
 CPU = torch.device("cpu")
@@ -269,16 +272,37 @@ def test_startup_in_processes(script: Script, tmp_path: Path) -> None:
     assert rows[0]["x import torch"] == 1
 
 
+def test_trainer(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock, no_figures: None) -> None:
+    """A step takes 1/4 s, the loop around it 1/16 s, a validation 2 s: epochs of 4 steps, as bare steps and as the loop."""
+    module = module_of("trainer")
+    asked: list[list[str]] = []
+
+    def config(folder: Path, overrides: list[str], device: str) -> Any:
+        asked.append(overrides)
+        durations = [item for item in overrides if re.match(r"trainer\.(steps|epochs|\w+_every_epochs)=", item)]
+        return compose_config(*TINY, "trainer=benchmark", "trainer.batch_size=6", *durations)
+
+    monkeypatch.setattr(module, "_config", config)
+    monkeypatch.setattr(module, "train_step", clock.takes(0.25, module.train_step))
+    monkeypatch.setattr(TrainingLogger, "advance", clock.takes(0.0625))
+    monkeypatch.setattr(Trainer, "_validate", clock.takes(2.0, Trainer._validate))
+    monkeypatch.setattr("vgg_nll.hardware.peak_flops", lambda device, dtype: 1e9)
+    rows = rows_of(script, tmp_path, "trainer", "--repeats", 2)
+    plain, validated = module.LOOPS
+    assert [row.pop("what") for row in rows] == ["bare step", plain, "bare step", validated]
+    assert [list(row.values()) for row in rows] == [
+        [2, 24.0, 24.0, 24.0, 0.0, 0.0],  # 24 images in 1 s
+        [2, 19.2, 19.2, 19.2, 25.0, 20.0],  # in 1.25 s
+        [2, 24.0, 24.0, 24.0, 0.0, 0.0],
+        [2, 7.4, 7.4, 7.4, 225.0, 69.2],  # in 3.25 s: the validation of the epoch before counts
+    ]
+    assert all("trainer.epochs=3" in overrides for overrides in asked)  # one more, to warm up
+
+
 @pytest.mark.slow  # two processes
-def test_trainer(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loop beside the bare step, in pairs; a bare epoch takes half a second."""
-    monkeypatch.setattr(module_of("trainer"), "seconds", lambda call: (call(), 0.5)[1])
-    sizes = ("--images", 40, "--classes", 4, "--batch-size", 4, "--repeats", 2)
+def test_trainer_takes_the_config_of_a_run(script: Script, tmp_path: Path) -> None:
+    sizes = ("--images", 40, "--classes", 4, "--batch-size", 4, "--repeats", 1)
     rows = rows_of(script, tmp_path, "trainer", *sizes)
-    assert [row["what"] for row in rows[::2]] == ["bare step"] * 2
-    assert {row["n"] for row in rows} == {2}
-    for bare, loop in zip(rows[::2], rows[1::2], strict=True):
-        assert bare["min images/s"] == bare["max"] == 24 / 0.5
-        assert loop["min images/s"] <= loop["median"] <= loop["max"]
-        more = 100 * (48 / loop["median"] - 1)
-        assert loop["% more time than the bare step"] == pytest.approx(more, abs=1 + loop["max"] - loop["min images/s"])
+    assert [row["n"] for row in rows] == [1] * 4
+    for row in rows:
+        assert row["min images/s"] == row["median"] == row["max"]  # of one epoch

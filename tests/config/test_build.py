@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 Config = Callable[..., DictConfig]
 FILES = sorted(path.relative_to(ROOT / "configs") for path in (ROOT / "configs").glob("*/*.yaml"))
+NARROW = "model.width=0.0625"
 BUILT = [path for path in FILES if path.parts[0] != "hydra"]
 
 
@@ -43,9 +44,9 @@ def test_every_config_opens_with_its_command(path: Path) -> None:
 @pytest.mark.parametrize("path", BUILT, ids=str)
 def test_every_config_builds(path: Path, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     group, name = path.parts[0], path.stem
-    cfg = config("model.width=0.0625", f"{group}={name}")
+    cfg = config(NARROW, f"{group}={name}")
     if group == "data" and name in ("cifar10", "cifar100", "image_folder"):
-        cfg = config("model.width=0.0625", f"data={name}", f"data.root={tmp_path}", "trainer.batch_size=4")
+        cfg = config(NARROW, f"data={name}", f"data.root={tmp_path}", "trainer.batch_size=4")
         if name == "image_folder":
             write_folder(tmp_path)
         else:
@@ -92,10 +93,10 @@ def arguments_read(target: str) -> set[str]:
 
 def unread(cfg: DictConfig) -> list[str]:
     """The leaves of a config that no code reads: neither as `cfg.a.b`, nor in a folder's name, nor in a constructor."""
-    read, folders = reads(), (ROOT / "configs/hydra/runs.yaml").read_text()
+    folders = (ROOT / "configs/hydra/runs.yaml").read_text()
     leaves = dict(flatten(cfg))
     targets = {key.removesuffix("._target_"): value for key, value in leaves.items() if key.endswith("._target_")}
-    read |= {f"{node}.{name}" for node, target in targets.items() for name in arguments_read(target)}
+    read = reads() | {f"{node}.{name}" for node, target in targets.items() for name in arguments_read(target)}
     read |= {f"{node}.{name}" for node in targets for name in ("_target_", "_partial_")}
     for key in OmegaConf.to_container(cfg.data).get("source", {}):  # data.x, for data.source.x
         read.add(f"data.{key}")
@@ -126,7 +127,7 @@ def test_numbers_have_rules(config: Config) -> None:
 
 
 def test_model_fits_the_data(config: Config) -> None:
-    cfg = config("data=synthetic", "data.num_classes=7", "data.num_images=70")
+    cfg = config("data=synthetic", "data.num_classes=7", "data.num_images=70", NARROW)
     model = make_model(cfg)
     assert model.classifier[-1].out_features == 7
     assert len(model.classifier) == 1
@@ -155,7 +156,7 @@ def test_weights_to_start_from(config: Config, tmp_path: Path, old_format: bool,
 
 def test_weights_that_cannot_be_used(config: Config, tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
-    cfg = config("data=synthetic", f"model.weights={path}")
+    cfg = config("data=synthetic", f"model.weights={path}", NARROW)
     data = build.make_data(cfg, CPU)
     for content, error, words in (
         (None, CheckpointError, "model.weights: .*: there is no such"),
@@ -175,7 +176,7 @@ def test_weights_that_cannot_be_used(config: Config, tmp_path: Path) -> None:
         with pytest.raises(error, match=words):
             make_model(cfg, data)
     assert not (tmp_path / "exploded").exists()
-    spoiled = {f"module.{name}": value * torch.nan for name, value in make_model(config(), data).state_dict().items()}
+    spoiled = {f"module.{name}": value * torch.nan for name, value in make_model(config(NARROW), data).state_dict().items()}
     torch.save({"state_dict": spoiled, "arch": "vgg16"}, path)
     with pytest.raises(ConfigError, match="holds NaN or infinity"):
         make_model(cfg, data)
@@ -186,7 +187,7 @@ def test_weights_that_cannot_be_used(config: Config, tmp_path: Path) -> None:
 
 def test_seeds_decide_the_weights(config: Config) -> None:
     def first(seed: int) -> torch.Tensor:
-        cfg = config("data=synthetic", f"seed={seed}")
+        cfg = config("data=synthetic", f"seed={seed}", NARROW)
         torch.manual_seed(99)  # whatever was drawn before
         weight = make_model(cfg).features[0].weight
         assert isinstance(weight, torch.Tensor)
@@ -232,7 +233,7 @@ def test_trackers(config: Config, tmp_path: Path) -> None:
         (("trainer.batch_size=0", "optimizer.lr=-1"), r"(?s)optimizer.lr=-1.*\ntrainer.batch_size=0"),
     ],
 )
-def test_check_names_faults(config: Config, overrides: tuple[str, ...], words: str) -> None:
+def test_check_names_errors(config: Config, overrides: tuple[str, ...], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         validation.check(config(*overrides))
 

@@ -1,4 +1,4 @@
-"""Every fault of a config, at once, with its key and what is allowed."""
+"""Every error of a config, at once, with its key and what is allowed."""
 
 import pytest
 
@@ -52,12 +52,12 @@ def test_sound_values_pass(key: str, value: object) -> None:
     assert find_errors({key: value}) == []
 
 
-def test_all_faults_at_once() -> None:
+def test_all_errors_at_once() -> None:
     found = find_errors({"trainer.batch_size": 0, "optimizer.lr": -1, "trainer.epochs": "abc", "seed": 0})
     assert [line.split("=")[0] for line in found] == ["trainer.batch_size", "optimizer.lr", "trainer.epochs"]
 
 
-def test_faults_of_two_keys_together() -> None:
+def test_errors_of_two_keys_together() -> None:
     assert "trainer.accumulation_steps=8" in find_errors({"trainer.batch_size": 4, "trainer.accumulation_steps": 8})[0]
     assert "something to train on" in find_errors({"data.val_share": 0.5, "data.test_share": 0.5})[0]
 

@@ -4,11 +4,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from helpers.configs import TINY, compose_config
 from helpers.pictures import FOLDER, write_folder
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
 from vgg_nll import run
@@ -27,7 +29,18 @@ def evaluate(script: Callable[..., int]) -> Callable[..., int]:
     return lambda *arguments: script("evaluate", *arguments, "--device", "cpu")
 
 
-def test_the_runs_own_numbers(mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_runs_own_numbers(
+    mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In evaluation.json, in the figures' titles, and in the table."""
+    titles: dict[str, str] = {}
+    savefig = Figure.savefig
+
+    def save(self: Figure, path: Path, **options: Any) -> None:
+        titles[path.stem] = self.axes[0].get_title()
+        savefig(self, path, **options)
+
+    monkeypatch.setattr(Figure, "savefig", save)
     assert evaluate(mine) == 0
     content = json.loads((mine / "evaluation/evaluation.json").read_text())
     trained = json.loads((mine / "metrics.json").read_text())
@@ -36,7 +49,15 @@ def test_the_runs_own_numbers(mine: Path, evaluate: Callable[..., int], capsys: 
     assert sum(row["images"] for row in content["classes"].values()) == 8
     names = {"reliability_diagram", "accuracy_coverage", "confusion_matrix", "most_confident", "precision_recall"}
     assert {path.name for path in (mine / "evaluation").iterdir()} == {"evaluation.json", *(f"{name}.png" for name in names)}
-    assert all((mine / f"evaluation/{name}.png").stat().st_size > 5000 for name in names)
+    test, start = trained["test"], f"test, step {trained['best_step']}"
+    wrong = round(8 * (1 - test["accuracy"]))
+    assert titles == {
+        "reliability_diagram": f"{start}: ECE {test['ece']:.4f}, 8 images",
+        "accuracy_coverage": f"{start}: AURC {test['aurc']:.5f}, 8 images",
+        "confusion_matrix": f"{start}: accuracy {test['accuracy']:.2%} of 8 images",
+        "most_confident": f"{start}: {wrong} of {wrong} errors, the most confident first",
+        "precision_recall": f"{start}, 8 images",
+    }
     assert f"accuracy{' ' * 11}" in capsys.readouterr().out
 
 

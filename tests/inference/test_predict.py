@@ -56,7 +56,7 @@ def test_files_give_what_the_data_set_gives(finished: Path, pictures: Path, batc
 def test_temperature_softens(finished: Path, pictures: Path) -> None:
     network = load(finished, device="cpu")
     path = [pictures / "0.png"]
-    (sharp,), (soft,) = (predict.predict_files(network, path, top_k=2, temperature=at, batch_size=1) for at in (1.0, 4.0))
+    (sharp,), (soft,) = (predict.predict_files(network, path, top_k=2, temperature=t, batch_size=1) for t in (1.0, 4.0))
     assert soft.classes == sharp.classes
     assert soft.margin == pytest.approx(sharp.margin / 4)  # two classes: the margin is their logits' difference
 

@@ -118,11 +118,12 @@ def test_the_margin_grows_beyond_a_probability_of_one(network: TrainedModel, mon
         torch.zeros(40, 40, dtype=torch.uint8),
         torch.zeros(1, 40, 40, dtype=torch.uint8),
         torch.zeros(40, 40, 3, dtype=torch.uint8),
-        torch.zeros(2, 3, 40, 40, dtype=torch.uint8),
+        torch.zeros(3, 40, dtype=torch.uint8),
+        torch.zeros(3, 3, 40, 40, dtype=torch.uint8),
         np.zeros((3, 40, 40), dtype=np.uint8),
         7,
     ],
-    ids=["float", "[H, W]", "[1, H, W]", "[H, W, 3]", "[B, 3, H, W]", "numpy", "number"],
+    ids=["float", "[H, W]", "[1, H, W]", "[H, W, 3]", "[3, W]", "[B, 3, H, W]", "numpy", "number"],
 )
 def test_other_shapes_and_types_are_refused(network: TrainedModel, picture: Any) -> None:
     with pytest.raises(ValueError, match=MUST_BE):
@@ -152,20 +153,27 @@ def test_the_network_is_in_eval_mode(tmp_path: Path, no_figures: None) -> None:
     assert torch.equal(network.predict(draw(0)).probabilities, alone.probabilities)
 
 
-def test_load_takes_the_checkpoint_by_its_name(finished: Path) -> None:
-    assert [path.name for path in (finished / "checkpoints").glob("best.pt")] == ["best.pt"]
-    for name in ("best", "last"):
-        network = vgg_nll.load(str(finished), name, device="cpu")
-        saved = checkpoint.load(finished / f"checkpoints/{name}.pt")
-        assert network.step == saved["step"]
-        assert all(torch.equal(value, saved["model"][key]) for key, value in network.model.state_dict().items())
-    assert network.class_names == tuple(json.loads((finished / "network.json").read_text())["classes"])
-
-
 def rewrite(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     content = checkpoint.load(path)
     change(content)
     checkpoint.save(path, content)
+
+
+def test_load_takes_the_checkpoint_by_its_name(finished: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "run"))
+    rewrite(folder / run_folder.LAST, lambda content: content.update(step=5, model=halved(content["model"])))
+    for name, other in (("best", "last"), ("last", "best")):
+        network = vgg_nll.load(str(folder), name, device="cpu")
+        saved, different = (checkpoint.load(folder / f"checkpoints/{file}.pt") for file in (name, other))
+        assert network.step == saved["step"] != different["step"]
+        weights = network.model.state_dict()
+        assert all(torch.equal(value, saved["model"][key]) for key, value in weights.items())
+        assert not torch.equal(weights["features.0.weight"], different["model"]["features.0.weight"])
+    assert network.class_names == tuple(json.loads((folder / "network.json").read_text())["classes"])
+
+
+def halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value / 2 for name, value in weights.items()}
 
 
 @pytest.mark.parametrize(

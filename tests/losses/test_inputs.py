@@ -15,7 +15,7 @@ SHAPES = [(4,), (6, 4), (1, 4), (6, 1), (5, 4, 3), (2, 4, 3, 2), (2, 4, 1, 3, 2)
 
 
 def draw(shape: tuple[int, ...], kind: str) -> tuple[Tensor, Tensor]:
-    """Logits of a shape, and labels ("ignoring": some of them 1, to be ignored) or probabilities for them."""
+    """Returns logits of a shape, and labels ("ignoring": some of them 1, to be ignored) or probabilities for them."""
     random = torch.Generator().manual_seed(len(shape))
     logits = torch.randn(shape, generator=random)
     class_dim = min(1, len(shape) - 1)
@@ -37,19 +37,19 @@ def test_method_1_is_cross_entropy(shape: tuple[int, ...], kind: str, options: d
         options["weight"] = torch.linspace(0.5, 2.0, shape[min(1, len(shape) - 1)])
     ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
     # PyTorch takes labels as bytes too, but not with every shape and option.
-    known = target.long() if kind == "bytes" else target
-    found, expected = argmax_nll(ours, target, **options), F.cross_entropy(theirs, known, **options)
+    indices = target.long() if kind == "bytes" else target
+    found, expected = argmax_nll(ours, target, **options), F.cross_entropy(theirs, indices, **options)
     torch.testing.assert_close(found, expected, equal_nan=True)
     if expected.numel() and not expected.isnan().any():
         found.sum().backward()
         expected.sum().backward()
         torch.testing.assert_close(ours.grad, theirs.grad)
-    select = ArgmaxNLL(**options)(logits, target)
-    torch.testing.assert_close(select, found, rtol=0, atol=0, equal_nan=True)
-    all_logit_nll(logits, target, **options)  # takes the same; its values are held against a formula in test_losses
+    by_module = ArgmaxNLL(**options)(logits, target)
+    torch.testing.assert_close(by_module, found, rtol=0, atol=0, equal_nan=True)
+    all_logit_nll(logits, target, **options)  # takes the same inputs; test_nll.py compares its values with a formula
 
 
-def test_one_label_in_a_list() -> None:
+def test_one_label_of_shape_1() -> None:
     logits, target = torch.randn(4), torch.tensor([2])
     for reduction in ("none", "mean"):
         expected = F.cross_entropy(logits, target, reduction=reduction)
@@ -65,7 +65,7 @@ def test_all_ignored() -> None:
         assert loss(logits, target, weight=torch.ones(4)).isnan()
 
 
-def test_ignored_elements_have_no_say() -> None:
+def test_ignored_elements_change_nothing() -> None:
     logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
     target = torch.tensor([1, -100, 3, 0])
     logits[1] = torch.nan
@@ -87,7 +87,7 @@ def test_gradients_reach_weights_and_probabilities() -> None:
 
 
 def test_modules_keep_their_weight() -> None:
-    """In the state dict, and with the module when it changes its type or device; first argument, as PyTorch has it."""
+    """In the state dict, and if the module changes its type; it is the first argument, as in PyTorch."""
     weight = torch.tensor([1.0, 2.0, 3.0])
     for cls in (ArgmaxNLL, AllLogitNLL):
         module = cls(weight)
@@ -136,7 +136,7 @@ MISUSE: dict[str, tuple[Callable[[Loss], Tensor], str]] = {
 
 @pytest.mark.parametrize("name", MISUSE)
 def test_misuse_raises_what_pytorch_raises(name: str) -> None:
-    """An error that is of PyTorch's type and of the one that its cause calls for, and names argument and remedy."""
+    """The error is of PyTorch's type, and a ValueError, TypeError or IndexError; it names the argument and what is allowed."""
     misuse, words = MISUSE[name]
     with pytest.raises((ValueError, TypeError, IndexError, RuntimeError)) as theirs:
         misuse(F.cross_entropy)
@@ -151,11 +151,11 @@ def test_misuse_raises_what_pytorch_raises(name: str) -> None:
     [
         ({"eps": -1.0}, "eps must be 0"),
         ({"eps": math.nan}, "eps must be 0"),
-        ({"label_smoothing": -0.1}, "label_smoothing must be in"),  # PyTorch takes it, and does nothing
+        ({"label_smoothing": -0.1}, "label_smoothing must be in"),  # PyTorch takes it without effect
         ({"label_smoothing": math.nan}, "label_smoothing must be in"),
     ],
 )
-def test_what_pytorch_lets_pass(options: dict[str, Any], words: str) -> None:
+def test_options_that_pytorch_does_not_check(options: dict[str, Any], words: str) -> None:
     for loss in (argmax_nll, all_logit_nll):
         with pytest.raises(ValueError, match=words):
             loss(Z, T, **options)
@@ -164,7 +164,7 @@ def test_what_pytorch_lets_pass(options: dict[str, Any], words: str) -> None:
             cls(**options)
 
 
-def test_choices_are_named() -> None:
+def test_errors_list_the_choices() -> None:
     with pytest.raises(ValueError, match="select must be one of label, prediction, got 'top'"):
         argmax_nll(Z, T, select="top")
     with pytest.raises(ValueError, match="class_reduction must be one of sum, mean, got 'max'"):

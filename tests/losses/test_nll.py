@@ -1,4 +1,4 @@
-"""The losses against their definitions, against PyTorch, and against what they must give."""
+"""The losses against their definitions, against PyTorch, and by their properties."""
 
 import math
 import shutil
@@ -25,7 +25,7 @@ def test_worked_example() -> None:
     torch.testing.assert_close(
         argmax_nll(EXAMPLE, EXAMPLE_LABELS, reduction="none"), torch.tensor([0.35, 0.02, 0.72]), atol=0.005, rtol=0
     )
-    # the third row is a tie: both cats and dogs are the prediction, with the same probability
+    # the third row is a tie: cat and dog have the same probability
     assert argmax_nll(EXAMPLE[2:], torch.tensor([0])) == argmax_nll(EXAMPLE[2:], torch.tensor([1]))
 
 
@@ -51,7 +51,7 @@ def test_pytorch_is_method_1() -> None:
 
 
 def by_formula(logits: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-    """Both methods per image from float64 probabilities, word for word as they are defined."""
+    """Both methods per image from float64 probabilities, exactly as defined."""
     p = logits.double().softmax(1)
     return -(q * p.log()).sum(1), -(q * p.log() + (1 - q) * (1 - p).log()).sum(1)
 
@@ -63,12 +63,12 @@ def by_formula(logits: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("soft", [False, True])
 def test_method_2_by_formula(soft: bool, label_smoothing: float, weighted: bool, reduction: str, class_reduction: str) -> None:
     """Targets, smoothing, weights, ignored labels and reductions of method 2, against its definition in float64."""
-    draw = torch.Generator().manual_seed(6)
-    logits = 2 * torch.randn(8, 5, generator=draw)
+    random = torch.Generator().manual_seed(6)
+    logits = 2 * torch.randn(8, 5, generator=random)
     weight = torch.tensor([0.5, 1.0, 2.0, 3.0, 0.0]) if weighted else None
     labels = torch.tensor([0, 1, 2, 3, 4, -100, 2, 1])
     counted = (labels >= 0).double()
-    q = torch.randn(8, 5, generator=draw).softmax(1) if soft else F.one_hot(labels.clamp(min=0), 5).float()
+    q = torch.randn(8, 5, generator=random).softmax(1) if soft else F.one_hot(labels.clamp(min=0), 5).float()
     smooth = (1 - label_smoothing) * q.double() + label_smoothing / 5
     ones = torch.ones(5) if weight is None else weight
     p = logits.double().softmax(1)
@@ -87,7 +87,7 @@ def test_method_2_by_formula(soft: bool, label_smoothing: float, weighted: bool,
 
 
 def test_one_hot_probabilities_are_labels() -> None:
-    """The two ways to the same loss: the fast one for labels, and the sum over all terms; also where they are extreme."""
+    """The fast path for labels and the sum over all terms give the same loss, also for extreme logits."""
     logits = 30 * torch.randn(64, 10, generator=torch.Generator().manual_seed(7))
     target = torch.arange(64) % 10
     for loss in (argmax_nll, all_logit_nll):
@@ -114,8 +114,8 @@ def test_masked_classes_cost_nothing_in_a_distribution() -> None:
         assert grad.isfinite().all()
 
 
-def test_one_class_that_can_be() -> None:
-    """All others masked, or no others: right for sure, nothing to pay and nothing to change; as label and as probabilities."""
+def test_one_possible_class() -> None:
+    """All others masked, or no others: loss 0 and gradient 0, for a label and for probabilities."""
     for logits in (torch.tensor([[-torch.inf, 2.0, -torch.inf]]), torch.tensor([[2.0]])):
         label = logits.argmax(1)
         for target in (label, F.one_hot(label, logits.shape[1]).float()):
@@ -127,7 +127,7 @@ def test_one_class_that_can_be() -> None:
 
 
 def test_prediction_is_its_own_label() -> None:
-    """`select="prediction"`: any target gives the same, but for what is ignored; weights and smoothing go by the prediction."""
+    """`select="prediction"`: the target decides only what is ignored; weights and smoothing follow the prediction."""
     logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(8))
     predicted, weight = logits.argmax(1), torch.tensor([1.0, 2.0, 3.0, 4.0])
     for options in ({}, {"weight": weight}, {"label_smoothing": 0.1}, {"eps": 1e-3}):
@@ -168,7 +168,7 @@ def test_autocast_changes_nothing() -> None:
 
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_compiled(backend: str) -> None:
-    """In one graph, and as exact: gaps from 0 to 80, labels right and wrong, labels and probabilities."""
+    """In one graph and as exact: gaps from 0 to 80, correct and wrong labels, labels and probabilities."""
     if backend == "inductor" and shutil.which("g++") is None and shutil.which("clang++") is None:
         pytest.skip("torch.compile needs a C++ compiler")
     logits = torch.cat([scale * torch.randn(32, 7) for scale in (1.0, 10.0, 30.0)])
@@ -197,7 +197,7 @@ def test_cuda() -> None:
             leaves = [logits.to(device, copy=True).requires_grad_() for device in ("cpu", "cuda")]
             cpu = loss(leaves[0], q, reduction="none")
             there = q.cuda()
-            loss(leaves[1], there).backward()  # the first one sets libraries up, and waits
+            loss(leaves[1], there).backward()  # the first call sets up libraries, and waits
             leaves[1].grad = None
             torch.cuda.set_sync_debug_mode("error")
             try:
@@ -218,8 +218,8 @@ def test_confident_mistake_has_twice_the_gradient() -> None:
         assert logits.grad[0, 0].item() == pytest.approx(bound)
 
 
-def test_gradient_at_uniform_is_fair() -> None:
-    """The sum over classes has C/(C-1) times the gradient of method 1; the mean C times less."""
+def test_gradient_at_uniform() -> None:
+    """The sum over classes has C/(C-1) times the gradient of method 1; the mean, 1/C of that."""
     grads = []
     for options in ({}, {"class_reduction": "sum"}, {"class_reduction": "mean"}):
         logits = torch.zeros(1, 10, requires_grad=True)
@@ -229,7 +229,7 @@ def test_gradient_at_uniform_is_fair() -> None:
     torch.testing.assert_close(grads[2], grads[1] / 10)
 
 
-# Multiples of 1/64 up to 64, so that shifting them by whole numbers rounds nothing.
+# Multiples of 1/64 up to 64, so a shift by an integer rounds nothing.
 LOGITS = st.lists(st.integers(-4096, 4096).map(lambda i: i / 64), min_size=2, max_size=12)
 BOTH = (argmax_nll, all_logit_nll)
 
@@ -254,14 +254,14 @@ def test_class_permutation(values: list[float], data: st.DataObject) -> None:
 
 
 @given(st.integers(2, 9), st.integers(1, 8), st.integers(0, 2**31))
-def test_batch_split(rows: int, at: int, seed: int) -> None:
-    """The sum over two parts is the sum over the whole; every image has the loss that it has alone."""
-    at = min(at, rows - 1)
-    draw = torch.Generator().manual_seed(seed)
-    logits, target = 5 * torch.randn(rows, 4, generator=draw), torch.randint(0, 4, (rows,), generator=draw)
+def test_batch_split(rows: int, split: int, seed: int) -> None:
+    """The sum over two parts is the sum over the whole; the loss of an image does not depend on its batch."""
+    split = min(split, rows - 1)
+    random = torch.Generator().manual_seed(seed)
+    logits, target = 5 * torch.randn(rows, 4, generator=random), torch.randint(0, 4, (rows,), generator=random)
     for loss in BOTH:
         values = loss(logits, target, reduction="none")
-        parts = [loss(logits[part], target[part], reduction="none") for part in (slice(at), slice(at, None))]
+        parts = [loss(logits[part], target[part], reduction="none") for part in (slice(split), slice(split, None))]
         assert torch.equal(torch.cat(parts), values)
         torch.testing.assert_close(loss(logits, target, reduction="sum"), values.sum())
         torch.testing.assert_close(loss(logits, target), values.mean())
@@ -285,7 +285,7 @@ def test_monotone_in_the_margin(values: list[float], data: st.DataObject, more: 
 
 @given(LOGITS, st.data())
 def test_gradient_sums_to_zero(values: list[float], data: st.DataObject) -> None:
-    """And pulls the true class up alone."""
+    """And raises the true class, within its bounds."""
     logits, target = one_row(values, data)
     for loss, bound in zip(BOTH, (1.0, 2.0), strict=True):
         leaf = logits.clone().requires_grad_()
@@ -306,11 +306,11 @@ def test_order_of_the_losses(values: list[float], data: st.DataObject) -> None:
 @settings(max_examples=20)
 @given(st.integers(2, 6), st.integers(0, 2**31))
 def test_strictly_proper(classes: int, seed: int) -> None:
-    """The expected loss under q is least at p = q: from anywhere, minimising it over the logits ends there."""
-    draw = torch.Generator().manual_seed(seed)
-    q = torch.randn(classes, generator=draw, dtype=torch.float64).softmax(0)
+    """The expected loss under q is minimal at p = q: minimising it from random logits ends there."""
+    random = torch.Generator().manual_seed(seed)
+    q = torch.randn(classes, generator=random, dtype=torch.float64).softmax(0)
     for loss in BOTH:
-        logits = torch.randn(classes, generator=draw, dtype=torch.float64).requires_grad_()
+        logits = torch.randn(classes, generator=random, dtype=torch.float64).requires_grad_()
         optimizer = torch.optim.LBFGS(
             [logits], max_iter=200, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
         )

@@ -1,4 +1,4 @@
-"""VGG-16 against torchvision's, and what its start must be like."""
+"""VGG-16 against torchvision's, its width, and its initialisation."""
 
 import copy
 import math
@@ -13,18 +13,41 @@ from vgg_nll.losses import all_logit_nll, argmax_nll
 from vgg_nll.model import VGG16, Penultimate, head_for
 
 
+def draw_state(model: nn.Module) -> None:
+    """Draws weights that keep the scale of the activations, biases, and running statistics that are not 0 and 1."""
+    random = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            limit = math.sqrt(6 / module.weight[0].numel())
+            nn.init.uniform_(module.weight, -limit, limit, generator=random)
+            nn.init.uniform_(module.bias, -0.1, 0.1, generator=random)
+        elif isinstance(module, nn.BatchNorm2d):
+            for values, low, high in (
+                (module.weight, 0.8, 1.2),
+                (module.bias, -0.1, 0.1),
+                (module.running_mean, -0.1, 0.1),
+                (module.running_var, 0.8, 1.2),
+            ):
+                nn.init.uniform_(values, low, high, generator=random)
+
+
 @pytest.mark.parametrize(("batch_norm", "parameters"), [(False, 138_357_544), (True, 138_365_992)])
 def test_paper_head_is_torchvisions(batch_norm: bool, parameters: int) -> None:
-    """Same number of parameters, same names, and the same logits from the same weights."""
-    reference = (torchvision.models.vgg16_bn if batch_norm else torchvision.models.vgg16)(init_weights=False).eval()
-    with torch.device("meta"):  # its own weights, never drawn, are replaced
-        model = VGG16(batch_norm=batch_norm).eval()
+    """Same number of parameters, same names and shapes, and the same logits from the same weights."""
+    with torch.device("meta"):  # neither draws 138 million weights that are replaced anyway
+        reference = (torchvision.models.vgg16_bn if batch_norm else torchvision.models.vgg16)(init_weights=False).eval()
+        model = VGG16(batch_norm=batch_norm, width=1.0).eval()
+    shapes = {name: p.shape for name, p in model.named_parameters()}
+    assert shapes == {name: p.shape for name, p in reference.named_parameters()}
     assert sum(p.numel() for p in model.parameters()) == parameters
+    draw_state(reference.to_empty(device="cpu"))
     model.load_state_dict(reference.state_dict(), strict=True, assign=True)
     for size in ((224, 224), (288, 256), (64, 128)):  # maps as large as the 7x7 pool, larger, smaller
         images = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
-            torch.testing.assert_close(model(images), reference(images), atol=1e-5, rtol=0)
+            logits = reference(images)
+            assert logits.std() > 0.1
+            torch.testing.assert_close(model(images), logits, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
@@ -45,21 +68,21 @@ def test_probabilities_are_a_softmax() -> None:
     assert p.min() >= 0
     assert p.max() <= 1
     torch.testing.assert_close(p.sum(1), torch.ones(4), atol=1e-6, rtol=0)
-    assert torch.equal(p.argsort(1), logits.argsort(1))  # the order of the logits is kept
+    assert torch.equal(p.argsort(1), logits.argsort(1))  # same order as the logits
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("num_classes", [2, 10, 1000])
 def test_untrained_network_is_undecided_but_alive(batch_norm: bool, num_classes: int) -> None:
-    """Losses within 2% of a constant prediction, though images are told apart (PyTorch's default init fails here)."""
+    """Losses within 2% of a constant prediction, but logits differ between images (PyTorch's default init fails here)."""
     torch.manual_seed(1)
     model = VGG16(num_classes, batch_norm=batch_norm, head="compact")
     images = torch.randn(64, 3, 32, 32)
     target = torch.arange(64) % num_classes
     with torch.inference_mode():
-        logits = model(images)  # in training mode: untrained running statistics say nothing
+        logits = model(images)  # in training mode: running statistics are not trained
     assert logits.std() > 1e-2
-    # Between images: 0.008 (PyTorch's default, without batch norm: 4e-7), little because noise is all alike once pooled.
+    # Between images: 0.008 (PyTorch's default, without batch norm: 4e-7); small because pooled noise images are similar.
     assert logits.std(0).mean() > 5e-3
     constant = math.log(num_classes)
     assert argmax_nll(logits, target).item() == pytest.approx(constant, rel=0.02)
@@ -83,7 +106,7 @@ def test_auto_head(image_size: int, head: str) -> None:
 
 
 @pytest.mark.parametrize("options", [{"num_classes": 1}, {"head": "large"}, {"dropout": 1.0}, {"width": 0.0}, {"width": -1.0}])
-def test_misuse_is_named(options: dict[str, Any]) -> None:
+def test_errors_name_the_argument(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         VGG16(**options)
 
@@ -109,7 +132,7 @@ def test_pooling_before_relu_changes_no_bit(batch_norm: bool) -> None:
 @pytest.mark.parametrize(("width", "channels", "hidden"), [(0.25, 16, 1024), (2.0, 128, 8192), (1e-4, 1, 1)])
 @pytest.mark.parametrize("head", ["compact", "paper"])
 def test_width_scales_every_channel_count(head: str, width: float, channels: int, hidden: int) -> None:
-    """But those of the image and of the classes; never to none."""
+    """Except those of the image and of the classes; each at least 1."""
     with torch.device("meta"):
         model, full = VGG16(7, head=head, width=width, batch_norm=True), VGG16(7, head=head, batch_norm=True)
     shapes = {name: p.shape for name, p in model.named_parameters()}
@@ -123,7 +146,7 @@ def test_width_scales_every_channel_count(head: str, width: float, channels: int
 
 @pytest.mark.parametrize(("head", "size", "features"), [("compact", 32, 32), ("paper", 224, 256)])
 def test_penultimate(head: str, size: int, features: int) -> None:
-    """What the last linear layer gets, without dropout: with that layer on top, the logits."""
+    """The input of the last linear layer, without dropout: that layer then gives the logits."""
     model = VGG16(3, head=head, width=1 / 16).eval()
     images = torch.randn(1, 3, size, size)
     with torch.no_grad():

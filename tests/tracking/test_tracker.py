@@ -111,7 +111,7 @@ def test_nobody_elses_folder_is_removed(tmp_path: Path) -> None:
     assert (tmp_path / "00005/penultimate_features/metadata.tsv").read_text() == "a b\nc d\n"
 
 
-def test_hyperparameters_of_a_run_that_goes_on(tmp_path: Path) -> None:
+def test_hyperparameters_of_a_resumed_run(tmp_path: Path) -> None:
     """TensorBoard keeps the first ones that it finds: those of the last start are the only ones."""
     tracker = TensorBoardTracker(tmp_path, 1)
     tracker.add(Hyperparameters({"loss": "argmax", "lr": 0.1}), 1)

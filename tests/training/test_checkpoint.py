@@ -98,3 +98,29 @@ def test_the_one_before_is_kept(tmp_path: Path) -> None:
     (tmp_path / run_folder.CHECKPOINTS / ".last.pt.123.tmp").touch()
     remove_unfinished(tmp_path / run_folder.CHECKPOINTS)
     assert [path.name for path in (tmp_path / run_folder.CHECKPOINTS).iterdir()] == ["previous.pt"]
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (CheckpointError("last.pt: damaged"), "last.pt: damaged"),
+        (ValueError("of another model"), "of another model"),
+        (RuntimeError("size mismatch:\n\tthe shape is [2]"), "size mismatch: the shape is [2]"),  # PyTorch's have many lines
+        (KeyError("model"), "'model'"),
+        (TypeError("not a dict"), "not a dict"),
+        (AttributeError("no attribute 'keys'"), "no attribute 'keys'"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_what_does_not_fit_is_one_error(error: Exception, text: str) -> None:
+    """One line, which begins with what was asked for; the first error is its cause."""
+    with pytest.raises(CheckpointError) as found, checkpoint.errors_as_one("resume=a/b"):
+        raise error
+    assert str(found.value) == f"resume=a/b: {text}"
+    assert found.value.__cause__ is error
+
+
+@pytest.mark.parametrize("kind", [OSError, MemoryError, KeyboardInterrupt])
+def test_what_is_not_about_the_checkpoint_stays_what_it_is(kind: type[BaseException]) -> None:
+    with pytest.raises(kind), checkpoint.errors_as_one("resume=a/b"):
+        raise kind

@@ -1,4 +1,4 @@
-"""The state is copied when a save begins, not when it is written; what is written is that copy."""
+"""The state is copied when `save` is called, not when it is written; what is written is that copy. Its way back."""
 
 import threading
 from pathlib import Path

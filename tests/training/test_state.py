@@ -1,4 +1,4 @@
-"""The state: N steps equal k steps, a save, a load and N - k steps, to the bit; and it loads strictly."""
+"""The state: N steps equal k steps, a checkpoint, its loading and N - k steps, to the bit; and it loads strictly."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +53,7 @@ def steps(cfg: DictConfig, state: TrainState, until: int) -> list[float]:
         ("loss=argmax", "optimizer=sgd"),
     ],
 )
-def test_a_saved_state_goes_on_to_the_bit(config: Config, tmp_path: Path, overrides: tuple[str, ...]) -> None:
+def test_a_saved_state_continues_to_the_bit(config: Config, tmp_path: Path, overrides: tuple[str, ...]) -> None:
     cfg = config(
         "model.width=0.0625",
         "data=synthetic",

@@ -1,4 +1,4 @@
-"""The losses against PyTorch's own: time and memory of forward and backward."""
+"""Compares the losses with `F.cross_entropy`: time and memory of forward and backward."""
 
 import argparse
 import statistics
@@ -24,27 +24,34 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def losses(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Forward and backward of each loss: milliseconds, time as a multiple of `F.cross_entropy`'s, and peak extra memory."""
+    """Returns one row per size and loss, for forward and backward together.
+
+    A row holds milliseconds, the time as a multiple of that of `F.cross_entropy`, and the peak extra memory as a multiple of
+    the logits' size.
+    """
     device = hardware.choose_device(args.device)
     results = []
     for rows, classes in args.sizes:
         logits, target = _batch(rows, classes, device)
         calls = {name: _forward_and_backward(loss, logits, target) for name, loss in LOSSES.items()}
         seconds = interleaved(calls, args.repeats, f"{rows}x{classes}", device)
-        yardstick = statistics.median(seconds["F.cross_entropy"])
+        baseline = statistics.median(seconds["F.cross_entropy"])
         for name, times in seconds.items():
             milliseconds = [round(1e3 * value, 3) for value in (min(times), statistics.median(times), max(times))]
             results.append(
                 {"loss": name, "N": rows, "C": classes, "n": len(times)}
                 | dict(zip(("min ms", "median ms", "max ms"), milliseconds, strict=True))
-                | {"x F.cross_entropy": round(statistics.median(times) / yardstick, 2)}
+                | {"x F.cross_entropy": round(statistics.median(times) / baseline, 2)}
                 | {"extra memory / logits": round(peak_memory(name, rows, classes, device) / (4 * rows * classes), 2)}
             )
     return results
 
 
 def peak_memory(name: str, rows: int, classes: int, device: torch.device) -> int:
-    """Bytes that forward and backward of a loss need at their peak, beside the logits and the target."""
+    """Returns the peak memory of forward and backward of a loss in bytes, without the logits and the target.
+
+    On a CPU it starts a process: earlier calls may have raised the peak of this one.
+    """
     if device.type == "cuda":
         logits, target = _batch(rows, classes, device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -52,31 +59,33 @@ def peak_memory(name: str, rows: int, classes: int, device: torch.device) -> int
         _forward_and_backward(LOSSES[name], logits, target)()
         return torch.cuda.max_memory_allocated(device) - before
     call = f"from {__name__} import peak_of_process; print(peak_of_process({name!r}, {rows}, {classes}))"
-    root = Path(__file__).resolve().parent.parent.parent
-    done = subprocess.run([sys.executable, "-c", call], cwd=root, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", call], stdout=subprocess.PIPE, text=True, check=True)
     return int(done.stdout)
 
 
 def peak_of_process(name: str, rows: int, classes: int) -> int:
-    """`peak_memory` on a CPU: for a process of its own, as the most that one has held cannot be put back to zero."""
+    """Returns `peak_memory` on a CPU; call it once in a new process."""
     cpu = torch.device("cpu")
-    _forward_and_backward(LOSSES[name], *_batch(8, classes, cpu))()  # libraries and threads that the first call brings
+    _forward_and_backward(LOSSES[name], *_batch(8, classes, cpu))()  # the first call loads libraries and starts threads
     call = _forward_and_backward(LOSSES[name], *_batch(rows, classes, cpu))
-    before = _memory("VmRSS")  # not the most it has held: it has given some of that back since
+    before = _memory("VmRSS")  # not VmHWM: memory that was freed since counts in it
     call()
     return _memory("VmHWM") - before
 
 
 def _memory(kind: str) -> int:
-    """Bytes that this process holds (VmRSS), or the most that it has held (VmHWM); `getrusage` would count its parent's too."""
-    status = Path("/proc/self/status").read_text()  # of Linux
+    """Returns the memory of this process in bytes: now (VmRSS) or its peak (VmHWM). Linux only.
+
+    `resource.getrusage` would include the peak of the parent process.
+    """
+    status = Path("/proc/self/status").read_text()
     return 1024 * int(status.split(f"{kind}:")[1].split()[0])
 
 
 def _batch(rows: int, classes: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    draw = torch.Generator().manual_seed(0)
-    logits = 3 * torch.randn(rows, classes, generator=draw)
-    target = torch.randint(0, classes, (rows,), generator=draw)
+    random = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(rows, classes, generator=random)
+    target = torch.randint(0, classes, (rows,), generator=random)
     return logits.to(device).requires_grad_(), target.to(device)
 
 

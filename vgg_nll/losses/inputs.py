@@ -1,6 +1,6 @@
-"""Inputs of the losses: logits and targets of any shape that `torch.nn.CrossEntropyLoss` takes, as rows; and its reductions.
+"""Inputs of the losses: reads what `torch.nn.CrossEntropyLoss` takes as rows, and reduces the values of the rows as it does.
 
-Every misuse raises the type of error that PyTorch raises for it.
+A wrong input raises the type of error that PyTorch raises for it.
 """
 
 from dataclasses import dataclass
@@ -14,16 +14,22 @@ REDUCTIONS = ("none", "mean", "sum")
 
 
 class InvalidValue(ValueError, RuntimeError):
-    """An impossible shape or number. PyTorch raises RuntimeError for most of these, Python code ValueError: this is both."""
+    """An input of a wrong shape or an option out of range.
+
+    PyTorch raises RuntimeError for most of these, Python code ValueError: handlers of either catch it.
+    """
 
 
 class InvalidType(TypeError, NotImplementedError):
-    """A tensor of an impossible type. PyTorch raises NotImplementedError (a RuntimeError), Python TypeError: this is both."""
+    """A tensor of a type that the losses do not take.
+
+    PyTorch raises NotImplementedError (a RuntimeError), Python code TypeError: handlers of either catch it.
+    """
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A batch as rows, one for each element with a loss of its own.
+    """A batch as rows, one per element of the unreduced loss.
 
     Args:
         logits: [M, C], float32 or float64.
@@ -58,7 +64,7 @@ class Rows:
         return q if label_smoothing == 0 else (1 - label_smoothing) * q + label_smoothing / q.shape[1]
 
     def reduce(self, values: Tensor, reduction: str) -> Tensor:
-        """Reduces the values of the rows [M], which are weighted already.
+        """Reduces the values of the rows [M], which already include the weights.
 
         The mean divides by the sum of the labels' weights, or, for probabilities, by the number of rows: NaN if nothing counts.
         """
@@ -106,7 +112,7 @@ def read_rows(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_inde
 
 
 def require(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raises ValueError if an option has none of its values."""
+    """Raises ValueError if the option `name` has a value that is not allowed."""
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
 
@@ -137,9 +143,8 @@ def _check_logits_and_weight(logits: Tensor, weight: Tensor | None) -> None:
 def _labels(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor | None]:
     """Returns the labels [M], 0 for ignored rows, and which rows count [M]; None for all, if that is known for free."""
     labels = target.reshape(-1).long()
-    if (
-        target.device.type == "cpu" and not torch.compiler.is_compiling()
-    ):  # on other devices, reading values makes the host wait
+    # On other devices, reading values makes the host wait.
+    if target.device.type == "cpu" and not torch.compiler.is_compiling():
         low, high = (int(label) for label in labels.aminmax()) if len(labels) else (0, 0)
         if low >= 0 and high < num_classes and not low <= ignore_index <= high:
             return labels, None

@@ -42,12 +42,12 @@ def argmax_nll(
 
     `select="label"`: `-log p_t`, the output at the argmax of the one-hot label; equal to `torch.nn.CrossEntropyLoss`.
     `select="prediction"`: `-log max_k p_k`, the largest output whatever the target says, which only decides what is
-    ignored. A network trained with it becomes confident of anything: it is here to be studied, not to be used.
+    ignored. A network trained with it becomes confident of any prediction: for study, not for use.
 
     Args:
         logits: [C], [N, C] or [N, C, d1, ..., dk], floating.
         target: class indices ([], [N], [N, d1, ..., dk]) or class probabilities (the shape of the logits).
-        weight: [C]; the term of class k counts `weight[k]` times.
+        weight: [C]; the term of class k is multiplied by `weight[k]`.
         ignore_index: elements with this label do not count.
         reduction: "mean" (weighted by the labels' weights; over all elements for class probabilities), "sum", or "none" for one
             value per element.
@@ -82,7 +82,7 @@ def all_logit_nll(
     label_smoothing: float = 0.0,
     eps: float = 0.0,
 ) -> Tensor:
-    """Returns method 2: `-log p_t - sum over k != t of log(1 - p_k)`: every softmax output counts.
+    """Returns method 2: `-log p_t - sum over k != t of log(1 - p_k)`, over every softmax output.
 
     Strictly proper: `p` minimises its expectation only if it is the true distribution. For C = 2 it is twice method 1. The
     gradient of a confident mistake tends to at most 2 per logit (method 1: 1); it is never inf or NaN.
@@ -91,8 +91,8 @@ def all_logit_nll(
         logits, target, ignore_index: as `argmax_nll`.
         class_reduction: over the C terms of an element: "sum" (one learning rate then serves both methods), or "mean",
             whose gradients are C times smaller.
-        weight: [C]; an element's whole loss counts `weight[t]` times. With class probabilities, which have no `t`, both terms
-            of class k count `weight[k]` times.
+        weight: [C]; an element's whole loss is multiplied by `weight[t]`. With class probabilities, which have no `t`, both
+            terms of class k are multiplied by `weight[k]`.
         reduction: as `argmax_nll`.
         label_smoothing: this fraction of the target is spread evenly over all classes before the terms are formed.
         eps: 0 is exact; `eps > 0` gives the textbook form `-log(p + eps)`, `-log(1 - p + eps)` on probabilities.
@@ -222,12 +222,12 @@ def _terms(logits: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
 
 def _sum(coefficients: Tensor, terms: Tensor, class_weight: Tensor | None) -> Tensor:
-    """Returns the sum over classes [M]; an infinite term that counts 0 times is 0."""
+    """Returns the sum over classes [M]; an infinite term with coefficient 0 gives 0."""
     if class_weight is not None:
         coefficients = coefficients * class_weight
     return (coefficients * terms.masked_fill((coefficients == 0) & terms.isinf(), 0.0)).sum(dim=1)
 
 
 def _weigh(values: Tensor, weight: Tensor | None) -> Tensor:
-    """Returns weighted values [M]; a value that counts 0 times is 0, even if it is not finite."""
+    """Returns weighted values [M]; a value of weight 0 gives 0, even if it is not finite."""
     return values if weight is None else (values * weight).masked_fill(weight == 0, 0.0)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-# Elements in one pass over wide rows, on a CPU: larger buffers do not stay in its cache.
+# Elements in one pass over wide rows, on a CPU: larger buffers do not fit in its cache.
 CHUNK_ELEMENTS = 1 << 20
 # Rows of at least WIDE classes are searched in blocks.
 WIDE, BLOCK = 4096, 256
@@ -182,7 +182,7 @@ def _sum_of_log1p(r: Tensor, r_sum: Tensor, scratch: Tensor) -> Tensor:
 def _top(logits: Tensor, scratch: Tensor | None = None) -> _Top:
     index, runner = _two_largest(logits.detach(), scratch)
     value = logits.gather(1, index)
-    # If every other class is masked there is no runner-up: any finite number will do, since x is 0.
+    # If all other classes are masked, there is no runner-up: any finite number does, since x is 0.
     runner = runner.clamp(min=torch.finfo(logits.dtype).min)
     gap = value.double() - runner + (value - value)  # the last term: 0, or NaN if the value is not finite
     return _Top(value, index, runner, gap)

@@ -56,11 +56,11 @@ class _Neighbours(torch.autograd.Function):
 
 
 class AveragePool(nn.AdaptiveAvgPool2d):
-    """`nn.AdaptiveAvgPool2d`; the identity if the map has the size already, as with images of 224 pixels.
+    """`nn.AdaptiveAvgPool2d`; the identity if the map already has the output size, as for images of 224 pixels.
 
-    PyTorch has no deterministic gradient of the general case on a GPU.
+    The identity has a deterministic gradient on a GPU; PyTorch has none for the general case.
     """
 
     def forward(self, images: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, C, size, size]."""
+        """Maps [B, C, H, W] to [B, C, size, size]."""
         return images if images.shape[2:] == (self.output_size, self.output_size) else super().forward(images)

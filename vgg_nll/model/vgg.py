@@ -44,8 +44,8 @@ class VGG16(nn.Module):
         dropout: probability after each hidden linear layer of the paper head.
         width: factor of every channel count but 3 and C, rounded, at least 1: for tests, and for studies of many seeds.
 
-    Convolutions start He-normal (arXiv:1502.01852), linear layers at N(0, 0.01), biases at 0. PyTorch's default would shrink
-    the activations by 2.4 a layer, and plain VGG-16 would never leave `ln C`.
+    Convolutions start He-normal (arXiv:1502.01852), linear layers at N(0, 0.01), biases at 0. PyTorch's default shrinks
+    the activations by 2.4 a layer: the loss of plain VGG-16 then stays at `ln C`.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ def head_for(image_size: int) -> str:
 
 
 def _features(batch_norm: bool, width: float) -> tuple[nn.Sequential, int]:
-    """Returns the convolutions, and the number of their output channels.
+    """Returns the layers before the head, and the number of their output channels.
 
     A map is pooled before its ReLU: the same values and gradients as in the paper's order, for a quarter of the ReLU's work.
     """
