@@ -22,7 +22,6 @@ from vgg_nll.config import build, validation
 from vgg_nll.config.compose import flatten
 from vgg_nll.config.validation import RULES
 from vgg_nll.errors import CheckpointError, ConfigError
-from vgg_nll.model import VGG16, summary
 from vgg_nll.training import checkpoint
 from vgg_nll.training.state import TrainState
 
@@ -136,7 +135,7 @@ def test_model_fits_the_data(config: Config) -> None:
 
 @pytest.mark.parametrize("old_format", [False, True])
 def test_weights_to_start_from(config: Config, tmp_path: Path, old_format: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """torchvision's, with another number of classes: the convolutions are taken over, the head starts anew."""
+    """torchvision's, with another number of classes: the convolutions are taken over, the head is drawn anew."""
     caplog.set_level("INFO")
     features = {f"features.{name}": value for name, value in vgg.make_layers(vgg.cfgs["D"]).state_dict().items()}
     theirs = features | {"classifier.6.weight": torch.zeros(1000, 4096), "classifier.6.bias": torch.zeros(1000)}
@@ -213,11 +212,6 @@ def test_learning_rate(config: Config) -> None:
     assert [rate(step) for step in (0, 9, 10, 55)] == pytest.approx([0.01, 0.1, 0.1, 0.05])
 
 
-def test_flops_of_vgg16() -> None:
-    """15.47 billion multiply-adds at 224x224, in each of three passes."""
-    assert summary.flops_per_image(VGG16(), 224) == pytest.approx(3 * 2 * 15.47e9, rel=1e-3)
-
-
 def test_trackers(config: Config, tmp_path: Path) -> None:
     build.make_tracker(config("tracking=none"), tmp_path, 1).close()
     assert not list(tmp_path.iterdir())
@@ -257,15 +251,3 @@ def test_cuda_without_cuda(config: Config) -> None:
 
 def test_config_is_resolvable(config: Config) -> None:
     assert "lr: 0" in OmegaConf.to_yaml(config(), resolve=True)
-
-
-def test_layers_are_those_that_an_image_goes_through() -> None:
-    """In order, with the shapes for one image; all parameters are in them."""
-    model = VGG16(10, head="compact", batch_norm=True, width=1 / 16)
-    layers = summary.layers(model, 32)
-    assert [layer.kind for layer in layers[:3]] == ["Conv3x3", "BatchNorm2d", "ReLU"]
-    assert (layers[0].name, layers[0].shape, layers[0].parameters) == ("features.0", (4, 32, 32), 4 * 3 * 9 + 4)
-    assert (layers[-1].name, layers[-1].shape) == ("classifier.0", (10,))
-    assert sum(layer.parameters for layer in layers) == sum(p.numel() for p in model.parameters())
-    assert model.training
-    assert not any(module._forward_hooks for module in model.modules())

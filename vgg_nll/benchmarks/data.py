@@ -68,13 +68,13 @@ def _rows(
 ) -> list[dict[str, Any]]:
     times = interleaved(epochs, args.repeats, "epochs", device)
     first = next(iter(times))
-    yardstick = images[first] / statistics.median(times[first])
+    first_speed = images[first] / statistics.median(times[first])
     return [
         {"images": name, "processes": processes or "this one", "n": len(seconds)}
         | {"min images/s": round(images[name] / max(seconds)), "median": round(images[name] / statistics.median(seconds))}
         | {
             "max": round(images[name] / min(seconds)),
-            "x the first": round(images[name] / statistics.median(seconds) / yardstick, 2),
+            "x the first": round(images[name] / statistics.median(seconds) / first_speed, 2),
         }
         for name, seconds in times.items()
     ]

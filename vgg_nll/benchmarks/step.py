@@ -41,8 +41,10 @@ def step(args: argparse.Namespace) -> list[dict[str, Any]]:
         peak = {dtype: hardware.peak_flops(device, dtype) for dtype in {torch.float32, best}}
         own = {("this project's step", best): _own(model, *_batch(args, device), best)}
         times = interleaved(dict(calls) | own, args.repeats, "steps", device)
-    yardstick = statistics.median(next(iter(times.values())))
-    return [_row(name, dtype, its, args.batch_size, flops, peak[dtype], yardstick) for (name, dtype), its in times.items()]
+    baseline_seconds = statistics.median(next(iter(times.values())))
+    return [
+        _row(name, dtype, its, args.batch_size, flops, peak[dtype], baseline_seconds) for (name, dtype), its in times.items()
+    ]
 
 
 def _loops(args: argparse.Namespace, device: torch.device) -> dict[Variant, Step]:
@@ -68,7 +70,7 @@ def _batch(args: argparse.Namespace, device: torch.device) -> tuple[Tensor, Tens
 
 
 def _row(
-    name: str, dtype: torch.dtype, times: list[float], images: int, flops: float, peak: float, yardstick: float
+    name: str, dtype: torch.dtype, times: list[float], images: int, flops: float, peak: float, baseline_seconds: float
 ) -> dict[str, Any]:
     median = statistics.median(times)
     speeds = (images / max(times), images / median, images / min(times))
@@ -77,7 +79,7 @@ def _row(
         {"step": name, "precision": _name(dtype), "n": len(times)}
         | dict(zip(("min images/s", "median", "max"), (round(speed, 1) for speed in speeds), strict=True))
         | {"TFLOP/s": round(flops_per_second / 1e12, 3), "% of a matrix product": round(100 * flops_per_second / peak, 1)}
-        | {"x baseline": round(yardstick / median, 2)}
+        | {"x baseline": round(baseline_seconds / median, 2)}
     )
 
 
