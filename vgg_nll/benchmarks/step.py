@@ -41,9 +41,9 @@ def step(args: argparse.Namespace) -> list[dict[str, Any]]:
         peak = {dtype: hardware.peak_flops(device, dtype) for dtype in {torch.float32, best}}
         own = {("this project's step", best): _own(model, *_batch(args, device), best)}
         times = interleaved(dict(calls) | own, args.repeats, "steps", device)
-    baseline_seconds = statistics.median(next(iter(times.values())))
+    first = statistics.median(next(iter(times.values())))
     return [
-        _row(name, dtype, its, args.batch_size, flops, peak[dtype], baseline_seconds) for (name, dtype), its in times.items()
+        _row(name, dtype, its, args.batch_size, flops, peak[dtype], first) for (name, dtype), its in times.items()
     ]
 
 
