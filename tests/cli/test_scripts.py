@@ -14,7 +14,7 @@ from PIL import Image
 @pytest.mark.parametrize(
     ("script", "arguments"),
     [
-        ("evaluate", []),
+        pytest.param("evaluate", [], marks=pytest.mark.slow),
         ("predict", ["picture.png"]),
         pytest.param("predict", ["picture.png", "--json"], marks=pytest.mark.slow),
         pytest.param("predict", ["picture.png", "--csv"], marks=pytest.mark.slow),

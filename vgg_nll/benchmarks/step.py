@@ -42,9 +42,7 @@ def step(args: argparse.Namespace) -> list[dict[str, Any]]:
         own = {("this project's step", best): _own(model, *_batch(args, device), best)}
         times = interleaved(dict(calls) | own, args.repeats, "steps", device)
     first = statistics.median(next(iter(times.values())))
-    return [
-        _row(name, dtype, its, args.batch_size, flops, peak[dtype], first) for (name, dtype), its in times.items()
-    ]
+    return [_row(name, dtype, its, args.batch_size, flops, peak[dtype], first) for (name, dtype), its in times.items()]
 
 
 def _loops(args: argparse.Namespace, device: torch.device) -> dict[Variant, Step]:
