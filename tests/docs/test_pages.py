@@ -68,6 +68,15 @@ def test_every_page_and_picture_is_linked() -> None:
     assert {page.name for page in PAGES if page.name != "README.md"} <= of_readme
 
 
+def test_files_that_are_named_exist() -> None:
+    texts = [*PAGES, *(ROOT / "vgg_nll").rglob("*.py"), *(ROOT / "configs").rglob("*.yaml")]
+    named = {
+        name for path in texts for name in re.findall(r"\b(?:tests|vgg_nll|scripts|configs)/[\w/]+\.\w+", path.read_text())
+    }
+    assert len(named) > 10
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
 def test_levels_are_those_that_are_checked() -> None:
     (contract,) = PROJECT["tool"]["importlinter"]["contracts"]
     assert code_block(section("docs/architecture.md", "Levels")).splitlines() == contract["layers"]
