@@ -4,6 +4,7 @@ import logging
 import os
 import runpy
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from omegaconf import DictConfig
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for child processes
 os.environ.pop("HYDRA_FULL_ERROR", None)  # with 1, errors are tracebacks: a test that is about that sets it
+from helpers.clock import Clock
 from helpers.configs import ROOT, TINY, compose_config
 
 from vgg_nll import run
@@ -80,6 +82,14 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs draw no figures: the last validation draws them whatever the settings are, in half of a short run's time."""
     monkeypatch.setattr("vgg_nll.training.logger.evaluation_summaries.pictures_and_curves", lambda *_: [])
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """`time.perf_counter`, as the test moves it."""
+    made = Clock()
+    monkeypatch.setattr(time, "perf_counter", made)
+    return made
 
 
 @pytest.fixture

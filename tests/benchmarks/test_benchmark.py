@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.clock import Clock
 from helpers.configs import TINY, compose_config
 
 from vgg_nll.benchmarks import timing
@@ -35,32 +36,6 @@ def rows_of(script: Script, tmp_path: Path, *arguments: object) -> list[dict[str
 
 def module_of(name: str) -> ModuleType:
     return importlib.import_module(f"vgg_nll.benchmarks.{name}")
-
-
-class Clock:
-    """`time.perf_counter`, as a test moves it."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def takes(self, seconds: float, call: Callable[..., Any] = lambda *_, **__: None) -> Callable[..., Any]:
-        """Returns `call`, which moves the clock by `seconds`."""
-
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            self.now += seconds
-            return call(*args, **kwargs)
-
-        return timed
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(time, "perf_counter", made)
-    return made
 
 
 def given_seconds(monkeypatch: pytest.MonkeyPatch, module: ModuleType, *seconds: list[float]) -> list[list[Any]]:

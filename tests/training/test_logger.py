@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.clock import Clock
 from torch import nn
 
 from vgg_nll.evaluation import loop
@@ -14,19 +15,6 @@ from vgg_nll.tracking import tags
 from vgg_nll.tracking.summaries import Embedding, Scalars, SessionEnd, Summary
 from vgg_nll.training.logger import TrainingLogger
 from vgg_nll.training.state import Window
-
-
-class Clock:
-    """`time.perf_counter`, as a test moves it."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
 
 
 class Recorder:
@@ -43,13 +31,6 @@ class Recorder:
 
     def scalars(self) -> list[tuple[int, dict[str, float]]]:
         return [(step, dict(summary.values)) for summary, step in self.added if isinstance(summary, Scalars)]
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr("vgg_nll.training.logger.time.perf_counter", made)
-    return made
 
 
 def make_logger(tracker: Recorder, **changed: Any) -> TrainingLogger:
