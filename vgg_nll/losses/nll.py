@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vgg_nll.losses.inputs import check_options, read_rows, require
-from vgg_nll.losses.softmax import label_nll, log_probabilities
+from vgg_nll.losses.label_nll import label_nll
+from vgg_nll.losses.softmax import log_probabilities
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits [B, C], class indices [B] -> the mean over the batch
 SELECTIONS = ("label", "prediction")

@@ -1,0 +1,141 @@
+"""The values of labelled rows, by the fastest exact way where they are asked for.
+
+* Eager: value and gradient together, in one pass over the rows (`cpu_rows.py`, `exact_rows.py`).
+* `torch.compile`: the same, as the operator `vgg_nll::label_nll`, which Dynamo does not look into.
+* Everything that looks into a function (`torch.func`, forward-mode derivatives, `make_fx`, fake tensors, `torch.export`) and
+  second derivatives: the terms of `log_probabilities`, in PyTorch's differentiable operations.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from vgg_nll.losses import cpu_rows, exact_rows
+from vgg_nll.losses.softmax import as_float, is_class, log_probabilities
+
+# Elements in one pass, on a CPU: larger buffers do not fit in its cache.
+CHUNK_ELEMENTS = 1 << 18
+
+
+def label_nll(logits: Tensor, target: Tensor, *, complements: bool) -> Tensor:
+    """Returns `-log p_t` of each row [B], plus, with `complements`, `-log(1 - p_k)` of every class but `t`.
+
+    Args:
+        logits: [B, C], any floating type; target: [B], int64 in [0, C).
+    """
+    logits = as_float(logits)
+    if is_compiling():
+        rows: Tensor = torch.ops.vgg_nll.label_nll(logits, target, complements)[0]
+        return rows
+    if not is_eager(logits, target):
+        return by_terms(logits, target, complements)
+    rows = _LabelNLL.apply(logits, target, complements)
+    return rows
+
+
+def by_terms(logits: Tensor, target: Tensor, complements: bool) -> Tensor:
+    """Returns `label_nll` as a sum of `log_probabilities`: several times slower, differentiable any number of times."""
+    nll, complement_nll, _ = log_probabilities(logits)
+    label = target[:, None]
+    if not complements:
+        return nll.gather(1, label).squeeze(1)
+    return torch.where(is_class(label, logits), nll, complement_nll).sum(1)
+
+
+def is_compiling() -> bool:
+    """Returns whether `torch.compile` traces this, and not `torch.export` or a `torch.func` transform inside."""
+    return torch.compiler.is_compiling() and not (torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active())
+
+
+def is_eager(*tensors: Tensor) -> bool:
+    """Returns whether these are plain tensors whose values may be read, so that nothing looks into the operations on them."""
+    return not (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or any(
+            type(tensor) not in (Tensor, torch.nn.Parameter)
+            or tensor.is_meta
+            or forward_ad.unpack_dual(tensor).tangent is not None
+            for tensor in tensors
+        )
+    )
+
+
+class _LabelNLL(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor, complements: bool) -> Tensor:
+        rows, gradient = _value_and_gradient(logits, target, complements, ctx.needs_input_grad[0])
+        # Not saved as tensors: PyTorch would refuse logits that were changed in place, which only a second derivative needs.
+        ctx.logits, ctx.version, ctx.complements = logits, logits._version if ctx.needs_input_grad[0] else 0, complements
+        ctx.save_for_backward(target, gradient)
+        return rows
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+        target, gradient = ctx.saved_tensors
+        if torch.is_grad_enabled():  # this gradient will be differentiated
+            if ctx.logits._version != ctx.version:
+                raise RuntimeError("the logits were changed in place: their loss has no second derivative any more")
+            rows = by_terms(ctx.logits, target, ctx.complements)
+            (gradient,) = torch.autograd.grad(rows, ctx.logits, upstream, create_graph=True)
+            return gradient, None, None
+        if torch._C._autograd._get_current_graph_task_keep_graph():
+            return gradient * upstream[:, None], None, None
+        return gradient.mul_(upstream[:, None]), None, None  # nobody needs it again
+
+
+def _value_and_gradient(logits: Tensor, target: Tensor, complements: bool, differentiate: bool) -> tuple[Tensor, Tensor | None]:
+    """Returns the values [B] and the gradient [B, C] in the type of the logits; with `differentiate=False`, None for it."""
+    label = target[:, None]
+    if logits.numel() == 0:
+        return logits.new_zeros(len(logits)), torch.zeros_like(logits) if differentiate else None
+    small = complements and logits.numel() <= cpu_rows.SMALL
+    if small or logits.dtype == torch.float64 or logits.device.type != "cpu":
+        values, gradient = exact_rows.value_and_gradient(logits, label, complements=complements, differentiate=differentiate)
+    else:
+        gradient = torch.empty_like(logits, memory_format=torch.contiguous_format) if differentiate else None
+        values = _by_chunks(logits, label, gradient, complements)
+    return values.squeeze(1).to(logits.dtype), gradient
+
+
+def _by_chunks(logits: Tensor, label: Tensor, gradient: Tensor | None, complements: bool) -> Tensor:
+    step = min(max(1, CHUNK_ELEMENTS // logits.shape[1]), len(logits))
+    scratch = logits.new_empty(step, logits.shape[1]) if complements else None
+    if step == len(logits):
+        return cpu_rows.value_and_gradient(logits, label, gradient, scratch, complements=complements)
+    parts = []
+    for start in range(0, len(logits), step):
+        part = slice(start, start + step)
+        into = None if gradient is None else gradient[part]
+        space = None if scratch is None else scratch[: len(label[part])]
+        parts.append(cpu_rows.value_and_gradient(logits[part], label[part], into, space, complements=complements))
+    return torch.cat(parts)
+
+
+@torch.library.custom_op("vgg_nll::label_nll", mutates_args=())
+def _operator(logits: Tensor, target: Tensor, complements: bool) -> tuple[Tensor, Tensor]:
+    """Returns the values [B] and the gradient [B, C]."""
+    rows, gradient = _value_and_gradient(logits, target, complements, True)
+    assert gradient is not None
+    return rows, gradient
+
+
+@_operator.register_fake
+def _(logits: Tensor, target: Tensor, complements: bool) -> tuple[Tensor, Tensor]:
+    return logits.new_empty(logits.shape[0]), torch.empty_like(logits, memory_format=torch.contiguous_format)
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(output[1])
+
+
+def _differentiate(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+    (gradient,) = ctx.saved_tensors
+    return gradient * upstream[:, None], None, None
+
+
+_operator.register_autograd(_differentiate, setup_context=_save)
