@@ -212,3 +212,39 @@ def test_nothing_wrong_and_nothing_right() -> None:
 def test_fewer_than_five_classes() -> None:
     logits = torch.eye(3)
     assert compute(update(softmax_outputs(logits), torch.tensor([1, 2, 0]), torch.tensor(0.0)))["top5_accuracy"] == 1
+
+
+@pytest.mark.parametrize(("label", "accuracy", "top5_accuracy"), [(0, 1.0, 1.0), (4, 0.0, 1.0), (5, 0.0, 0.0)])
+def test_equal_logits_are_ranked_by_class(label: int, accuracy: float, top5_accuracy: float) -> None:
+    """So that the top 5 hold the prediction."""
+    values = measure(torch.zeros(4, 10), torch.full((4,), label), 4)
+    assert (values["accuracy"], values["top5_accuracy"]) == (accuracy, top5_accuracy)
+
+
+def test_permuted_rows_are_ties() -> None:
+    """Their margins differ in the last bit, since a sum depends on its order."""
+    draw = torch.Generator().manual_seed(0)
+    row = torch.randn(50, generator=draw)
+    logits = torch.stack([row[torch.randperm(50, generator=draw)] for _ in range(40)])
+    assert len(margin(logits.double()).unique()) > 1
+    target = logits.argmax(1)
+    target[::2] = (target[::2] + 1) % 50
+    values = measure(logits, target, 40)
+    assert values["auroc"] == 0.5
+    assert values["aurc"] == pytest.approx(0.5)
+
+
+def test_nan_logits_are_not_hidden() -> None:
+    logits, target = sample(30)
+    logits[7, 3] = torch.nan
+    values = measure(logits, target, 30)
+    names = ("aurc", "auroc", "adaptive_ece", "ece", "margin", "margin_p05", "margin_p50", "confidence", "brier", "nll_argmax")
+    assert {name: values[name] for name in names} == pytest.approx(dict.fromkeys(names, np.nan), nan_ok=True)
+
+
+def test_one_possible_class_has_an_infinite_margin() -> None:
+    logits = torch.full((3, 4), -torch.inf)
+    logits[:, 1] = 1.0
+    values = measure(logits, torch.tensor([1, 1, 0]), 3)
+    assert [values[name] for name in ("margin", "margin_p05", "margin_p50", "margin_p95")] == [np.inf] * 4
+    assert (values["confidence"], values["auroc"]) == (1.0, 0.5)

@@ -75,6 +75,30 @@ def test_ignored_elements_change_nothing() -> None:
             torch.testing.assert_close(loss(logits, target, **options), loss(logits[rest], target[rest], **options))
 
 
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_the_weight_of_an_ignored_class_changes_nothing(value: float) -> None:
+    weight, target = torch.tensor([value, 1.0, 2.0]), torch.tensor([0, 1, 2, 0])
+    for loss in (argmax_nll, all_logit_nll):
+        found = loss(Z, target, weight, ignore_index=0)
+        torch.testing.assert_close(found, loss(Z[1:3], target[1:3], weight))
+        assert found.isfinite()
+
+
+def test_calls_that_pytorch_takes() -> None:
+    """`input` by name, a positional weight, integer weights of probabilities, float64 probabilities: values and types."""
+    q, weight = Z.softmax(1), torch.tensor([1, 2, 3])
+    for call in (
+        lambda loss: loss(input=Z, target=T),
+        lambda loss: loss(Z, T, weight.float()),
+        lambda loss: loss(Z, q, weight=weight),
+        lambda loss: loss(Z, q.double()),
+        lambda loss: loss(Z, q, weight=weight.double()),
+    ):
+        torch.testing.assert_close(call(argmax_nll), call(F.cross_entropy))
+        assert call(all_logit_nll).dtype == call(F.cross_entropy).dtype
+    assert ArgmaxNLL()(input=Z, target=T) == AllLogitNLL(class_reduction="mean")(input=Z, target=T) * 0 + argmax_nll(Z, T)
+
+
 def test_gradients_reach_weights_and_probabilities() -> None:
     logits, q = draw((6, 4), "probabilities")
     q[0] = torch.tensor([1.0, 0.0, 0.0, 0.0])
@@ -130,6 +154,14 @@ MISUSE: dict[str, tuple[Callable[[Loss], Tensor], str]] = {
     "fewer weights, probabilities": (lambda loss: loss(Z, torch.rand(4, 3), weight=torch.ones(2)), "weight must hold"),
     "a matrix of weights": (lambda loss: loss(Z, T, weight=torch.ones(3, 1)), "weight must hold"),
     "integer weights": (lambda loss: loss(Z, T, weight=torch.ones(3).long()), "weight must be floating"),
+    "lists": (lambda loss: loss(Z.tolist(), T), "input must be a tensor, got list"),
+    "no target": (lambda loss: loss(Z, None), "target must be a tensor, got NoneType"),
+    "an integer": (lambda loss: loss(3, T), "input must be a tensor, got int"),
+    "weights as a list": (lambda loss: loss(Z, T, weight=[1.0, 2.0, 3.0]), "weight must be a tensor"),
+    "no classes": (lambda loss: loss(torch.zeros(2, 0), torch.zeros(2).long()), r"at least one class, got \[2, 0\]"),
+    "ignore_index 1.5": (lambda loss: loss(Z, T, ignore_index=1.5), "ignore_index must be an integer, got 1.5"),
+    "ignore_index True": (lambda loss: loss(Z, T, ignore_index=True), "ignore_index must be an integer, got True"),
+    "smoothing as text": (lambda loss: loss(Z, T, label_smoothing="a"), "label_smoothing must be a number, got 'a'"),
     "ignored class, probabilities": (lambda loss: loss(Z, torch.rand(4, 3), ignore_index=1), "ignore_index=1 is for class"),
 }
 

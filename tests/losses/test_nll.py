@@ -86,6 +86,19 @@ def test_method_2_by_formula(soft: bool, label_smoothing: float, weighted: bool,
     torch.testing.assert_close(AllLogitNLL(**options)(logits, q if soft else labels), found, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("label_smoothing", [1e-8, 1e-4, 0.01])
+def test_little_smoothing_keeps_its_digits(label_smoothing: float) -> None:
+    """`1 - q` of the label is `label_smoothing (C - 1) / C`, times a large term if the network is confident."""
+    logits = torch.tensor([[60.0, 1.0, 0.0, -2.0]], requires_grad=True)
+    double = logits.detach().double().requires_grad_()
+    for loss in (argmax_nll, all_logit_nll):
+        found = loss(logits, torch.tensor([0]), label_smoothing=label_smoothing)
+        expected = loss(double, torch.tensor([0]), label_smoothing=label_smoothing)
+        assert found.item() == pytest.approx(expected.item(), rel=3e-7)
+        (ours,), (theirs,) = torch.autograd.grad(found, logits), torch.autograd.grad(expected, double)
+        torch.testing.assert_close(ours, theirs.float(), rtol=1e-6, atol=0)
+
+
 def test_one_hot_probabilities_are_labels() -> None:
     """The fast path for labels and the sum over all terms give the same loss, also for extreme logits."""
     logits = 30 * torch.randn(64, 10, generator=torch.Generator().manual_seed(7))
@@ -343,3 +356,15 @@ def test_sigmoid_is_binary_cross_entropy() -> None:
     expected = F.binary_cross_entropy(EXAMPLE.sigmoid(), one_hot, reduction="none").sum(1)
     torch.testing.assert_close(sigmoid_nll(EXAMPLE, EXAMPLE_LABELS, reduction="none"), expected)
     assert SigmoidNLL(class_reduction="mean")(EXAMPLE, EXAMPLE_LABELS).item() == pytest.approx(expected.mean().item() / 3)
+
+
+@pytest.mark.parametrize("size", [17.0, 40.0, 100.0, math.inf])
+def test_sigmoid_of_confident_outputs(size: float) -> None:
+    """`-log(1 - sigmoid(z))` keeps its digits for a confident negative; an impossible class costs nothing."""
+    logits = torch.tensor([[3.0, -size, -1.0]], requires_grad=True)
+    value = sigmoid_nll(logits, torch.tensor([0]))
+    assert value.item() == pytest.approx(sum(math.log1p(math.exp(z)) for z in (-3.0, -size, -1.0)), rel=3e-7)
+    (gradient,) = torch.autograd.grad(value, logits)
+    assert gradient[0].tolist() == pytest.approx([-1 / (1 + math.exp(3)), math.exp(-size), 1 / (1 + math.e)], rel=1e-6)
+    alone = sigmoid_nll(torch.tensor([[size, -size]]), torch.tensor([0]))
+    assert alone.item() == pytest.approx(2 * math.exp(-size), rel=1e-6)

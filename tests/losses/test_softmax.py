@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from vgg_nll.losses import softmax
-from vgg_nll.losses.softmax import label_nll, log_probabilities, margin
+from vgg_nll.losses import cpu_rows
+from vgg_nll.losses import label_nll as module
+from vgg_nll.losses.label_nll import by_terms, label_nll
+from vgg_nll.losses.softmax import log_probabilities, margin
 
 
 def odds(logits: list[float]) -> list[mpmath.mpf]:
@@ -94,7 +96,7 @@ def test_gradients_are_exact(scale: float, classes: int, complements: bool) -> N
         [exact_gradient(row, int(t), complements) for row, t in zip(logits.tolist(), target, strict=True)], dtype=torch.float64
     )
     leaf = logits.clone().requires_grad_()
-    rows = softmax._label_nll_by_terms(leaf, target, complements)
+    rows = by_terms(leaf, target, complements)
     for found in (gradient(logits, target, complements), torch.autograd.grad(rows.sum(), leaf)[0]):
         size = expected.abs().amax(1, keepdim=True).clamp(min=1e-32)
         assert ((found - expected).abs() / size).max() < 1e-5
@@ -177,28 +179,6 @@ def test_every_other_class_masked_has_a_gradient() -> None:
         assert grad.isfinite().all()
 
 
-@pytest.mark.parametrize("classes", [4096, 5000, 4097])
-def test_wide_rows_are_searched_in_blocks(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For any place of the largest two: in one block, in two, in the rest after the last whole block, at both ends."""
-    places = [(0, 1), (0, 255), (255, 256), (300, 4000), (classes - 1, 0), (5, classes - 1), (classes - 2, classes - 1)]
-    logits = torch.randn(len(places) + 1, classes, generator=torch.Generator().manual_seed(0))
-    for row, (first, second) in enumerate(places):
-        logits[row, first], logits[row, second] = 9.0, 8.0
-    logits[-1, 17] = torch.nan
-    target = torch.tensor([first for first, _ in places] + [3])
-    target[1] = 255
-    wide = [(label_nll(logits, target, complements=c), gradient(logits, target, c)) for c in (False, True)]
-    index, runner = softmax._two_largest(logits)
-    assert index[:-1, 0].tolist() == [first for first, _ in places]
-    assert (runner[:-1] == 8.0).all()
-    monkeypatch.setattr(softmax, "WIDE", 10_000)
-    narrow = [(label_nll(logits, target, complements=c), gradient(logits, target, c)) for c in (False, True)]
-    for ours, expected in zip(wide, narrow, strict=True):
-        torch.testing.assert_close(ours, expected, rtol=0, atol=0, equal_nan=True)
-        assert ours[0][:-1].isfinite().all()
-        assert ours[0][-1].isnan()
-
-
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 def test_non_finite_logits_affect_their_own_row_only(bad: float) -> None:
     """NaN, +inf, or nothing but -inf: NaN for that row, whatever its label; the other rows are unchanged."""
@@ -233,11 +213,12 @@ def test_first_and_second_derivatives(complements: bool) -> None:
 
 
 def test_chunk_size_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_rows, "SMALL", 0)
     logits, target = random_logits(3.0, rows=7, classes=30)
     for complements in (False, True):
         values, found = label_nll(logits, target, complements=complements), gradient(logits, target, complements)
         for elements in (1, 70, 10_000):
-            monkeypatch.setattr(softmax, "CHUNK_ELEMENTS", elements)
+            monkeypatch.setattr(module, "CHUNK_ELEMENTS", elements)
             assert torch.equal(label_nll(logits, target, complements=complements), values)
             assert torch.equal(gradient(logits, target, complements), found)
 

@@ -15,6 +15,7 @@ from vgg_nll.evaluation.calibration import NUM_BINS, bin_index
 from vgg_nll.losses import log_probabilities
 
 NUM_THRESHOLDS = 127  # of precision-recall curves: k / 126
+ROUNDING = 1e-12  # of a margin, relative: a sum over classes depends on their order in its last bits
 MARGIN_QUANTILES = {"margin_p05": 0.05, "margin_p50": 0.5, "margin_p95": 0.95}
 
 
@@ -83,12 +84,13 @@ def update(outputs: Outputs, target: Tensor, loss: Tensor) -> Sums:
         outputs: of B images; target: [B] class indices; loss: scalar, the mean over this batch of the loss that trains.
     """
     logits, nll, complement_nll, probabilities, margin = outputs
-    confidence, prediction = probabilities.max(dim=1)  # [B]
+    confidence = probabilities.amax(dim=1)  # [B]
+    prediction = logits.argmax(dim=1)  # the first of equal logits
     correct = (prediction == target).double()
     label = target[:, None]  # no boolean masks from here on: the host would wait for a GPU
     of_label = probabilities.gather(1, label)[:, 0]
     is_target = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, label, True)
-    top5 = logits.topk(min(5, logits.shape[1]), dim=1).indices
+    top5 = _rank(logits, label) < min(5, logits.shape[1])
     bins = bin_index(confidence)
     ones, classes = torch.ones_like(confidence), logits.shape[1]
     by_class, of_class = bin_index(probabilities), bin_index(of_label)  # [B, C], [B]
@@ -99,7 +101,7 @@ def update(outputs: Outputs, target: Tensor, loss: Tensor) -> Sums:
         images=torch.ones_like(confidence).sum(),
         loss=loss.double() * len(logits),
         correct=correct.sum(),
-        top5_correct=(top5 == target[:, None]).sum().double(),
+        top5_correct=top5.sum().double(),
         nll_argmax=nll.gather(1, label).sum(),
         nll_argmax_prediction=nll.amin(dim=1).sum(),
         nll_all_logit=torch.where(is_target, nll, complement_nll).sum(),
@@ -185,13 +187,26 @@ def _count(shape: tuple[int, ...], values: Tensor, *places: Tensor) -> Tensor:
     return values.new_zeros(shape).index_put_(places, values, accumulate=True)
 
 
+def _rank(logits: Tensor, label: Tensor) -> Tensor:
+    """Returns how many classes come before the label [B]: larger logits, and equal ones of a lower index; C if it is NaN."""
+    of_label = logits.gather(1, label)
+    before = (logits == of_label) & (torch.arange(logits.shape[1], device=logits.device) < label)
+    return (~(logits <= of_label) | before).sum(dim=1)
+
+
 def _by_margin(sums: Sums) -> Tensor:
     """Returns the scores in order of confidence, [3, N]. The margin has the same order, and still grows when p rounds to 1.
 
-    On the CPU: on a GPU, deterministic sums along N cost N^2.
+    Margins that differ by rounding only are made equal, so that they tie. `correct` is NaN if the margin is. On the CPU: on a
+    GPU, deterministic sums along N cost N^2.
     """
     scores = torch.cat(sums.scores, dim=1).cpu()
-    return scores[:, scores[1].argsort(stable=True)]
+    confidence, margin, correct = scores[:, scores[1].argsort(stable=True)]
+    previous = margin.roll(1)
+    is_tie = (margin == previous) | (margin - previous <= ROUNDING * (1 + margin.abs()))
+    first = torch.where(is_tie, 0, torch.arange(len(margin))).cummax(0).values
+    correct = correct.masked_fill(margin.isnan(), torch.nan)
+    return torch.stack([confidence, margin[first], correct])
 
 
 def _share_ties(margin: Tensor, correct: Tensor) -> Tensor:
@@ -203,9 +218,16 @@ def _share_ties(margin: Tensor, correct: Tensor) -> Tensor:
 def _of_scores(sums: Sums) -> dict[str, Tensor]:
     confidence, margin, correct = _by_margin(sums)
     right, wrong = margin[correct == 1], margin[correct == 0]
+    comparable = len(right) and len(wrong) and not margin.isnan().any()
     below = torch.searchsorted(wrong, right).double() + torch.searchsorted(wrong, right, right=True)  # twice, ties half
     return {
         "adaptive_ece": calibration.adaptive(confidence, _share_ties(margin, correct)),
         "aurc": (1 - accuracy_coverage(sums)).mean(),
-        "auroc": below.sum() / (2 * len(right) * len(wrong)) if len(right) and len(wrong) else torch.tensor(torch.nan),
-    } | {name: margin.quantile(q) for name, q in MARGIN_QUANTILES.items()}
+        "auroc": below.sum() / (2 * len(right) * len(wrong)) if comparable else torch.tensor(torch.nan),
+    } | {name: _quantile(margin, q) for name, q in MARGIN_QUANTILES.items()}
+
+
+def _quantile(values: Tensor, q: float) -> Tensor:
+    """Returns `values.quantile(q)`, between two infinite values too."""
+    low, high = (values.quantile(q, interpolation=side) for side in ("lower", "higher"))
+    return torch.where(low == high, low, values.quantile(q))

@@ -19,7 +19,9 @@ from vgg_nll.losses.softmax import EMPTY
 TINY_ODDS = 1e-20
 
 
-def value_and_gradient(logits: Tensor, label: Tensor, *, complements: bool, differentiate: bool) -> tuple[Tensor, Tensor | None]:
+def value_and_gradient(
+    logits: Tensor, label: Tensor, *, complements: bool, differentiate: bool
+) -> tuple[Tensor, Tensor | None]:
     """Returns `-log p_t`, plus with `complements` `-log(1 - p_k)` of every other class, and the gradient.
 
     Args:

@@ -3,12 +3,14 @@
 A wrong input raises the type of error that PyTorch raises for it.
 """
 
-from dataclasses import dataclass
+import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from vgg_nll.losses.softmax import as_float
+from vgg_nll.losses.label_nll import is_eager
+from vgg_nll.losses.softmax import as_float, is_class
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -27,11 +29,14 @@ class InvalidType(TypeError, NotImplementedError):
     """
 
 
-@dataclass(frozen=True)
-class Rows:
+class NoClasses(InvalidValue, IndexError):
+    """Logits of no classes; PyTorch raises IndexError, since any label is out of bounds."""
+
+
+class Rows(NamedTuple):
     """A batch as rows, one per element of the unreduced loss.
 
-    Args:
+    Attributes:
         logits: [M, C], float32 or float64.
         labels: [M] int64 in [0, C), or None if there are `probabilities`.
         probabilities: [M, C] of the type of `logits`, or None.
@@ -49,19 +54,25 @@ class Rows:
 
     def label_weight(self) -> Tensor | None:
         """Returns the weight of each row's label [M], 0 for ignored rows; None if every row counts once."""
-        counted = None if self.counted is None else self.counted.to(self.logits.dtype)
         if self.class_weight is None or self.labels is None:
-            return counted
+            return None if self.counted is None else self.counted.to(self.logits.dtype)
         weight = self.class_weight[self.labels]
-        return weight if counted is None else weight * counted
+        # Not a product: the weight of an ignored class may be inf or NaN.
+        return weight if self.counted is None else weight.masked_fill(~self.counted, 0.0)
 
-    def smoothed(self, label_smoothing: float) -> Tensor:
-        """Returns the target as probabilities [M, C], mixed with the uniform distribution by `label_smoothing`."""
+    def smoothed(self, label_smoothing: float) -> tuple[Tensor, Tensor]:
+        """Returns the target `q`, mixed with the uniform distribution by `label_smoothing`, and `1 - q`: [M, C] each.
+
+        The latter is a sum of terms that are not negative: it has all its digits if `q` is near 1.
+        """
         q = self.probabilities
         if q is None:
             assert self.labels is not None
-            q = torch.zeros_like(self.logits).scatter_(1, self.labels[:, None], 1.0)
-        return q if label_smoothing == 0 else (1 - label_smoothing) * q + label_smoothing / q.shape[1]
+            q = is_class(self.labels[:, None], self.logits).to(self.logits.dtype)
+        if label_smoothing == 0:
+            return q, 1 - q
+        kept, classes = 1 - label_smoothing, q.shape[1]
+        return kept * q + label_smoothing / classes, kept * (1 - q) + label_smoothing * (classes - 1) / classes
 
     def reduce(self, values: Tensor, reduction: str) -> Tensor:
         """Reduces the values of the rows [M], which already include the weights.
@@ -87,19 +98,12 @@ def read_rows(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_inde
         TypeError: logits, weights or probabilities that are not floating, labels that are not int64 or uint8.
         IndexError: a label outside [0, C) that is not `ignore_index` (checked on the CPU; on CUDA the device asserts it).
     """
-    _check_logits_and_weight(logits, weight)
+    _check_types(logits, target, weight, ignore_index)
     class_dim = min(1, logits.dim() - 1)
     num_classes = logits.shape[class_dim]
     shape = logits.shape[:class_dim] + logits.shape[class_dim + 1 :]
-    rows = as_float(logits).movedim(class_dim, -1).reshape(-1, num_classes)
-    weight = None if weight is None else weight.to(rows.dtype)
     if target.shape == logits.shape:
-        if not target.is_floating_point():
-            raise InvalidType(f"target has the shape of the logits: class probabilities must be floating, got {target.dtype}")
-        if ignore_index >= 0:
-            raise InvalidValue(f"ignore_index={ignore_index} is for class indices; this target holds class probabilities")
-        probabilities = target.to(rows.dtype).movedim(class_dim, -1).reshape(-1, num_classes)
-        return Rows(rows, None, probabilities, None, weight, shape)
+        return _with_probabilities(logits, target, weight, ignore_index, shape)
     if target.shape != shape and not (logits.dim() == 1 and target.shape == (1,)):
         raise InvalidValue(
             f"target must be {list(shape)} for class indices or {list(logits.shape)} for class probabilities "
@@ -107,8 +111,33 @@ def read_rows(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_inde
         )
     if target.dtype not in (torch.int64, torch.uint8):
         raise InvalidType(f"target must hold class indices as int64 or uint8, got {target.dtype}")
+    if weight is not None and not weight.is_floating_point():
+        raise InvalidType(f"weight must be floating, got {weight.dtype}")
     labels, counted = _labels(target, num_classes, ignore_index)
-    return Rows(rows, labels, None, counted, weight, shape)
+    rows = _as_rows(as_float(logits), class_dim)
+    return Rows(rows, labels, None, counted, None if weight is None else weight.to(rows.dtype), shape)
+
+
+def _with_probabilities(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, shape: torch.Size) -> Rows:
+    """Returns the rows of class probabilities, all in the longest of the types, as PyTorch."""
+    if not target.is_floating_point():
+        raise InvalidType(f"target has the shape of the logits: class probabilities must be floating, got {target.dtype}")
+    if ignore_index >= 0:
+        raise InvalidValue(f"ignore_index={ignore_index} is for class indices; this target holds class probabilities")
+    if any(tensor is not None and tensor.dtype == torch.float64 for tensor in (logits, target, weight)):
+        logits = logits.double()
+    class_dim = min(1, logits.dim() - 1)
+    rows = _as_rows(as_float(logits), class_dim)
+    weight = None if weight is None else weight.to(rows.dtype)
+    return Rows(rows, None, _as_rows(target, class_dim).to(rows.dtype), None, weight, shape)
+
+
+def _as_rows(values: Tensor, class_dim: int) -> Tensor:
+    """Returns [N, C, d1, ..., dk] as [N * d1 * ... * dk, C]."""
+    if values.dim() == 2:
+        return values
+    rows = values.movedim(class_dim, -1)
+    return rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1])
 
 
 def require(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -118,33 +147,41 @@ def require(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def check_options(reduction: str, label_smoothing: float, eps: float) -> None:
-    """Raises ValueError if one of the options that all losses share is out of its range."""
+    """Raises ValueError or TypeError if one of the options that all losses share is out of its range."""
     require("reduction", reduction, REDUCTIONS)
+    for name, value in (("label_smoothing", label_smoothing), ("eps", eps)):
+        if not isinstance(value, float | int):
+            raise InvalidType(f"{name} must be a number, got {value!r}")
     if not 0 <= label_smoothing <= 1:
         raise InvalidValue(f"label_smoothing must be in [0, 1], got {label_smoothing}")
     if not eps >= 0:
         raise ValueError(f"eps must be 0 (exact) or positive, got {eps}")
 
 
-def _check_logits_and_weight(logits: Tensor, weight: Tensor | None) -> None:
+def _check_types(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> None:
+    for name, value in (("input", logits), ("target", target), ("weight", weight)):
+        if not isinstance(value, Tensor) and not (value is None and name == "weight"):
+            raise InvalidType(f"{name} must be a tensor, got {type(value).__name__}")
+    if not isinstance(ignore_index, int) or isinstance(ignore_index, bool):
+        raise InvalidType(f"ignore_index must be an integer, got {ignore_index!r}")
     if logits.dim() == 0:
         raise InvalidValue("logits must be [C], [N, C] or [N, C, d1, ..., dk], got a single number")
     if not logits.is_floating_point():
         raise InvalidType(f"logits must be floating, got {logits.dtype}")
-    if weight is None:
-        return
     num_classes = logits.shape[min(1, logits.dim() - 1)]
-    if weight.shape != (num_classes,):
+    if num_classes == 0:
+        raise NoClasses(f"logits must hold at least one class, got {list(logits.shape)}")
+    if weight is not None and weight.shape != (num_classes,):
         raise InvalidValue(f"weight must hold one number for each of {num_classes} classes, got {list(weight.shape)}")
-    if not weight.is_floating_point():
-        raise InvalidType(f"weight must be floating, got {weight.dtype}")
+    if weight is not None and (weight.is_complex() or weight.dtype == torch.bool):
+        raise InvalidType(f"weight must hold numbers, got {weight.dtype}")
 
 
 def _labels(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor | None]:
     """Returns the labels [M], 0 for ignored rows, and which rows count [M]; None for all, if that is known for free."""
     labels = target.reshape(-1).long()
     # On other devices, reading values makes the host wait.
-    if target.device.type == "cpu" and not torch.compiler.is_compiling():
+    if target.device.type == "cpu" and is_eager(target):
         low, high = (int(label) for label in labels.aminmax()) if len(labels) else (0, 0)
         if low >= 0 and high < num_classes and not low <= ignore_index <= high:
             return labels, None

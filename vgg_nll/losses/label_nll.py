@@ -27,12 +27,11 @@ def label_nll(logits: Tensor, target: Tensor, *, complements: bool) -> Tensor:
     """
     logits = as_float(logits)
     if is_compiling():
-        rows: Tensor = torch.ops.vgg_nll.label_nll(logits, target, complements)[0]
-        return rows
+        return _operator(logits, target, complements)[0]
     if not is_eager(logits, target):
         return by_terms(logits, target, complements)
-    rows = _LabelNLL.apply(logits, target, complements)
-    return rows
+    values: Tensor = _LabelNLL.apply(logits, target, complements)
+    return values
 
 
 def by_terms(logits: Tensor, target: Tensor, complements: bool) -> Tensor:

@@ -13,7 +13,6 @@ computed in float64, all others in float32.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -29,11 +28,11 @@ CLASS_REDUCTIONS = ("sum", "mean")
 
 
 def argmax_nll(
-    logits: Tensor,
+    input: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
     select: str = "label",
-    weight: Tensor | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
@@ -46,7 +45,7 @@ def argmax_nll(
     ignored. A network trained with it becomes confident of any prediction: for study, not for use.
 
     Args:
-        logits: [C], [N, C] or [N, C, d1, ..., dk], floating.
+        input: the logits, [C], [N, C] or [N, C, d1, ..., dk], floating.
         target: class indices ([], [N], [N, d1, ..., dk]) or class probabilities (the shape of the logits).
         weight: [C]; the term of class k is multiplied by `weight[k]`.
         ignore_index: elements with this label do not count.
@@ -60,24 +59,24 @@ def argmax_nll(
     """
     require("select", select, SELECTIONS)
     check_options(reduction, label_smoothing, eps)
-    rows = read_rows(logits, target, weight, ignore_index)
+    rows = read_rows(input, target, weight, ignore_index)
     if select == "prediction":
-        rows = replace(rows, labels=rows.logits.argmax(dim=1), probabilities=None)
+        rows = rows._replace(labels=rows.logits.argmax(dim=1), probabilities=None)
     if rows.labels is not None and label_smoothing == 0 and eps == 0:
         values = _weigh(label_nll(rows.logits, rows.labels, complements=False), rows.label_weight())
     else:
         nll, _ = _terms(rows.logits, eps)
-        values = _sum(rows.smoothed(label_smoothing), nll, rows.class_weight)
+        values = _sum(rows.smoothed(label_smoothing)[0], nll, rows.class_weight)
         values = _weigh(values, None if rows.counted is None else rows.counted.to(values.dtype))
     return rows.reduce(values, reduction)
 
 
 def all_logit_nll(
-    logits: Tensor,
+    input: Tensor,
     target: Tensor,
+    weight: Tensor | None = None,
     *,
     class_reduction: str = "sum",
-    weight: Tensor | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
@@ -89,7 +88,7 @@ def all_logit_nll(
     gradient of a confident mistake tends to at most 2 per logit (method 1: 1); it is never inf or NaN.
 
     Args:
-        logits, target, ignore_index: as `argmax_nll`.
+        input, target, ignore_index: as `argmax_nll`.
         class_reduction: over the C terms of an element: "sum" (one learning rate then serves both methods), or "mean",
             whose gradients are C times smaller.
         weight: [C]; an element's whole loss is multiplied by `weight[t]`. With class probabilities, which have no `t`, both
@@ -103,20 +102,20 @@ def all_logit_nll(
     """
     require("class_reduction", class_reduction, CLASS_REDUCTIONS)
     check_options(reduction, label_smoothing, eps)
-    rows = read_rows(logits, target, weight, ignore_index)
+    rows = read_rows(input, target, weight, ignore_index)
     if rows.labels is not None and label_smoothing == 0 and eps == 0:
         values = label_nll(rows.logits, rows.labels, complements=True)
     else:
         nll, complement_nll = _terms(rows.logits, eps)
-        q = rows.smoothed(label_smoothing)
+        q, complement_q = rows.smoothed(label_smoothing)
         class_weight = rows.class_weight if rows.labels is None else None
-        values = _sum(q, nll, class_weight) + _sum(1 - q, complement_nll, class_weight)
+        values = _sum(q, nll, class_weight) + _sum(complement_q, complement_nll, class_weight)
     if class_reduction == "mean":
         values = values / rows.logits.shape[1]
     return rows.reduce(_weigh(values, rows.label_weight()), reduction)
 
 
-def sigmoid_nll(logits: Tensor, target: Tensor, *, class_reduction: str = "sum", reduction: str = "mean") -> Tensor:
+def sigmoid_nll(input: Tensor, target: Tensor, *, class_reduction: str = "sum", reduction: str = "mean") -> Tensor:
     """Returns the one-vs-rest binary cross-entropy on `s = sigmoid(z)`: `-log s_t - sum over k != t of log(1 - s_k)`.
 
     In contrast to method 2, a sigmoid compares each output with 0.5 by itself, so the C outputs need not sum to 1.
@@ -124,9 +123,11 @@ def sigmoid_nll(logits: Tensor, target: Tensor, *, class_reduction: str = "sum",
     """
     require("class_reduction", class_reduction, CLASS_REDUCTIONS)
     check_options(reduction, 0.0, 0.0)
-    rows = read_rows(logits, target, None, -100)
-    terms = F.binary_cross_entropy_with_logits(rows.logits, rows.smoothed(0.0), reduction="none")  # [M, C]
-    values = terms.sum(dim=1) if class_reduction == "sum" else terms.mean(dim=1)
+    rows = read_rows(input, target, None, -100)
+    q, complement_q = rows.smoothed(0.0)
+    values = _sum(q, -F.logsigmoid(rows.logits), None) + _sum(complement_q, -F.logsigmoid(-rows.logits), None)
+    if class_reduction == "mean":
+        values = values / rows.logits.shape[1]
     return rows.reduce(_weigh(values, rows.label_weight()), reduction)
 
 
@@ -152,12 +153,12 @@ class ArgmaxNLL(nn.Module):
         self.select, self.ignore_index, self.reduction = select, ignore_index, reduction
         self.label_smoothing, self.eps = label_smoothing, eps
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return argmax_nll(
-            logits,
+            input,
             target,
+            self.weight,
             select=self.select,
-            weight=self.weight,
             ignore_index=self.ignore_index,
             reduction=self.reduction,
             label_smoothing=self.label_smoothing,
@@ -187,12 +188,12 @@ class AllLogitNLL(nn.Module):
         self.class_reduction, self.ignore_index, self.reduction = class_reduction, ignore_index, reduction
         self.label_smoothing, self.eps = label_smoothing, eps
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return all_logit_nll(
-            logits,
+            input,
             target,
+            self.weight,
             class_reduction=self.class_reduction,
-            weight=self.weight,
             ignore_index=self.ignore_index,
             reduction=self.reduction,
             label_smoothing=self.label_smoothing,
@@ -209,8 +210,8 @@ class SigmoidNLL(nn.Module):
         check_options(reduction, 0.0, 0.0)
         self.class_reduction, self.reduction = class_reduction, reduction
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        return sigmoid_nll(logits, target, class_reduction=self.class_reduction, reduction=self.reduction)
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return sigmoid_nll(input, target, class_reduction=self.class_reduction, reduction=self.reduction)
 
 
 def _terms(logits: Tensor, eps: float) -> tuple[Tensor, Tensor]:

@@ -79,4 +79,4 @@ def as_float(logits: Tensor) -> Tensor:
 
 def is_class(index: Tensor, logits: Tensor) -> Tensor:
     """Returns which element of `logits` [B, C] is the class `index` [B, 1] of its row: [B, C] bool."""
-    return index == torch.arange(logits.shape[1], device=logits.device)
+    return torch.zeros_like(logits, dtype=torch.bool).scatter(1, index, torch.ones_like(index, dtype=torch.bool))

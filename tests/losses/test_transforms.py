@@ -1,0 +1,222 @@
+"""The losses where PyTorch looks into a function: `torch.func`, forward-mode derivatives, tracing, export, compilation."""
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
+from torch.func import functionalize, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.testing._internal.common_methods_invocations import op_db
+from torch.testing._internal.opinfo.core import SampleInput
+
+from vgg_nll.losses import all_logit_nll, argmax_nll, sigmoid_nll
+
+Loss = Callable[..., Tensor]
+BOTH = pytest.mark.parametrize("loss", [argmax_nll, all_logit_nll])
+LOGITS = torch.randn(6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+LABELS = torch.tensor([0, 1, 2, 3, 4, 0])
+# With two classes both losses have a closed form in PyTorch: once and twice the cross-entropy.
+TWO, TWO_LABELS = LOGITS[:, :2].contiguous(), LABELS % 2
+
+
+def samples() -> list[SampleInput]:
+    (info,) = (op for op in op_db if op.name == "nn.functional.cross_entropy")
+    return [s for dtype in (torch.float32, torch.float64) for s in info.sample_inputs("cpu", dtype, requires_grad=True)]
+
+
+def options(sample: SampleInput) -> dict[str, Any]:
+    """The options of PyTorch's sample, without a label_smoothing below 0, which the losses here refuse."""
+    found = dict(sample.kwargs)
+    if found.get("label_smoothing", 0.0) < 0:
+        found["label_smoothing"] = 0.0
+    return found
+
+
+def test_pytorchs_own_samples() -> None:
+    """Values, gradients and forward derivatives of method 1 for every sample that PyTorch tests `cross_entropy` with."""
+    for sample in samples():
+        kwargs = options(sample)
+        results = []
+        for loss in (argmax_nll, F.cross_entropy):
+            logits = sample.input.detach().clone().requires_grad_()
+            value = loss(logits, *sample.args, **kwargs)
+            value.sum().backward()
+            tangent = torch.ones_like(logits) / (1 + torch.arange(logits.numel()).view_as(logits))
+            _, forward = jvp(lambda z, loss=loss: loss(z, *sample.args, **kwargs), (logits.detach(),), (tangent,))
+            results.append((value, logits.grad, forward))
+        for ours, theirs in zip(*results, strict=True):
+            torch.testing.assert_close(ours, theirs, equal_nan=True)
+
+
+TRACING: dict[str, Any] = {"tracing_mode": "symbolic", "_allow_non_fake_inputs": True}  # the weight is one
+TRANSFORMS: dict[str, Callable[[Loss, Tensor, Tensor], Any]] = {
+    "grad": lambda loss, z, t: grad(loss)(z, t),
+    "vmap": lambda loss, z, t: vmap(loss)(z, t),
+    "vmap over labels": lambda loss, z, t: vmap(loss, in_dims=(None, 0))(z, torch.stack([t, t.flip(0)])),
+    "vmap over logits": lambda loss, z, t: vmap(loss, in_dims=(0, None))(torch.stack([z, 2 * z]), t),
+    "per-image gradients": lambda loss, z, t: vmap(grad(loss))(z, t),
+    "jacrev": lambda loss, z, t: jacrev(lambda x: loss(x, t, reduction="none"))(z),
+    "jacfwd": lambda loss, z, t: jacfwd(lambda x: loss(x, t, reduction="none"))(z),
+    "hessian": lambda loss, z, t: hessian(loss)(z, t),
+    "grad of grad": lambda loss, z, t: grad(lambda x: grad(loss)(x, t).square().sum())(z),
+    "jvp": lambda loss, z, t: jvp(lambda x: loss(x, t), (z,), (torch.ones_like(z).cumsum(1),)),
+    "vjp": lambda loss, z, t: vjp(lambda x: loss(x, t), z)[1](torch.tensor(2.0, dtype=z.dtype)),
+    "functionalize": lambda loss, z, t: functionalize(loss)(z, t),
+    "functionalized gradient": lambda loss, z, t: functionalize(grad(loss))(z, t),
+    "make_fx": lambda loss, z, t: make_fx(lambda x, y: loss(x, y), **TRACING)(z[:3], t[:3])(z, t),
+    "make_fx of grad": lambda loss, z, t: make_fx(lambda x, y: grad(loss)(x, y), **TRACING)(z[:3], t[:3])(z, t),
+}
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"label_smoothing": 0.1}, {"weight": torch.tensor([0.5, 2.0]).double()}], ids=str)
+@pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.parametrize("factor", [1, 2])
+def test_functional_transforms(factor: int, name: str, kwargs: dict[str, Any]) -> None:
+    """With two classes, method 1 is the cross-entropy and method 2 twice that; of derivatives, too."""
+    ours = argmax_nll if factor == 1 else all_logit_nll
+    if name == "vmap over labels" and "label_smoothing" in kwargs:
+        pytest.skip("PyTorch's cross_entropy raises")
+    found = TRANSFORMS[name](lambda z, t, **more: ours(z, t, **kwargs, **more), TWO, TWO_LABELS)
+    expected = TRANSFORMS[name](lambda z, t, **more: factor * F.cross_entropy(z, t, **kwargs, **more), TWO, TWO_LABELS)
+    torch.testing.assert_close(found, expected)
+
+
+@BOTH
+@pytest.mark.parametrize("soft", [False, True])
+def test_transforms_of_many_classes(loss: Loss, soft: bool) -> None:
+    """Derivatives by `torch.func` are those of the backward pass; method 2 has no other reference for more classes."""
+    target = F.one_hot(LABELS, 5).double() if soft else LABELS
+    leaf = LOGITS.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(leaf, target), leaf, create_graph=True)
+    torch.testing.assert_close(grad(loss)(LOGITS, target), gradient)
+    for jacobian in (jacrev, jacfwd):
+        torch.testing.assert_close(jacobian(loss)(LOGITS, target), gradient)
+    torch.testing.assert_close(6 * gradient, vmap(grad(loss))(LOGITS, target))
+    (twice,) = torch.autograd.grad(gradient.square().sum(), leaf)
+    torch.testing.assert_close(2 * torch.einsum("bcij,ij->bc", hessian(loss)(LOGITS, target), gradient.detach()), twice)
+
+
+@BOTH
+def test_dual_numbers(loss: Loss) -> None:
+    tangent = torch.ones_like(LOGITS).cumsum(1)
+    with forward_ad.dual_level():
+        value, derivative = forward_ad.unpack_dual(loss(forward_ad.make_dual(LOGITS, tangent), LABELS))
+    torch.testing.assert_close(value, loss(LOGITS, LABELS))
+    torch.testing.assert_close(derivative, (grad(loss)(LOGITS, LABELS) * tangent).sum())
+
+
+@BOTH
+def test_fake_tensors_and_meta_tensors(loss: Loss) -> None:
+    mode = FakeTensorMode()
+    logits, labels = mode.from_tensor(LOGITS.float()).requires_grad_(), mode.from_tensor(LABELS)
+    with mode:
+        values = loss(logits, labels, reduction="none")
+        values.sum().backward()
+        assert (values.shape, values.dtype, logits.grad.shape) == ((6,), torch.float32, (6, 5))
+    outside = loss(logits, labels)  # no mode is active, but the tensors are fake
+    assert outside.shape == ()
+    assert loss(LOGITS.to("meta"), LABELS.to("meta"), reduction="none").shape == (6,)
+
+
+@BOTH
+@pytest.mark.parametrize("strict", [False, True])
+def test_export_with_any_batch_size_and_gradients(loss: Loss, strict: bool) -> None:
+    class Module(torch.nn.Module):
+        def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+            return loss(logits, labels)
+
+    batch = torch.export.Dim("batch", min=2)
+    shapes = {"logits": {0: batch}, "labels": {0: batch}}
+    exported = torch.export.export(Module(), (LOGITS, LABELS), dynamic_shapes=shapes, strict=strict).module()
+    for rows in (2, 5, 6):
+        ours, theirs = LOGITS[:rows].clone().requires_grad_(), LOGITS[:rows].clone().requires_grad_()
+        found, expected = exported(ours, LABELS[:rows]), loss(theirs, LABELS[:rows])
+        found.backward()
+        expected.backward()
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@BOTH
+def test_traced(loss: Loss) -> None:
+    traced = torch.jit.trace(lambda z, t: loss(z, t), (LOGITS[:3], LABELS[:3]))
+    torch.testing.assert_close(traced(LOGITS, LABELS), loss(LOGITS, LABELS))
+
+
+COMPILERS = ["eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("backend", COMPILERS)
+@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize("loss", [argmax_nll, all_logit_nll, sigmoid_nll])
+def test_compiled_with_changing_batch_sizes(loss: Loss, dynamic: bool | None, backend: str) -> None:
+    """In one graph, forward and backward, as the smaller last batch needs it."""
+    if backend == "inductor" and shutil.which("g++") is None and shutil.which("clang++") is None:
+        pytest.skip("torch.compile needs a C++ compiler")
+    torch._dynamo.reset()
+    compiled = torch.compile(loss, fullgraph=True, dynamic=dynamic, backend=backend)
+    for rows in (6, 4, 5, 1, 6):
+        for target in (LABELS[:rows], F.one_hot(LABELS[:rows], 5).double()):
+            ours, theirs = LOGITS[:rows].clone().requires_grad_(), LOGITS[:rows].clone().requires_grad_()
+            found, expected = compiled(ours, target), loss(theirs, target)
+            found.backward()
+            expected.backward()
+            torch.testing.assert_close(found, expected)
+            torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@BOTH
+def test_compiled_transforms(loss: Loss) -> None:
+    torch._dynamo.reset()
+    per_image = vmap(grad(loss))
+    compiled = torch.compile(per_image, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(LOGITS, LABELS), per_image(LOGITS, LABELS))
+
+
+@BOTH
+def test_compiled_under_autocast(loss: Loss) -> None:
+    torch._dynamo.reset()
+    logits = LOGITS.bfloat16()
+
+    def step(z: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return loss(z, LABELS)
+
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    found, expected = torch.compile(step, fullgraph=True, backend="aot_eager")(ours), step(theirs)
+    found.backward()
+    expected.backward()
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=0)
+
+
+@BOTH
+def test_logits_changed_in_place_before_the_backward_pass(loss: Loss) -> None:
+    """As PyTorch's: the gradient is that of the logits as they were. Their second derivative is refused."""
+    for rows in (LOGITS, LOGITS.float().repeat(1, 1000)):
+        leaf, other = rows.clone().requires_grad_(), rows.clone().requires_grad_()
+        logits = leaf * 1
+        value = loss(logits, LABELS)
+        logits.zero_()
+        value.backward(retain_graph=True)
+        loss(other, LABELS).backward()
+        torch.testing.assert_close(leaf.grad, other.grad, rtol=0, atol=0)
+        with pytest.raises(RuntimeError, match="changed in place"):
+            torch.autograd.grad(value, leaf, create_graph=True)
+
+
+@BOTH
+def test_a_graph_that_is_kept_gives_the_same_gradient_again(loss: Loss) -> None:
+    leaf = LOGITS.clone().requires_grad_()
+    value = loss(leaf, LABELS)
+    first, second = (torch.autograd.grad(value, leaf, retain_graph=True)[0] for _ in range(2))
+    (last,) = torch.autograd.grad(value, leaf, torch.tensor(3.0, dtype=torch.float64))
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    torch.testing.assert_close(last, 3 * first)
