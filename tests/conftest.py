@@ -16,6 +16,8 @@ from omegaconf import DictConfig
 # One thread: the networks are too small for two, and two that share a busy core wait for each other (16 times slower).
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for child processes
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # the kernel of the losses runs in Python; read when Triton is imported
 os.environ.pop("HYDRA_FULL_ERROR", None)  # with 1, errors are tracebacks: a test that is about that sets it
 from helpers.clock import Clock
 from helpers.configs import ROOT, TINY, compose_config

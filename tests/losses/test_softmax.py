@@ -2,47 +2,15 @@
 
 import math
 
-import mpmath
 import pytest
 import torch
+from helpers.exact import exact_gradient, exact_nll
 from torch import Tensor
 
 from vgg_nll.losses import cpu_rows
 from vgg_nll.losses import label_nll as module
 from vgg_nll.losses.label_nll import by_terms, label_nll
 from vgg_nll.losses.softmax import log_probabilities, margin
-
-
-def odds(logits: list[float]) -> list[mpmath.mpf]:
-    """p / (1 - p) of every class, without a subtraction; mpmath's exponents have no limit."""
-    exponentials = [mpmath.e ** mpmath.mpf(z) if z > -math.inf else mpmath.mpf(0) for z in logits]
-    before, after = [mpmath.mpf(0)], [mpmath.mpf(0)]
-    for e in exponentials:
-        before.append(before[-1] + e)
-    for e in reversed(exponentials):
-        after.append(after[-1] + e)
-    others = [left + right for left, right in zip(before[:-1], after[-2::-1], strict=True)]
-    return [e / other if other else mpmath.inf for e, other in zip(exponentials, others, strict=True)]
-
-
-def exact_nll(logits: list[float], label: int, complements: bool) -> float:
-    """-log p_t, and with complements the sum of all terms of method 2, in 60 digits."""
-    with mpmath.workdps(60):
-        r = odds(logits)
-        terms = [mpmath.log1p(1 / r[label])]
-        if complements:
-            terms += [mpmath.log1p(r[k]) for k in range(len(r)) if k != label]
-        return float(mpmath.fsum(terms))
-
-
-def exact_gradient(logits: list[float], label: int, complements: bool) -> list[float]:
-    """Gradient by the plain formula, with enough digits for its cancellation."""
-    with mpmath.workdps(60 + int(max(logits) - min(logits))):
-        r = odds(logits)
-        p = [1 / (1 + 1 / odd) for odd in r]
-        r = [odd if complements and k != label else mpmath.mpf(0) for k, odd in enumerate(r)]
-        r_sum = mpmath.fsum(r)
-        return [float(p[k] * (1 - r_sum) + r[k] - (k == label)) for k in range(len(p))]
 
 
 def gradient(logits: Tensor, target: Tensor, complements: bool) -> Tensor:

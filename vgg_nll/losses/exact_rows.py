@@ -71,7 +71,8 @@ def value_and_gradient(
 def sum_of_log1p(r: Tensor, r_sum: Tensor) -> Tensor:
     """Returns the sum of `log1p(r)` over each row [B, 1], float64, for `r >= 0` whose sum [B, 1] is at most some hundreds.
 
-    The product of `1 + r` in float64 has all digits of a float32, at a tenth of the time, if the sum is not tiny; then it is the sum.
+    If the sum is not tiny, the product of `1 + r` in float64 has all digits of a float32, at a tenth of the time of `log1p`;
+    if it is, it is the result.
     """
     if r.dtype == torch.float64:
         return torch.log1p(r).sum(1, keepdim=True)

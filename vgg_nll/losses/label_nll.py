@@ -1,11 +1,14 @@
 """The values of labelled rows, by the fastest exact way where they are asked for.
 
-* Eager: value and gradient together, in one pass over the rows (`cpu_rows.py`, `exact_rows.py`).
+* Eager: value and gradient together (`cpu_rows.py` on a CPU, `triton_rows.py` on CUDA, else `exact_rows.py`).
 * `torch.compile`: the same, as the operator `vgg_nll::label_nll`, which Dynamo does not look into.
 * Everything that looks into a function (`torch.func`, forward-mode derivatives, `make_fx`, fake tensors, `torch.export`) and
   second derivatives: the terms of `log_probabilities`, in PyTorch's differentiable operations.
 """
 
+import functools
+import importlib.util
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -92,6 +95,9 @@ def _value_and_gradient(logits: Tensor, target: Tensor, complements: bool, diffe
     label = target[:, None]
     if logits.numel() == 0:
         return logits.new_zeros(len(logits)), torch.zeros_like(logits) if differentiate else None
+    kernel = _triton_rows() if logits.is_cuda else None
+    if kernel is not None and logits.dtype == torch.float32 and logits.shape[1] <= kernel.MAX_CLASSES:
+        return kernel.value_and_gradient(logits, target, complements=complements, differentiate=differentiate)
     small = complements and logits.numel() <= cpu_rows.SMALL
     if small or logits.dtype == torch.float64 or logits.device.type != "cpu":
         values, gradient = exact_rows.value_and_gradient(logits, label, complements=complements, differentiate=differentiate)
@@ -99,6 +105,14 @@ def _value_and_gradient(logits: Tensor, target: Tensor, complements: bool, diffe
         gradient = torch.empty_like(logits, memory_format=torch.contiguous_format) if differentiate else None
         values = _by_chunks(logits, label, gradient, complements)
     return values.squeeze(1).to(logits.dtype), gradient
+
+
+@functools.cache
+def _triton_rows() -> ModuleType | None:
+    """Returns the kernel for CUDA; None if this PyTorch came without Triton."""
+    if importlib.util.find_spec("triton") is None:
+        return None
+    return importlib.import_module("vgg_nll.losses.triton_rows")
 
 
 def _by_chunks(logits: Tensor, label: Tensor, gradient: Tensor | None, complements: bool) -> Tensor:

@@ -1,0 +1,186 @@
+"""One table of rows in 60 digits, against every form of the losses: eager, by terms, compiled, and the kernel for GPUs."""
+
+import importlib.util
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache, partial
+
+import pytest
+import torch
+from helpers.configs import ROOT
+from helpers.exact import exact_gradient, exact_nll
+from torch import Tensor
+
+from vgg_nll.losses import label_nll as module
+from vgg_nll.losses.label_nll import by_terms, label_nll
+
+GAPS = [
+    0.0,
+    0.1,
+    1.0,
+    3.3,
+    8.1,
+    16.6,
+    31.9,
+    32.1,
+    45.7,
+    68.9,
+    69.1,
+    80.3,
+    86.0,
+    88.0,
+    88.7,
+    88.73,
+    88.8,
+    95.5,
+    103.0,
+    104.1,
+    110.0,
+]
+GAPS += [700.0, 709.9, 746.0, 1e4, 1e30, 3e38]
+OTHERS = [[0.0], [0.0, -0.7, -1.3], [0.0, 0.0, 0.0, 0.0, 0.0], [0.0, -17.3, -60.7, -150.2], [-0.3, -math.inf, -1.1]]
+needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="no Triton")
+
+
+@cache
+def table(complements: bool) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Logits [B, C], labels [B], values [B] and gradients [B, C] in float64, for each number of classes."""
+    result = []
+    for others in OTHERS:
+        rows = [[*others[:place], gap, *others[place:]] for gap in GAPS for place in {0, len(others)}]
+        logits = torch.tensor(rows)
+        logits = logits.repeat_interleave(logits.shape[1], 0)
+        labels = torch.arange(len(logits)) % logits.shape[1]
+        possible = logits.gather(1, labels[:, None]).squeeze(1) > -math.inf
+        logits, labels = logits[possible], labels[possible]
+        cases = [(row, label) for row, label in zip(logits.tolist(), labels.tolist(), strict=True)]
+        values = torch.tensor([exact_nll(*case, complements) for case in cases], dtype=torch.float64)
+        gradients = torch.tensor([exact_gradient(*case, complements) for case in cases], dtype=torch.float64)
+        result.append((logits, labels, values, gradients))
+    wide = torch.zeros(8, 4097)
+    wide[range(8), [0, 1, 4096, 17, 2048, 0, 7, 7]] = torch.tensor([88.8, 3.0, 95.0, 12.0, 60.0, 200.0, 31.0, 20.0])
+    labels = torch.tensor([0, 1, 4096, 17, 2048, 1, 6, 7])
+    found = [(exact_nll(z, t, complements), exact_gradient(z, t, complements)) for z, t in zip(wide.tolist(), labels.tolist())]  # noqa: B905
+    result.append((wide, labels, *(torch.tensor(part, dtype=torch.float64) for part in zip(*found, strict=True))))
+    return result
+
+
+def check(form: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], complements: bool, times: int = 1) -> None:
+    """Compares the values and gradients that `form` gives; `times`: the table is repeated, for large batches."""
+    for logits, labels, values, gradients in table(complements):
+        found, gradient = form(logits.repeat(times, 1), labels.repeat(times))
+        values = values.float().double()  # inf, if a float32 cannot hold it
+        torch.testing.assert_close(found.double(), values.repeat(times), rtol=2e-6, atol=1e-37)
+        size = gradients.abs().amax(1, keepdim=True).clamp(min=1e-32)
+        assert ((gradient.double() / size.repeat(times, 1) - (gradients / size).repeat(times, 1)).abs() <= 1e-5).all()
+
+
+def by_autograd(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    leaf = logits.clone().requires_grad_()
+    values = loss(leaf, labels)
+    values.sum().backward()
+    assert leaf.grad is not None
+    return values.detach(), leaf.grad
+
+
+@pytest.mark.parametrize("complements", [False, True])
+@pytest.mark.parametrize("times", [1, 200])
+def test_eager(times: int, complements: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", 5000)
+    check(partial(by_autograd, partial(label_nll, complements=complements)), complements, times)
+
+
+@pytest.mark.parametrize("complements", [False, True])
+def test_by_terms(complements: bool) -> None:
+    check(partial(by_autograd, partial(by_terms, complements=complements)), complements)
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("complements", [False, True])
+def test_compiled_for_any_batch_size(complements: bool, backend: str) -> None:
+    if backend == "inductor" and shutil.which("g++") is None and shutil.which("clang++") is None:
+        pytest.skip("torch.compile needs a C++ compiler")
+    torch._dynamo.reset()
+    loss = torch.compile(partial(label_nll, complements=complements), fullgraph=True, dynamic=True, backend=backend)
+    check(partial(by_autograd, loss), complements)
+
+
+@needs_triton
+@pytest.mark.parametrize("complements", [False, True])
+def test_kernel_for_gpus(complements: bool) -> None:
+    """On a GPU if there is one, else in Triton's interpreter."""
+    from vgg_nll.losses import triton_rows
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def form(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        values, gradient = triton_rows.value_and_gradient(
+            logits.to(device), labels.to(device), complements=complements, differentiate=True
+        )
+        assert gradient is not None
+        alone, _ = triton_rows.value_and_gradient(
+            logits.to(device), labels.to(device), complements=complements, differentiate=False
+        )
+        assert torch.equal(alone, values)
+        return values.cpu(), gradient.cpu()
+
+    check(form, complements)
+
+
+@needs_triton
+@pytest.mark.filterwarnings("ignore:(invalid value|divide by zero):RuntimeWarning")
+@pytest.mark.parametrize("complements", [False, True])
+def test_kernel_and_broken_rows(complements: bool) -> None:
+    """NaN, +inf, nothing possible, and labels out of range give NaN, for their own row only."""
+    from vgg_nll.losses import triton_rows
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    logits = torch.randn(7, 5, generator=torch.Generator().manual_seed(0))
+    logits[0, 1], logits[1, 2], logits[2] = torch.nan, torch.inf, -torch.inf
+    labels = torch.tensor([0, 1, 2, 5, -1, 3, 4])
+    values, gradient = triton_rows.value_and_gradient(
+        logits.to(device), labels.to(device), complements=complements, differentiate=True
+    )
+    assert gradient is not None
+    assert values.isnan().tolist() == [True] * 5 + [False] * 2
+    assert gradient.isnan().all(1).tolist() == [True] * 5 + [False] * 2
+    clean, _ = by_autograd(partial(label_nll, complements=complements), logits[5:], labels[5:])
+    torch.testing.assert_close(values[5:].cpu(), clean)
+
+
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from vgg_nll.losses import triton_rows
+types = {"logits": "*fp32", "target": "*i64", "values": "*fp32", "gradient": "*fp32", "classes": "i32"}
+for complements in (False, True):
+    options = {"COMPLEMENTS": complements, "DIFFERENTIATE": True, "BLOCK": 1024}
+    source = ASTSource(fn=triton_rows._rows, signature=types | dict.fromkeys(options, "constexpr"), constexprs=options)
+    print(len(triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]))
+"""
+
+
+@needs_triton
+@pytest.mark.slow
+def test_kernel_compiles_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter takes more than the compiler does; the compiler needs no GPU, only a file with the source."""
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    done = subprocess.run([sys.executable, "-c", COMPILE], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(int(size) > 1000 for size in done.stdout.split())
+
+
+@pytest.mark.parametrize("complements", [False, True])
+def test_one_possible_class_that_is_not_the_label(complements: bool) -> None:
+    """The loss is infinite; its gradient is that of two classes, whatever else is impossible: finite, of sum 0."""
+    for classes in (2, 3, 9):
+        logits = torch.full((4000, classes), -torch.inf)
+        logits[:, 1] = 2.0
+        values, gradient = by_autograd(partial(label_nll, complements=complements), logits, torch.zeros(4000).long())
+        assert values.tolist() == [torch.inf] * 4000
+        size = 2.0 if complements else 1.0
+        assert gradient[0].tolist() == gradient[-1].tolist() == [-size, size] + [0.0] * (classes - 2)
