@@ -48,6 +48,7 @@ def main() -> None:
         args.out.write_text(json.dumps({"device": device, "versions": versions, "results": results}, indent=2) + "\n")
 
 
+LOSS_SIZES = [(128, 10), (256, 1000), (4096, 1000), (256, 32768)]
 SHARED: dict[str, dict[str, Any]] = {
     "device": {"default": "auto"},
     "out": {"type": Path, "help": "a JSON file for the results"},
@@ -60,7 +61,14 @@ OPTIONS: dict[Callable[[argparse.Namespace], list[dict[str, Any]]], dict[str, di
         "repeats": {"type": int, "default": 5},
     },
     losses: {
-        "sizes": {"nargs": "+", "type": _size, "default": [(256, 1000), (256, 32768)], "help": "rows x classes"},
+        "sizes": {
+            "nargs": "+",
+            "type": _size,
+            "default": [(128, 10), (256, 1000), (4096, 1000), (256, 32768)],
+            "help": "rows x classes",
+        },
+        "threads": {"type": int, "default": 1, "help": "of a CPU"},
+        "compile": {"action": "store_true", "help": "all of them with torch.compile (needs a compiler)"},
         "repeats": {"type": int, "default": 40},
     },
     checkpointing: {

@@ -72,19 +72,26 @@ def test_calls_take_turns_and_the_first_three_warm_up(clock: Clock) -> None:
 def test_losses(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Also as a table, and in a JSON file with the machine and the versions."""
     module = module_of("losses")
+    kept: list[int] = []
+    monkeypatch.setattr(module.hardware, "keep_freed_memory", lambda: kept.append(1))
+    monkeypatch.setattr(torch, "compile", lambda loss: pytest.fail("not asked for"))
     names = given_seconds(monkeypatch, module, [0.004, 0.001, 0.002], [0.006, 0.003, 0.003], [0.001, 0.001, 0.001])
     monkeypatch.setattr(module, "peak_memory", lambda name, rows, classes, device: 4 * rows * classes * len(name))
-    rows = rows_of(script, tmp_path, "losses", "--repeats", 3, "--sizes", "8x5")
-    assert names == [["F.cross_entropy", "argmax_nll", "all_logit_nll"]]
+    rows = rows_of(script, tmp_path, "losses", "--repeats", 3, "--sizes", "8x5", "--device", "cpu")
+    assert names == [["F.cross_entropy", "argmax_nll", "all_logit_nll"]] * 2
+    assert (kept, torch.get_num_threads()) == ([1], 1)
     columns = ("min ms", "median ms", "max ms", "x F.cross_entropy", "extra memory / logits")
-    assert {row["loss"]: [row[column] for column in columns] for row in rows} == {
-        "F.cross_entropy": [1.0, 2.0, 4.0, 1.0, 15.0],
-        "argmax_nll": [3.0, 3.0, 6.0, 1.5, 10.0],
-        "all_logit_nll": [1.0, 1.0, 1.0, 0.5, 13.0],
-    }
+    for memory in ("fresh", "kept"):
+        assert {row["loss"]: [row[column] for column in columns] for row in rows if row["memory"] == memory} == {
+            "F.cross_entropy": [1.0, 2.0, 4.0, 1.0, 15.0],
+            "argmax_nll": [3.0, 3.0, 6.0, 1.5, 10.0],
+            "all_logit_nll": [1.0, 1.0, 1.0, 0.5, 13.0],
+        }
     assert {(row["N"], row["C"], row["n"]) for row in rows} == {(8, 5, 3)}
     printed = capsys.readouterr().out
-    assert re.search(r"^\| argmax_nll +\| +8 \| +5 \| +3 \| +3\.0 \| +3\.0 \| +6\.0 \|", printed, re.MULTILINE), printed
+    assert re.search(r"^\| argmax_nll +\| +8 \| +5 \| kept +\| +3 \| +3\.0 \| +3\.0 \| +6\.0 \|", printed, re.MULTILINE), (
+        printed
+    )
     content = json.loads((tmp_path / "rows.json").read_text())
     assert printed.startswith(f"{content['device']}, torch {torch.__version__}\n")
     assert content["versions"]["torch"] == torch.__version__

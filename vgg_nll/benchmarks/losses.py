@@ -24,26 +24,38 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def losses(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Returns one row per size and loss, for forward and backward together.
+    """Returns one row per size, state of the allocator and loss, for forward and backward together.
 
-    A row holds milliseconds, the time as a multiple of that of `F.cross_entropy`, and the peak extra memory as a multiple of
-    the logits' size.
+    A row holds milliseconds, the median of the ratios to the `F.cross_entropy` of the same turn, and the peak extra memory as a
+    multiple of the logits' size. On a CPU the allocator decides much: "fresh" maps large buffers anew for every call, as a
+    process does by default; "kept" keeps freed memory, as a run of this trainer does.
     """
     device = hardware.choose_device(args.device)
+    torch.set_num_threads(args.threads)
     results = []
-    for rows, classes in args.sizes:
-        logits, target = _batch(rows, classes, device)
-        calls = {name: _forward_and_backward(loss, logits, target) for name, loss in LOSSES.items()}
-        seconds = interleaved(calls, args.repeats, f"{rows}x{classes}", device)
-        baseline = statistics.median(seconds["F.cross_entropy"])
-        for name, times in seconds.items():
-            milliseconds = [round(1e3 * value, 3) for value in (min(times), statistics.median(times), max(times))]
-            results.append(
-                {"loss": name, "N": rows, "C": classes, "n": len(times)}
-                | dict(zip(("min ms", "median ms", "max ms"), milliseconds, strict=True))
-                | {"x F.cross_entropy": round(statistics.median(times) / baseline, 2)}
-                | {"extra memory / logits": round(peak_memory(name, rows, classes, device) / (4 * rows * classes), 2)}
-            )
+    for memory in ("fresh", "kept") if device.type == "cpu" else ("kept",):  # in this order: there is no way back
+        if memory == "kept":
+            hardware.keep_freed_memory()
+        for rows, classes in args.sizes:
+            results += _compare(rows, classes, memory, args, device)
+    return results
+
+
+def _compare(rows: int, classes: int, memory: str, args: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
+    logits, target = _batch(rows, classes, device)
+    functions = {name: torch.compile(loss) for name, loss in LOSSES.items()} if args.compile else LOSSES
+    calls = {name: _forward_and_backward(loss, logits, target) for name, loss in functions.items()}
+    seconds = interleaved(calls, args.repeats, f"{rows}x{classes}, {memory}", device)
+    results = []
+    for name, times in seconds.items():
+        ratios = [time / baseline for time, baseline in zip(times, seconds["F.cross_entropy"], strict=True)]
+        milliseconds = [round(1e3 * value, 3) for value in (min(times), statistics.median(times), max(times))]
+        results.append(
+            {"loss": name, "N": rows, "C": classes, "memory": memory, "n": len(times)}
+            | dict(zip(("min ms", "median ms", "max ms"), milliseconds, strict=True))
+            | {"x F.cross_entropy": round(statistics.median(ratios), 2)}
+            | {"extra memory / logits": round(peak_memory(name, rows, classes, device) / (4 * rows * classes), 2)}
+        )
     return results
 
 

@@ -52,20 +52,20 @@ def value_and_gradient(
             return values, None
         gradient = x.mul_(inverse.to(dtype))
         gradient.scatter_add_(1, label, gradient.new_full((), -1.0).expand_as(label))
-        return values, gradient.scatter_(1, top, torch.where(right, -odds, 1.0).div_(1 + odds).to(dtype))
+        return values, gradient.scatter_(1, top, (-odds).masked_fill_(~right, 1.0).div_(1 + odds).to(dtype))
     p = x * inverse.to(dtype)
     r = p.div_(1 - p).scatter_(1, label, 0.0)
     tiny = odds < TINY_ODDS
     r_sum = torch.where(tiny, odds, r.sum(1, keepdim=True))
-    values += torch.where(right, 0.0, nll_top + gap - total.log())
+    values += (nll_top + gap - total.log()).masked_fill_(right, 0.0)
     values += torch.where(tiny, odds, sum_of_log1p(r, r_sum))
     if not differentiate:
         return values, None
     p_top = 1 / (1 + odds)
-    factor = (1 - r_sum) * inverse - torch.where(right, 0.0, p_top / total)
+    factor = (1 - r_sum) * inverse - (p_top / total).masked_fill_(right, 0.0)
     # If no class but the top is possible, the label has all that x_k / T would share out.
     gradient = r.scatter_(1, label, -1.0 - empty.to(dtype)).addcmul_(x, factor.to(dtype))
-    return values, gradient.scatter_(1, top, (p_top * (torch.where(right, -odds, 2.0) - r_sum)).to(dtype))
+    return values, gradient.scatter_(1, top, (p_top * ((-odds).masked_fill_(~right, 2.0) - r_sum)).to(dtype))
 
 
 def sum_of_log1p(r: Tensor, r_sum: Tensor) -> Tensor:
