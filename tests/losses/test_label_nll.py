@@ -121,10 +121,6 @@ def test_kernel_for_gpus(complements: bool) -> None:
             logits.to(device), labels.to(device), complements=complements, differentiate=True
         )
         assert gradient is not None
-        alone, _ = triton_rows.value_and_gradient(
-            logits.to(device), labels.to(device), complements=complements, differentiate=False
-        )
-        assert torch.equal(alone, values)
         return values.cpu(), gradient.cpu()
 
     check(form, complements)
@@ -147,6 +143,10 @@ def test_kernel_and_broken_rows(complements: bool) -> None:
     assert gradient is not None
     assert values.isnan().tolist() == [True] * 5 + [False] * 2
     assert gradient.isnan().all(1).tolist() == [True] * 5 + [False] * 2
+    alone, _ = triton_rows.value_and_gradient(
+        logits.to(device), labels.to(device), complements=complements, differentiate=False
+    )
+    torch.testing.assert_close(alone, values, rtol=0, atol=0, equal_nan=True)
     clean, _ = by_autograd(partial(label_nll, complements=complements), logits[5:], labels[5:])
     torch.testing.assert_close(values[5:].cpu(), clean)
 
