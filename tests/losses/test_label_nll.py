@@ -151,6 +151,20 @@ def test_kernel_and_broken_rows(complements: bool) -> None:
     torch.testing.assert_close(values[5:].cpu(), clean)
 
 
+@needs_triton
+def test_a_kernel_that_does_not_run_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As without a C compiler: Triton is there, but cannot start a kernel."""
+    from vgg_nll.losses import triton_rows
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    module._triton_rows.cache_clear()
+    assert module._triton_rows(device) is triton_rows
+    module._triton_rows.cache_clear()
+    monkeypatch.setattr(triton_rows, "value_and_gradient", lambda *_, **__: 1 / 0)
+    assert module._triton_rows(device) is None
+    module._triton_rows.cache_clear()
+
+
 COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget

@@ -222,3 +222,21 @@ def test_a_graph_that_is_kept_gives_the_same_gradient_again(loss: Loss) -> None:
     (last,) = torch.autograd.grad(value, leaf, torch.tensor(3.0, dtype=torch.float64))
     torch.testing.assert_close(first, second, rtol=0, atol=0)
     torch.testing.assert_close(last, 3 * first)
+
+
+@BOTH
+def test_many_upstream_gradients_at_once(loss: Loss) -> None:
+    found = torch.autograd.functional.jacobian(lambda z: loss(z, LABELS, reduction="none"), LOGITS, vectorize=True)
+    torch.testing.assert_close(found, jacrev(lambda z: loss(z, LABELS, reduction="none"))(LOGITS))
+
+
+@BOTH
+def test_second_derivative_of_a_compiled_loss(loss: Loss) -> None:
+    """With a backend that leaves derivatives to PyTorch's autograd; others refuse them."""
+    torch._dynamo.reset()
+    results = []
+    for call in (torch.compile(loss, fullgraph=True, backend="eager"), loss):
+        leaf = LOGITS.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(call(leaf, LABELS), leaf, create_graph=True)
+        results.append(torch.autograd.grad(gradient.square().sum(), leaf)[0])
+    torch.testing.assert_close(*results)

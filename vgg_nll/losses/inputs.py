@@ -96,7 +96,8 @@ def read_rows(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_inde
     Raises:
         ValueError: shapes that do not match; `ignore_index` of 0 or more with class probabilities.
         TypeError: logits, weights or probabilities that are not floating, labels that are not int64 or uint8.
-        IndexError: a label outside [0, C) that is not `ignore_index` (checked on the CPU; on CUDA the device asserts it).
+        IndexError: a label outside [0, C) that is not `ignore_index` (checked on the CPU; on CUDA its row is NaN, or the
+            device asserts).
     """
     _check_types(logits, target, weight, ignore_index)
     class_dim = min(1, logits.dim() - 1)

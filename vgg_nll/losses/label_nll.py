@@ -7,7 +7,7 @@
 """
 
 import functools
-import importlib.util
+import importlib
 from types import ModuleType
 from typing import Any
 
@@ -82,12 +82,16 @@ class _LabelNLL(torch.autograd.Function):
         if torch.is_grad_enabled():  # this gradient will be differentiated
             if ctx.logits._version != ctx.version:
                 raise RuntimeError("the logits were changed in place: their loss has no second derivative any more")
-            rows = by_terms(ctx.logits, target, ctx.complements)
-            (gradient,) = torch.autograd.grad(rows, ctx.logits, upstream, create_graph=True)
-            return gradient, None, None
-        if torch._C._autograd._get_current_graph_task_keep_graph():
+            return _differentiable_gradient(ctx.logits, target, upstream, ctx.complements), None, None
+        is_batched = torch._C._functorch.is_legacy_batchedtensor(upstream)  # many upstream gradients at once
+        if is_batched or torch._C._autograd._get_current_graph_task_keep_graph():
             return gradient * upstream[:, None], None, None
         return gradient.mul_(upstream[:, None]), None, None  # nobody needs it again
+
+
+def _differentiable_gradient(logits: Tensor, target: Tensor, upstream: Tensor, complements: bool) -> Tensor:
+    (gradient,) = torch.autograd.grad(by_terms(logits, target, complements), logits, upstream, create_graph=True)
+    return gradient
 
 
 def _value_and_gradient(logits: Tensor, target: Tensor, complements: bool, differentiate: bool) -> tuple[Tensor, Tensor | None]:
@@ -95,7 +99,7 @@ def _value_and_gradient(logits: Tensor, target: Tensor, complements: bool, diffe
     label = target[:, None]
     if logits.numel() == 0:
         return logits.new_zeros(len(logits)), torch.zeros_like(logits) if differentiate else None
-    kernel = _triton_rows() if logits.is_cuda else None
+    kernel = _triton_rows(logits.device) if logits.is_cuda else None
     if kernel is not None and logits.dtype == torch.float32 and logits.shape[1] <= kernel.MAX_CLASSES:
         return kernel.value_and_gradient(logits, target, complements=complements, differentiate=differentiate)
     small = complements and logits.numel() <= cpu_rows.SMALL
@@ -108,11 +112,15 @@ def _value_and_gradient(logits: Tensor, target: Tensor, complements: bool, diffe
 
 
 @functools.cache
-def _triton_rows() -> ModuleType | None:
-    """Returns the kernel for CUDA; None if this PyTorch came without Triton."""
-    if importlib.util.find_spec("triton") is None:
+def _triton_rows(device: torch.device) -> ModuleType | None:
+    """Returns the kernel for a GPU; None if it does not run here: no Triton, or no C compiler, with which Triton starts it."""
+    try:
+        kernel = importlib.import_module("vgg_nll.losses.triton_rows")
+        row = torch.zeros(1, 2, device=device)
+        kernel.value_and_gradient(row, row[:, 0].long(), complements=True, differentiate=True)
+    except Exception:  # Triton has no type for its errors
         return None
-    return importlib.import_module("vgg_nll.losses.triton_rows")
+    return kernel
 
 
 def _by_chunks(logits: Tensor, label: Tensor, gradient: Tensor | None, complements: bool) -> Tensor:
@@ -143,11 +151,14 @@ def _(logits: Tensor, target: Tensor, complements: bool) -> tuple[Tensor, Tensor
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(output[1])
+    ctx.complements = inputs[2]
+    ctx.save_for_backward(*inputs[:2], output[1])
 
 
 def _differentiate(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
-    (gradient,) = ctx.saved_tensors
+    logits, target, gradient = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        return _differentiable_gradient(logits, target, upstream, ctx.complements), None, None
     return gradient * upstream[:, None], None, None
 
 
