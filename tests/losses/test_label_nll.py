@@ -60,9 +60,10 @@ def table(complements: bool) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
         values = torch.tensor([exact_nll(*case, complements) for case in cases], dtype=torch.float64)
         gradients = torch.tensor([exact_gradient(*case, complements) for case in cases], dtype=torch.float64)
         result.append((logits, labels, values, gradients))
-    wide = torch.zeros(8, 4097)
-    wide[range(8), [0, 1, 4096, 17, 2048, 0, 7, 7]] = torch.tensor([88.8, 3.0, 95.0, 12.0, 60.0, 200.0, 31.0, 20.0])
-    labels = torch.tensor([0, 1, 4096, 17, 2048, 1, 6, 7])
+    wide = torch.zeros(9, 4097)
+    places = [0, 1, 4096, 17, 2048, 0, 7, 7, 17]
+    wide[range(9), places] = torch.tensor([88.8, 3.0, 95.0, 12.0, 60.0, 200.0, 31.0, 20.0, 12.0])
+    labels = torch.tensor([0, 1, 4096, 17, 2048, 1, 6, 7, 5])
     found = [(exact_nll(z, t, complements), exact_gradient(z, t, complements)) for z, t in zip(wide.tolist(), labels.tolist())]  # noqa: B905
     result.append((wide, labels, *(torch.tensor(part, dtype=torch.float64) for part in zip(*found, strict=True))))
     return result
@@ -149,6 +150,24 @@ def test_kernel_and_broken_rows(complements: bool) -> None:
     torch.testing.assert_close(alone, values, rtol=0, atol=0, equal_nan=True)
     clean, _ = by_autograd(partial(label_nll, complements=complements), logits[5:], labels[5:])
     torch.testing.assert_close(values[5:].cpu(), clean)
+
+
+@needs_triton
+@pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this CPU keeps its subnormal numbers")
+def test_where_small_floats_are_flushed_to_zero() -> None:
+    """As on a GPU: the outputs of 4095 classes are too small for a float32, their sum is not."""
+    from vgg_nll.losses import triton_rows
+
+    logits, target = torch.zeros(300, 4096), torch.zeros(300).long()
+    logits[:, 0] = 88.8
+    expected = exact_nll(logits[0].tolist(), 0, True)
+    torch.set_flush_denormal(True)
+    try:
+        values = label_nll(logits, target, complements=True)
+        by_kernel, _ = triton_rows.value_and_gradient(logits[:1], target[:1], complements=True, differentiate=False)
+    finally:
+        torch.set_flush_denormal(False)
+    assert [values[0].item(), by_kernel.item()] == pytest.approx([expected] * 2, rel=2e-6, abs=0)
 
 
 @needs_triton
