@@ -64,7 +64,7 @@ OPTIONS: dict[Callable[[argparse.Namespace], list[dict[str, Any]]], dict[str, di
         "sizes": {
             "nargs": "+",
             "type": _size,
-            "default": [(128, 10), (256, 1000), (4096, 1000), (256, 32768)],
+            "default": LOSS_SIZES,
             "help": "rows x classes",
         },
         "threads": {"type": int, "default": 1, "help": "of a CPU"},

@@ -77,7 +77,7 @@ def test_losses(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(torch, "compile", lambda loss: pytest.fail("not asked for"))
     names = given_seconds(monkeypatch, module, [0.004, 0.001, 0.002], [0.006, 0.003, 0.003], [0.001, 0.001, 0.001])
     monkeypatch.setattr(module, "peak_memory", lambda name, rows, classes, device: 4 * rows * classes * len(name))
-    rows = rows_of(script, tmp_path, "losses", "--repeats", 3, "--sizes", "8x5", "--device", "cpu")
+    rows = rows_of(script, tmp_path, "losses", "--repeats", 3, "--sizes", "8x5")
     assert names == [["F.cross_entropy", "argmax_nll", "all_logit_nll"]] * 2
     assert (kept, torch.get_num_threads()) == ([1], 1)
     columns = ("min ms", "median ms", "max ms", "x F.cross_entropy", "extra memory / logits")
@@ -95,6 +95,18 @@ def test_losses(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     content = json.loads((tmp_path / "rows.json").read_text())
     assert printed.startswith(f"{content['device']}, torch {torch.__version__}\n")
     assert content["versions"]["torch"] == torch.__version__
+
+
+def test_compiled_losses(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them, and no memory, which is that of the functions as they are."""
+    module = module_of("losses")
+    compiled: list[Any] = []
+    monkeypatch.setattr(module.hardware, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(torch, "compile", lambda loss: compiled.append(loss) or loss)
+    given_seconds(monkeypatch, module, [0.002], [0.003], [0.001])
+    rows = rows_of(script, tmp_path, "losses", "--compile", "--sizes", "8x5")
+    assert compiled == list(module.LOSSES.values()) * 2
+    assert all("extra memory / logits" not in row for row in rows)
 
 
 @pytest.mark.slow  # three processes

@@ -1,5 +1,6 @@
 """The losses in 60 digits, and without a subtraction that would need more."""
 
+import itertools
 import math
 
 import mpmath
@@ -8,13 +9,14 @@ import mpmath
 def odds(logits: list[float]) -> list[mpmath.mpf]:
     """p / (1 - p) of every class, without a subtraction; mpmath's exponents have no limit."""
     exponentials = [mpmath.e ** mpmath.mpf(z) if z > -math.inf else mpmath.mpf(0) for z in logits]
-    before, after = [mpmath.mpf(0)], [mpmath.mpf(0)]
-    for e in exponentials:
-        before.append(before[-1] + e)
-    for e in reversed(exponentials):
-        after.append(after[-1] + e)
-    others = [left + right for left, right in zip(before[:-1], after[-2::-1], strict=True)]
-    return [e / other if other else mpmath.inf for e, other in zip(exponentials, others, strict=True)]
+    return [e / other if other else mpmath.inf for e, other in zip(exponentials, sums_of_others(exponentials), strict=True)]
+
+
+def sums_of_others(numbers: list[mpmath.mpf]) -> list[mpmath.mpf]:
+    """The sum of all numbers but one, for each of them, without a subtraction."""
+    before = itertools.accumulate(numbers[:-1], initial=mpmath.mpf(0))
+    after = list(itertools.accumulate(numbers[:0:-1], initial=mpmath.mpf(0)))
+    return [left + right for left, right in zip(before, reversed(after), strict=True)]
 
 
 def exact_nll(logits: list[float], label: int, complements: bool) -> float:
@@ -35,12 +37,7 @@ def exact_gradient(logits: list[float], label: int, complements: bool) -> list[f
         if not complements:
             return [float(p[k]) if k != label else float(-1 / (1 + r[k])) for k in range(len(p))]
         others = [odd if k != label else mpmath.mpf(0) for k, odd in enumerate(r)]
-        before, after = [mpmath.mpf(0)], [mpmath.mpf(0)]
-        for odd in others:
-            before.append(before[-1] + odd)
-        for odd in reversed(others):
-            after.append(after[-1] + odd)
-        rest = [left + right for left, right in zip(before[:-1], after[-2::-1], strict=True)]
+        rest = sums_of_others(others)
         result = [float(p[k] * (2 - rest[k])) for k in range(len(p))]
         result[label] = float(-1 / (1 + r[label]) - p[label] * mpmath.fsum(others))
         return result

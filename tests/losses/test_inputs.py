@@ -96,7 +96,8 @@ def test_calls_that_pytorch_takes() -> None:
     ):
         torch.testing.assert_close(call(argmax_nll), call(F.cross_entropy))
         assert call(all_logit_nll).dtype == call(F.cross_entropy).dtype
-    assert ArgmaxNLL()(input=Z, target=T) == AllLogitNLL(class_reduction="mean")(input=Z, target=T) * 0 + argmax_nll(Z, T)
+    assert ArgmaxNLL()(input=Z, target=T) == argmax_nll(Z, T)
+    assert AllLogitNLL()(input=Z, target=T) == all_logit_nll(Z, T)
 
 
 def test_gradients_reach_weights_and_probabilities() -> None:

@@ -48,7 +48,7 @@ def test_a_gap_that_float32_rounds_is_exact(gap: float) -> None:
     logits = torch.tensor([[gap / 2 + 0.1234567, -gap / 2 - 0.0234567, -gap / 2 - 1.01234567]])
     for complements in (False, True):
         expected = exact_nll(logits[0].tolist(), 0, complements)
-        assert label_nll(logits, torch.tensor([0]), complements=complements).item() == pytest.approx(expected, rel=2e-6, abs=0)
+        assert label_nll(logits, torch.tensor([0]), complements=complements).item() == pytest.approx(expected, rel=5e-7, abs=0)
     nll, complement_nll, _ = log_probabilities(logits)
     assert nll[0, 0].item() == pytest.approx(exact_nll(logits[0].tolist(), 0, False), rel=3e-7, abs=0)
     assert (nll[0, 0] + complement_nll[0, 1:].sum()).item() == pytest.approx(expected, rel=3e-7, abs=0)

@@ -1,6 +1,7 @@
 """Compares the losses with `F.cross_entropy`: time and memory of forward and backward."""
 
 import argparse
+import functools
 import statistics
 import subprocess
 import sys
@@ -27,8 +28,8 @@ def losses(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Returns one row per size, state of the allocator and loss, for forward and backward together.
 
     A row holds milliseconds, the median of the ratios to the `F.cross_entropy` of the same turn, and the peak extra memory as a
-    multiple of the logits' size. On a CPU the allocator decides much: "fresh" maps large buffers anew for every call, as a
-    process does by default; "kept" keeps freed memory, as a run of this trainer does.
+    multiple of the logits' size (not with `--compile`). On a CPU the allocator decides much: "fresh" maps large buffers anew for
+    every call, as a process does by default; "kept" keeps freed memory, as a run of this trainer does.
     """
     device = hardware.choose_device(args.device)
     torch.set_num_threads(args.threads)
@@ -38,6 +39,9 @@ def losses(args: argparse.Namespace) -> list[dict[str, Any]]:
             hardware.keep_freed_memory()
         for rows, classes in args.sizes:
             results += _compare(rows, classes, memory, args, device)
+    if not args.compile:
+        for row in results:
+            row["extra memory / logits"] = _extra_memory(row["loss"], row["N"], row["C"], device)
     return results
 
 
@@ -54,9 +58,13 @@ def _compare(rows: int, classes: int, memory: str, args: argparse.Namespace, dev
             {"loss": name, "N": rows, "C": classes, "memory": memory, "n": len(times)}
             | dict(zip(("min ms", "median ms", "max ms"), milliseconds, strict=True))
             | {"x F.cross_entropy": round(statistics.median(ratios), 2)}
-            | {"extra memory / logits": round(peak_memory(name, rows, classes, device) / (4 * rows * classes), 2)}
         )
     return results
+
+
+@functools.cache  # measured in a process of its own, whatever the state of this one
+def _extra_memory(name: str, rows: int, classes: int, device: torch.device) -> float:
+    return round(peak_memory(name, rows, classes, device) / (4 * rows * classes), 2)
 
 
 def peak_memory(name: str, rows: int, classes: int, device: torch.device) -> int:

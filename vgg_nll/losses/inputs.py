@@ -60,19 +60,12 @@ class Rows(NamedTuple):
         # Not a product: the weight of an ignored class may be inf or NaN.
         return weight if self.counted is None else weight.masked_fill(~self.counted, 0.0)
 
-    def smoothed(self, label_smoothing: float) -> tuple[Tensor, Tensor]:
-        """Returns the target `q`, mixed with the uniform distribution by `label_smoothing`, and `1 - q`: [M, C] each.
-
-        The latter is a sum of terms that are not negative: it has all its digits if `q` is near 1.
-        """
-        q = self.probabilities
-        if q is None:
-            assert self.labels is not None
-            q = is_class(self.labels[:, None], self.logits).to(self.logits.dtype)
-        if label_smoothing == 0:
-            return q, 1 - q
-        kept, classes = 1 - label_smoothing, q.shape[1]
-        return kept * q + label_smoothing / classes, kept * (1 - q) + label_smoothing * (classes - 1) / classes
+    def distribution(self) -> Tensor:
+        """Returns the target as probabilities [M, C]."""
+        if self.probabilities is not None:
+            return self.probabilities
+        assert self.labels is not None
+        return is_class(self.labels[:, None], self.logits).to(self.logits.dtype)
 
     def reduce(self, values: Tensor, reduction: str) -> Tensor:
         """Reduces the values of the rows [M], which already include the weights.
@@ -139,6 +132,17 @@ def _as_rows(values: Tensor, class_dim: int) -> Tensor:
         return values
     rows = values.movedim(class_dim, -1)
     return rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1])
+
+
+def smooth(q: Tensor, label_smoothing: float) -> Tensor:
+    """Returns a target `q` [M, C], mixed with the uniform distribution by `label_smoothing`."""
+    return q if label_smoothing == 0 else (1 - label_smoothing) * q + label_smoothing / q.shape[1]
+
+
+def smooth_complement(q: Tensor, label_smoothing: float) -> Tensor:
+    """Returns `1 - smooth(q)` as a sum of terms that are not negative: it has all its digits if `smooth(q)` is near 1."""
+    classes = q.shape[1]
+    return 1 - q if label_smoothing == 0 else (1 - label_smoothing) * (1 - q) + label_smoothing * (classes - 1) / classes
 
 
 def require(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -7,7 +7,8 @@
 """
 
 import functools
-import importlib
+import importlib.util
+import warnings
 from types import ModuleType
 from typing import Any
 
@@ -72,7 +73,8 @@ class _LabelNLL(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, target: Tensor, complements: bool) -> Tensor:
         rows, gradient = _value_and_gradient(logits, target, complements, ctx.needs_input_grad[0])
         # Not saved as tensors: PyTorch would refuse logits that were changed in place, which only a second derivative needs.
-        ctx.logits, ctx.version, ctx.complements = logits, logits._version if ctx.needs_input_grad[0] else 0, complements
+        ctx.logits, ctx.complements = logits, complements
+        ctx.version = logits._version if ctx.needs_input_grad[0] else None  # inference tensors have none
         ctx.save_for_backward(target, gradient)
         return rows
 
@@ -114,11 +116,14 @@ def _value_and_gradient(logits: Tensor, target: Tensor, complements: bool, diffe
 @functools.cache
 def _triton_rows(device: torch.device) -> ModuleType | None:
     """Returns the kernel for a GPU; None if it does not run here: no Triton, or no C compiler, with which Triton starts it."""
+    if importlib.util.find_spec("triton") is None:
+        return None
     try:
         kernel = importlib.import_module("vgg_nll.losses.triton_rows")
         row = torch.zeros(1, 2, device=device)
         kernel.value_and_gradient(row, row[:, 0].long(), complements=True, differentiate=True)
-    except Exception:  # Triton has no type for its errors
+    except Exception as error:  # Triton has no type for its errors
+        warnings.warn(f"the losses' Triton kernel does not run here, PyTorch's operations replace it: {error}", stacklevel=2)
         return None
     return kernel
 
@@ -126,7 +131,7 @@ def _triton_rows(device: torch.device) -> ModuleType | None:
 def _by_chunks(logits: Tensor, label: Tensor, gradient: Tensor | None, complements: bool) -> Tensor:
     step = min(max(1, CHUNK_ELEMENTS // logits.shape[1]), len(logits))
     scratch = logits.new_empty(step, logits.shape[1]) if complements else None
-    if step == len(logits):
+    if step == len(logits):  # slices would cost a small batch a tenth of its time
         return cpu_rows.value_and_gradient(logits, label, gradient, scratch, complements=complements)
     parts = []
     for start in range(0, len(logits), step):

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vgg_nll.losses.inputs import check_options, read_rows, require
+from vgg_nll.losses.inputs import check_options, read_rows, require, smooth, smooth_complement
 from vgg_nll.losses.label_nll import label_nll
 from vgg_nll.losses.softmax import log_probabilities
 
@@ -66,7 +66,7 @@ def argmax_nll(
         values = _weigh(label_nll(rows.logits, rows.labels, complements=False), rows.label_weight())
     else:
         nll, _ = _terms(rows.logits, eps)
-        values = _sum(rows.smoothed(label_smoothing)[0], nll, rows.class_weight)
+        values = _sum(smooth(rows.distribution(), label_smoothing), nll, rows.class_weight)
         values = _weigh(values, None if rows.counted is None else rows.counted.to(values.dtype))
     return rows.reduce(values, reduction)
 
@@ -107,9 +107,10 @@ def all_logit_nll(
         values = label_nll(rows.logits, rows.labels, complements=True)
     else:
         nll, complement_nll = _terms(rows.logits, eps)
-        q, complement_q = rows.smoothed(label_smoothing)
+        q = rows.distribution()
         class_weight = rows.class_weight if rows.labels is None else None
-        values = _sum(q, nll, class_weight) + _sum(complement_q, complement_nll, class_weight)
+        values = _sum(smooth(q, label_smoothing), nll, class_weight)
+        values = values + _sum(smooth_complement(q, label_smoothing), complement_nll, class_weight)
     if class_reduction == "mean":
         values = values / rows.logits.shape[1]
     return rows.reduce(_weigh(values, rows.label_weight()), reduction)
@@ -124,8 +125,8 @@ def sigmoid_nll(input: Tensor, target: Tensor, *, class_reduction: str = "sum", 
     require("class_reduction", class_reduction, CLASS_REDUCTIONS)
     check_options(reduction, 0.0, 0.0)
     rows = read_rows(input, target, None, -100)
-    q, complement_q = rows.smoothed(0.0)
-    values = _sum(q, -F.logsigmoid(rows.logits), None) + _sum(complement_q, -F.logsigmoid(-rows.logits), None)
+    q = rows.distribution()
+    values = _sum(q, -F.logsigmoid(rows.logits), None) + _sum(1 - q, -F.logsigmoid(-rows.logits), None)
     if class_reduction == "mean":
         values = values / rows.logits.shape[1]
     return rows.reduce(_weigh(values, rows.label_weight()), reduction)

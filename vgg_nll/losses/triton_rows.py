@@ -27,17 +27,18 @@ def value_and_gradient(
     values = logits.new_empty(rows)
     gradient = torch.empty_like(logits) if differentiate else None
     into = values if gradient is None else gradient
-    _rows[(rows,)](
-        logits,
-        target.contiguous(),
-        values,
-        into,
-        classes,
-        COMPLEMENTS=complements,
-        DIFFERENTIATE=differentiate,
-        BLOCK=block,
-        num_warps=min(max(block // 512, 1), 16),
-    )
+    with torch.cuda.device_of(logits):  # Triton starts on the current device
+        _rows[(rows,)](
+            logits,
+            target.contiguous(),
+            values,
+            into,
+            classes,
+            COMPLEMENTS=complements,
+            DIFFERENTIATE=differentiate,
+            BLOCK=block,
+            num_warps=min(max(block // 512, 1), 16),
+        )
     return values, gradient
 
 
