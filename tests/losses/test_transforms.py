@@ -1,5 +1,6 @@
 """The losses where PyTorch looks into a function: `torch.func`, forward-mode derivatives, tracing, export, compilation."""
 
+import io
 import shutil
 import subprocess
 import sys
@@ -143,13 +144,28 @@ def test_export_with_any_batch_size_and_gradients(loss: Loss, strict: bool) -> N
         expected.backward()
         torch.testing.assert_close(found, expected)
         torch.testing.assert_close(ours.grad, theirs.grad)
+    # Whoever opens it needs PyTorch only.
+    assert "vgg_nll" not in "".join(str(node.target) for node in exported.graph.nodes)
 
 
+def jit_trace(call: Callable[..., Tensor], args: tuple[Tensor, Tensor]) -> Any:
+    """Saved and loaded, which a call of Python inside would not survive."""
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.trace(call, args), file)
+    file.seek(0)
+    return torch.jit.load(file)
+
+
+@pytest.mark.parametrize("trace", [jit_trace, lambda call, args: make_fx(call, tracing_mode="real")(*args)])
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 @BOTH
-def test_traced(loss: Loss) -> None:
-    traced = torch.jit.trace(lambda z, t: loss(z, t), (LOGITS[:3], LABELS[:3]))
-    torch.testing.assert_close(traced(LOGITS, LABELS), loss(LOGITS, LABELS))
+def test_traced_with_other_values(loss: Loss, trace: Callable[..., Any]) -> None:
+    """The branches on values that eager code takes must not be in the trace: rows that need none, then rows that do."""
+    easy, labels = LOGITS.float().repeat(1, 1000), LABELS * 1000
+    traced = trace(lambda z, t: loss(z, t, reduction="none"), (easy, labels))
+    hard = 1000 * easy
+    torch.testing.assert_close(traced(hard, labels), loss(hard, labels, reduction="none"))
+    torch.testing.assert_close(traced(hard.neg(), labels + 1), loss(hard.neg(), labels + 1, reduction="none"))
 
 
 COMPILERS = ["eager", *(pytest.param(name, marks=pytest.mark.slow) for name in ("aot_eager", "inductor"))]

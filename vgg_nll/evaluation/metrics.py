@@ -202,8 +202,7 @@ def _by_margin(sums: Sums) -> Tensor:
     """
     scores = torch.cat(sums.scores, dim=1).cpu()
     confidence, margin, correct = scores[:, scores[1].argsort(stable=True)]
-    previous = margin.roll(1)
-    is_tie = (margin == previous) | (margin - previous <= ROUNDING * (1 + margin.abs()))
+    is_tie = margin - margin.roll(1) <= ROUNDING * (1 + margin.abs())
     first = torch.arange(len(margin)).masked_fill(is_tie, 0).cummax(0).values
     correct = correct.masked_fill(margin.isnan(), torch.nan)
     return torch.stack([confidence, margin[first], correct])

@@ -60,9 +60,7 @@ def is_eager(*tensors: Tensor) -> bool:
         or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack() > 0
         or any(
-            type(tensor) not in (Tensor, torch.nn.Parameter)
-            or tensor.is_meta
-            or forward_ad.unpack_dual(tensor).tangent is not None
+            type(tensor) not in (Tensor, torch.nn.Parameter) or forward_ad.unpack_dual(tensor).tangent is not None
             for tensor in tensors
         )
     )
