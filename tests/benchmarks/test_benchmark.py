@@ -72,14 +72,14 @@ def test_calls_take_turns_and_the_first_three_warm_up(clock: Clock) -> None:
 def test_losses(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Also as a table, and in a JSON file with the machine and the versions."""
     module = module_of("losses")
-    kept: list[int] = []
-    monkeypatch.setattr(module.hardware, "keep_freed_memory", lambda: kept.append(1))
+    kept: list[bool] = []
+    monkeypatch.setattr(module.hardware, "keep_freed_memory", lambda keep: kept.append(keep))
     monkeypatch.setattr(torch, "compile", lambda loss: pytest.fail("not asked for"))
     names = given_seconds(monkeypatch, module, [0.004, 0.001, 0.002], [0.006, 0.003, 0.003], [0.001, 0.001, 0.001])
     monkeypatch.setattr(module, "peak_memory", lambda name, rows, classes, device: 4 * rows * classes * len(name))
     rows = rows_of(script, tmp_path, "losses", "--repeats", 3, "--sizes", "8x5")
     assert names == [["F.cross_entropy", "argmax_nll", "all_logit_nll"]] * 2
-    assert (kept, torch.get_num_threads()) == ([1], 1)
+    assert (kept, torch.get_num_threads()) == ([False, True], 1)
     columns = ("min ms", "median ms", "max ms", "x F.cross_entropy", "extra memory / logits")
     for memory in ("fresh", "kept"):
         assert {row["loss"]: [row[column] for column in columns] for row in rows if row["memory"] == memory} == {
@@ -101,7 +101,7 @@ def test_compiled_losses(script: Script, tmp_path: Path, monkeypatch: pytest.Mon
     """All of them, and no memory, which is that of the functions as they are."""
     module = module_of("losses")
     compiled: list[Any] = []
-    monkeypatch.setattr(module.hardware, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(module.hardware, "keep_freed_memory", lambda keep: None)
     monkeypatch.setattr(torch, "compile", lambda loss: compiled.append(loss) or loss)
     given_seconds(monkeypatch, module, [0.002], [0.003], [0.001])
     rows = rows_of(script, tmp_path, "losses", "--compile", "--sizes", "8x5")

@@ -28,15 +28,14 @@ def losses(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Returns one row per size, state of the allocator and loss, for forward and backward together.
 
     A row holds milliseconds, the median of the ratios to the `F.cross_entropy` of the same turn, and the peak extra memory as a
-    multiple of the logits' size (not with `--compile`). On a CPU the allocator decides much: "fresh" maps large buffers anew
-    for every call, as a process does by default; "kept" keeps freed memory, as a run of this trainer does.
+    multiple of the logits' size (not with `--compile`). On a CPU the allocator decides much: "fresh" maps buffers of 128 KiB or
+    more anew for every call, as a new process does; "kept" keeps freed memory, as a run of this trainer does.
     """
     device = hardware.choose_device(args.device)
     torch.set_num_threads(args.threads)
     results = []
-    for memory in ("fresh", "kept") if device.type == "cpu" else ("kept",):  # in this order: there is no way back
-        if memory == "kept":
-            hardware.keep_freed_memory()
+    for memory in ("fresh", "kept") if device.type == "cpu" else ("kept",):
+        hardware.keep_freed_memory(keep=memory == "kept")
         for rows, classes in args.sizes:
             results += _compare(rows, classes, memory, args, device)
     if not args.compile:
