@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vgg_nll.cli.error_messages import errors_as_lines
+from vgg_nll.escapes import csv_cell, printable
 from vgg_nll.inference import predict, trained_model
 from vgg_nll.inference.evaluate import read_temperature
 from vgg_nll.inference.predict import Prediction
@@ -65,8 +66,8 @@ def readable(found: Iterator[Prediction | str], unreadable: list[str]) -> Iterat
 
 def write_table(found: Iterator[Prediction]) -> None:
     for item in found:
-        classes = "  ".join(f"{name} {p:.4f}" for name, p in zip(item.classes, item.confidence, strict=True))
-        print(f"{item.path}  {classes}  margin {item.margin:.2f}")
+        classes = "  ".join(f"{printable(name)} {p:.4f}" for name, p in zip(item.classes, item.confidence, strict=True))
+        print(f"{printable(str(item.path))}  {classes}  margin {item.margin:.2f}")
 
 
 def write_json(found: Iterator[Prediction]) -> None:
@@ -79,7 +80,7 @@ def write_csv(found: Iterator[Prediction]) -> None:
     writer.writerow(["path", "rank", "class", "confidence", "margin"])
     for item in found:
         for rank, (name, p) in enumerate(zip(item.classes, item.confidence, strict=True), 1):
-            writer.writerow([item.path, rank, name, p, item.margin])
+            writer.writerow([csv_cell(str(item.path)), rank, csv_cell(name), p, item.margin])
 
 
 if __name__ == "__main__":

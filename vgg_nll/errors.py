@@ -1,16 +1,25 @@
 """Errors that a user can fix: each ends a command as one line per error, without a traceback."""
 
+from vgg_nll.escapes import printable
+
 
 class ConfigError(ValueError):
     """A config that cannot run; the message has one line per error, each with the full key and the fix."""
 
 
-class DataError(ValueError):
+class OneLineError(ValueError):
+    """An error whose message is one line, whatever the names in it hold."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+class DataError(OneLineError):
     """Data that cannot be used; the message says what was expected."""
 
 
-class CheckpointError(ValueError):
-    """A checkpoint that is missing, not whole, or not of this project."""
+class CheckpointError(OneLineError):
+    """A file of a run folder that is missing, not whole, of another run, or not of this project."""
 
 
 class TrainingError(RuntimeError):

@@ -108,7 +108,8 @@ def compiled(model: nn.Module, device: torch.device, *, graphs: bool) -> Callabl
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tells whether an error of PyTorch or Python says that the memory of the device or the machine does not suffice."""
-    words = ("can't allocate memory", "STATUS_ALLOC_FAILED", "out of memory")
+    of_system = ("can't allocate memory", "Cannot allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
+    words = (*of_system, "could not create a primitive")  # the last one is oneDNN's
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(word in str(error) for word in words)
 
 

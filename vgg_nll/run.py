@@ -11,14 +11,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vgg_nll import hardware, run_folder
+from vgg_nll import hardware, records, run_folder
 from vgg_nll.config import build, validation
 from vgg_nll.errors import ConfigError
 from vgg_nll.evaluation import report
 from vgg_nll.evaluation.metrics import Sums
-from vgg_nll.files import atomic_write
 from vgg_nll.inference.trained_model import write_network
 from vgg_nll.model import summary
+from vgg_nll.origin import Origin
 from vgg_nll.provenance import dtype_name, hyperparameters, provenance
 from vgg_nll.tracking import tags
 from vgg_nll.tracking.summaries import Hyperparameters, Layers, Text
@@ -46,6 +46,7 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
         TrainingError: the run cannot continue. The folder keeps the last good checkpoint and says FAILED.
         Interrupted: by a signal; the state is saved, and `resume=` continues.
     """
+    run_folder.refuse_links(folder)
     with (
         run_folder.lock_run_folder(folder),
         hardware.kernels(deterministic=cfg.trainer.deterministic is True),
@@ -53,11 +54,10 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
     ):
         before = set(folder.iterdir())
         if cfg.resume is None and run_folder.holds_run(folder):
-            raise ConfigError(
-                f"{folder}: holds a run already; resume={folder} continues it, hydra.run.dir=<folder> starts another"
-            )
+            raise ConfigError(f"{folder}: {run_folder.how_to_continue(folder)}")
         try:
-            trainer = prepare(cfg, folder, signals, choices, overrides)
+            origin = Origin.of(cfg, folder, choices, overrides)
+            trainer = prepare(origin, signals)
         except Exception as error:
             if signals.stop is not None:  # a library that is interrupted while it loads makes an error of its own of that
                 raise Interrupted(signals.stop, BEFORE) from error
@@ -66,14 +66,14 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
             if sys.exception() is not None and cfg.resume is None:
                 run_folder.remove_new_files(folder, before)
         signals.defer()
-        _write_config(cfg, folder, overrides)
-        write_network(folder, trainer.data.preprocessing, trainer.data.class_names)
+        origin.write(trainer.data)
+        write_network(folder, trainer.data.preprocessing, trainer.data.class_names, origin.run_id)
         for marker in (run_folder.DONE, run_folder.FAILED):
             (folder / marker).unlink(missing_ok=True)
         try:
             trainer.fit()
-            _finish(trainer, cfg, choices, overrides)
-            saved = trainer.saver.close()
+            _finish(trainer, origin)
+            saved_all = trainer.saver.close()
         except Exception as error:
             with contextlib.suppress(OSError):
                 (folder / run_folder.FAILED).write_text(f"{type(error).__name__}: {error}\n")
@@ -81,7 +81,7 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
         finally:
             trainer.logger.close()
             trainer.saver.wait()
-        if saved:
+        if saved_all:
             (folder / run_folder.DONE).write_text("")
         else:
             log.warning(f"warning: not all weights are on the disk; resume={folder} repeats what is missing")
@@ -90,28 +90,30 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
     return trainer.state.best_metrics["accuracy"]
 
 
-def prepare(cfg: DictConfig, folder: Path, signals: Signals, choices: Mapping[str, str], overrides: Sequence[str]) -> Trainer:
-    """Builds everything that `cfg` asks for: a trainer, ready to `fit`. Arguments and errors are those of `train`."""
+def prepare(origin: Origin, signals: Signals) -> Trainer:
+    """Builds everything that `origin` asks for: a trainer, ready to `fit`. Errors are those of `train`."""
+    cfg, folder = origin.cfg, origin.folder
     validation.check(cfg)
     device = build.make_device(cfg)
     hardware.keep_freed_memory()
     dtype = build.make_dtype(cfg, device)
     data = build.make_data(cfg, device)
+    origin.check_same_data(data)
     num_classes, image_size = len(data.class_names), data.preprocessing.image_size
-    model = build.make_model(cfg, num_classes, image_size, device)
+    model = build.make_model(cfg, num_classes, image_size, device, load_weights=origin.resume is None)
     loss = build.make_loss(cfg, device)
     state = TrainState(model, build.make_optimizer(cfg, model), device)
     if cfg.trainer.compile:
         graphs = image_size < CUDA_GRAPH_PIXELS and cfg.trainer.accumulation_steps == 1
         state.forward = hardware.compiled(model, device, graphs=graphs)
-    saver = CheckpointSaver(folder, device)
-    if cfg.resume is not None:
-        saver.restore(state, cfg.resume)
+    saver = CheckpointSaver(folder, device, origin.run_id)
+    if origin.resume is not None:
+        saver.restore(state, origin.resume)
     settings = build.make_settings(cfg)
     total_steps = settings.total_steps(data.steps_per_epoch)
     if state.step > total_steps:
         raise ConfigError(f"resume={folder}: has done {state.step} steps already, more than the {total_steps} of this config")
-    tracker = build.make_tracker(cfg, folder, state.step + 1)
+    tracker = build.make_tracker(cfg, folder, state.step + 1, state.validated_step + 1)
     trainer = Trainer(
         state=state,
         data=data,
@@ -137,19 +139,13 @@ def prepare(cfg: DictConfig, folder: Path, signals: Signals, choices: Mapping[st
         seed=cfg.seed,
     )
     first = state.step + 1
-    tracker.add(Hyperparameters(hyperparameters(choices, overrides, _columns(trainer, cfg))), first)
-    tracker.add(Text(tags.CONFIG, f"```yaml\n{OmegaConf.to_yaml(cfg, resolve=True)}```"), first)
+    tracker.add(Hyperparameters(hyperparameters(origin.choices, origin.overrides, _columns(trainer, cfg))), first)
+    tracker.add(Text(tags.CONFIG, f"```yaml\n{OmegaConf.to_yaml(cfg)}```"), first)
     tracker.add(Text(tags.PROVENANCE, f"```json\n{json.dumps(_provenance(trainer), indent=2)}\n```"), first)
     if state.step == 0:
         tracker.add(Layers(summary.layers(model, image_size)), first)
     _log_run_summary(trainer, cfg)
     return trainer
-
-
-def _write_config(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
-    """Writes what Hydra writes for a new run; each file whole, since the run could not be resumed without them."""
-    atomic_write(folder / run_folder.CONFIG, OmegaConf.to_yaml(cfg))
-    atomic_write(folder / run_folder.OVERRIDES, OmegaConf.to_yaml(list(overrides)))
 
 
 def _columns(trainer: Trainer, cfg: DictConfig) -> dict[str, str | float]:
@@ -190,21 +186,22 @@ def _log_run_summary(trainer: Trainer, cfg: DictConfig) -> None:
         log.info(f"untrained loss: {measured:.4f} (the same probability for every class gives {constant:.4f})")
 
 
-def _finish(trainer: Trainer, cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]) -> None:
+def _finish(trainer: Trainer, origin: Origin) -> None:
     """Evaluates the test split; prints the metrics, and writes metrics.json."""
-    test, state, folder = trainer.test(), trainer.state, trainer.folder
+    test, state, folder, cfg = trainer.test(), trainer.state, trainer.folder, origin.cfg
     tested = {} if test is None else {"test": dict(test.values)}
     splits = {"validation": state.best_metrics} | tested
     log.info(f"\nbest of validation: step {state.best_step}\n{report.final_table(splits)}\n")
-    report.write_metrics(
+    records.write_json(
         folder / run_folder.METRICS,
-        {name: choices.get(name, "") for name in ("data", "model", "loss")}
-        | {"overrides": list(overrides), "seed": cfg.seed}
+        {name: origin.choices.get(name, "") for name in ("data", "model", "loss")}
+        | {"overrides": list(origin.overrides), "seed": cfg.seed}
         | tested
         | ({} if test is None else {"reliability": _reliability(test.sums)})
         | {"val": state.best_metrics, "best_step": state.best_step, "seconds": round(state.seconds, 1)}
         | _provenance(trainer)
-        | {"config": OmegaConf.to_container(cfg, resolve=True)},
+        | {"config": OmegaConf.to_container(cfg)},
+        origin.run_id,
     )
     trainer.end()
     log.info(f"trained in {state.seconds:.1f} s; run folder {folder}")

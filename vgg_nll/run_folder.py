@@ -1,15 +1,18 @@
 """The folder of a run: the names in it, the lock on it, and what is removed if no run began."""
 
+import os
+import stat
 from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from vgg_nll.errors import ConfigError
+from vgg_nll.errors import CheckpointError, ConfigError
 
 HYDRA = ".hydra"
 CONFIG, OVERRIDES = f"{HYDRA}/config.yaml", f"{HYDRA}/overrides.yaml"
+RUN = "run.json"  # what the run was started with, for reports: choices, overrides; and what its data was
 LOG = "train.log"
 LOCK = ".lock"
 EVENT_FILES = "events.out.tfevents.*"  # TensorBoard's
@@ -33,6 +36,29 @@ def has_checkpoint(folder: Path) -> bool:
 def holds_run(folder: Path) -> bool:
     """Whether a folder holds a run that another run must not overwrite."""
     return has_checkpoint(folder) or any((folder / name).exists() for name in (DONE, METRICS))
+
+
+def how_to_continue(folder: Path) -> str:
+    """Returns what a person can do with a folder that holds a run, for a message."""
+    if has_checkpoint(folder):
+        return f"holds a run already; resume={folder} continues it, hydra.run.dir=<folder> starts another"
+    return "holds the results of a run without checkpoints: remove it, or start in another folder with hydra.run.dir=<folder>"
+
+
+def refuse_links(folder: Path) -> None:
+    """Raises CheckpointError if a run folder holds links, pipes or devices: writes would go elsewhere, reads could block."""
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(place) / name
+            kind = path.lstat().st_mode
+            if not (stat.S_ISDIR(kind) or stat.S_ISREG(kind)):
+                what = "a link" if stat.S_ISLNK(kind) else "not a file"
+                raise CheckpointError(f"{path}: is {what}, which no run folder holds; remove it, or put a file in its place")
+
+
+def is_whole(folder: Path) -> bool:
+    """Tells whether the folder of a run in progress is still there: not removed, not renamed."""
+    return (folder / LOCK).exists()
 
 
 @contextmanager

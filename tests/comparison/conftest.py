@@ -1,6 +1,5 @@
 """Real runs, and copies of their metrics.json with other values."""
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,8 +8,7 @@ from typing import Any
 import pytest
 from helpers.configs import TINY, compose_config
 
-from vgg_nll import run, run_folder
-from vgg_nll.evaluation.report import write_metrics
+from vgg_nll import records, run, run_folder
 
 BINS = {"images": [0] * 13 + [10, 90], "correct": [0] * 13 + [6, 89], "confidence": [0.0] * 13 + [9.0, 88.0]}  # ECE 4%
 
@@ -47,7 +45,7 @@ def make_run(real_runs: Path) -> Callable[..., Path]:
         leaves: Mapping[str, Any] = {},
         **changes: Any,
     ) -> Path:
-        content = json.loads((real_runs / f"{loss}0" / run_folder.METRICS).read_text())
+        content = records.read_json(real_runs / f"{loss}0" / run_folder.METRICS)
         metrics = dict.fromkeys(content["test"], 0.25) | dict(values)
         for key, value in ({"name": folder.name, "seed": seed} | dict(leaves)).items():
             *path, last = key.split(".")
@@ -62,7 +60,7 @@ def make_run(real_runs: Path) -> Callable[..., Path]:
         (folder / run_folder.CONFIG).write_text(f"seed: {seed}\n")
         if done:
             kept = {key: value for key, value in (content | changes).items() if value is not None}
-            write_metrics(folder / run_folder.METRICS, kept)
+            records.write_json(folder / run_folder.METRICS, kept, "test")
             (folder / run_folder.DONE).touch()
         return folder
 

@@ -152,4 +152,4 @@ def test_only_a_damaged_run(tmp_path: Path, make_run: MakeRun, script: Script, c
     (make_run(tmp_path / "damaged", "argmax") / "metrics.json").write_text("{")
     assert script("compare", tmp_path / "damaged") == 1
     first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith(f"left out, damaged: {tmp_path}/damaged/metrics.json is not JSON") and "no finished run" in second
+    assert first.startswith(f"left out: {tmp_path}/damaged/metrics.json: is damaged: ") and "no finished run" in second

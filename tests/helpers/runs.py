@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from torch.utils.tensorboard import SummaryWriter
 
 from helpers.configs import compose_config
-from vgg_nll import run, run_folder
+from vgg_nll import records, run, run_folder
 from vgg_nll.training import checkpoint
 from vgg_nll.training.trainer import Trainer
 
@@ -79,6 +79,29 @@ def write_events(folder: Path, *points: tuple[str, int, float]) -> Path:
     return path
 
 
+def edit_json(path: Path, **changes: Any) -> None:
+    """Changes a JSON file of a run as somebody would who knows the format: with a new checksum. None removes a key."""
+    content = json.loads(path.read_text())
+    run_id = content.pop("run")
+    content.pop("checksum")
+    records.write_json(path, {key: value for key, value in (content | changes).items() if value is not None}, run_id)
+
+
+def edit_config(folder: Path, **changes: Any) -> None:
+    """Changes the config of a run in the same way: `edit_config(run, **{"loss.eps": 0.5})`; `...` removes a key."""
+    content, run_id = records.read_yaml(folder / run_folder.CONFIG)
+    for key, value in changes.items():
+        *path, last = key.split(".")
+        section = content
+        for name in path:
+            section = section[name]
+        if value is ...:
+            del section[last]
+        else:
+            section[last] = value
+    records.write_yaml(folder / run_folder.CONFIG, content, run_id)
+
+
 def points(folder: Path) -> list[tuple[str, int, bytes]]:
     """Returns (tag, step, value) of everything in all event files of a run, without times and provenance."""
     found = []
@@ -94,7 +117,7 @@ def outcome(folder: Path) -> tuple[object, ...]:
     """Returns the result of a run: its metrics and curves, and hashes of its last state and of its best weights."""
     metrics = json.loads((folder / run_folder.METRICS).read_text())
     states = [checkpoint.load(folder / name) for name in (run_folder.LAST, run_folder.BEST)]
-    numbers = [{key: value for key, value in _flat(state) if key != "seconds"} for state in states]
+    numbers = [{key: value for key, value in _flat(state) if key not in ("seconds", "run")} for state in states]
     return metrics["val"], metrics["test"], metrics["best_step"], points(folder), numbers
 
 

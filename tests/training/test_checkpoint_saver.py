@@ -32,7 +32,7 @@ def test_training_continues_while_a_copy_is_written(tmp_path: Path, monkeypatch:
         original(*args)
 
     monkeypatch.setattr(checkpoint, "save", late)
-    saver, live = CheckpointSaver(tmp_path, CPU), content(1.0, 1)
+    saver, live = CheckpointSaver(tmp_path, CPU, "run"), content(1.0, 1)
     saver.save(live, is_best=True)
     assert not list(tmp_path.iterdir())  # `save` came back before anything was written
     live["model"]["w"].zero_()
@@ -49,7 +49,7 @@ def test_training_continues_while_a_copy_is_written(tmp_path: Path, monkeypatch:
 
 
 def test_the_memory_of_a_copy_is_used_again(tmp_path: Path) -> None:
-    saver = CheckpointSaver(tmp_path, CPU)
+    saver = CheckpointSaver(tmp_path, CPU, "run")
     saver.save(content(1.0, 1), is_best=False)
     first = saver._copy["model"]["w"].data_ptr()
     saver.save(content(2.0, 2), is_best=False)
@@ -70,7 +70,7 @@ def test_the_best_is_kept_in_memory_until_it_is_written(tmp_path: Path, monkeypa
         original(path, *args)
 
     monkeypatch.setattr(checkpoint, "save", save)
-    saver = CheckpointSaver(tmp_path, CPU)
+    saver = CheckpointSaver(tmp_path, CPU, "run")
     saver.save(content(1.0, 1), is_best=True)
     saver.save(content(2.0, 2), is_best=False)
     assert saver.load_best(1)["w"].tolist() == [1.0] * 4
@@ -82,7 +82,7 @@ def test_the_best_is_kept_in_memory_until_it_is_written(tmp_path: Path, monkeypa
 
 def test_an_error_that_is_not_the_disks_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "save", lambda *_: (_ for _ in ()).throw(KeyError("an error of ours")))
-    saver = CheckpointSaver(tmp_path, CPU)
+    saver = CheckpointSaver(tmp_path, CPU, "run")
     saver.save(content(1.0, 1), is_best=False)
     with pytest.raises(KeyError, match="an error of ours"):
         saver.wait()

@@ -43,7 +43,7 @@ def checkpointing(args: argparse.Namespace) -> list[dict[str, Any]]:
         return time.perf_counter() - start, blocked
 
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        saver = CheckpointSaver(Path(folder), device)
+        saver = CheckpointSaver(Path(folder), device, "benchmark")
         windows = []  # seconds: without a checkpoint, with one, blocked, writing after the last step
         for _ in track(range(args.repeats + 1), args.repeats + 1, "checkpoints"):
             windows.append((*window(None)[:1], *window(saver), seconds(saver.wait)))

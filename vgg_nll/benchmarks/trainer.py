@@ -15,10 +15,11 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from vgg_nll import hardware, run
+from vgg_nll import hardware, run, run_folder
 from vgg_nll.benchmarks.timing import seconds
 from vgg_nll.config import build
 from vgg_nll.inference import trained_model
+from vgg_nll.origin import Origin
 from vgg_nll.training import trainer as training_loop
 from vgg_nll.training.profiler import NoProfiler
 from vgg_nll.training.signals import Signals
@@ -73,8 +74,8 @@ def _config(folder: Path, overrides: Sequence[str], device: str) -> Any:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(done.stderr.strip() or done.stdout.strip())
-    cfg = trained_model.read_config(first, device)
-    cfg.resume, cfg.trainer.steps = None, None
+    cfg, _ = trained_model.read_config(first, device)
+    cfg.trainer.steps = None
     return cfg
 
 
@@ -89,9 +90,9 @@ def _pairs(cfg: Any, folder: Path) -> tuple[list[float], list[float], int, float
         inside.append(time.perf_counter() - start)
         return norm
 
-    with Signals() as signals:
-        (folder / "run").mkdir()
-        made = run.prepare(cfg, folder / "run", signals, {}, [])
+    (folder / "run").mkdir()
+    with run_folder.lock_run_folder(folder / "run"), Signals() as signals:
+        made = run.prepare(Origin.of(cfg, folder / "run", {}, []), signals)
         steps = made.data.steps_per_epoch
         made.profiler = turns = _InTurn(_bare(cfg, steps, bare_step), steps, made.state.device)
         with patch.object(training_loop, "train_step", timed):

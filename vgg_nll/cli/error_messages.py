@@ -13,6 +13,7 @@ from yaml import YAMLError
 
 from vgg_nll.config.compose import CONFIGS, composed, flatten, key_of
 from vgg_nll.errors import CheckpointError, ConfigError, DataError, TrainingError
+from vgg_nll.escapes import printable
 from vgg_nll.training.signals import Interrupted
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -64,7 +65,8 @@ def show(error: Exception, disk_hint: str = "") -> None:
     if SHOWN in getattr(error, "__notes__", []):
         return
     error.add_note(SHOWN)
-    print("\n".join(f"error: {line}" for line in explain(error, sys.argv[1:], disk_hint).splitlines()), file=sys.stderr)
+    lines = explain(error, sys.argv[1:], disk_hint).split("\n")
+    print("\n".join(f"error: {printable(line)}" for line in lines), file=sys.stderr)
 
 
 def explain(error: Exception, arguments: Sequence[str], disk_hint: str = "") -> str:

@@ -16,8 +16,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from vgg_nll.cli import error_messages
-from vgg_nll.cli.resume import with_resumed_overrides
+from vgg_nll.cli import error_messages, resume
 from vgg_nll.config.compose import CONFIGS, VERSION_BASE, register_resolver
 
 MAX_NAME_BYTES = 200
@@ -33,7 +32,6 @@ def main() -> None:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a request to save, before there is a state
     register_resolver("job_folder", _job_folder, replace=True)
 
-    @hydra.main(config_path=str(CONFIGS), config_name="train", **VERSION_BASE)
     def job(cfg: DictConfig) -> float:
         hydra_job = HydraConfig.get()
         in_sweep = hydra_job.mode is RunMode.MULTIRUN
@@ -44,8 +42,8 @@ def main() -> None:
             return run.train(cfg, Path(hydra_job.runtime.output_dir), hydra_job.runtime.choices, hydra_job.overrides.task)
 
     with error_messages.errors_as_lines(OTHER_FOLDER, traceback=traceback):
-        sys.argv[1:] = with_resumed_overrides(sys.argv[1:])
-        job()
+        sys.argv[1:], main_config = resume.prepare(sys.argv[1:])
+        hydra.main(config_path=str(CONFIGS), config_name=main_config, **VERSION_BASE)(job)()
 
 
 class LoadTraining(Callback):

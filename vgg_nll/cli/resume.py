@@ -1,4 +1,4 @@
-"""`resume=<run folder>`: that run's own overrides, with the given ones on top."""
+"""`resume=<run folder>`: the config that the run has saved, with what is typed now on top."""
 
 import re
 import sys
@@ -6,22 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+import yaml
+from hydra.core.config_store import ConfigStore
 
-from vgg_nll import run_folder
-from vgg_nll.config import validation
-from vgg_nll.config.compose import check_targets, composed, flatten, is_override, key_of, read_saved
+from vgg_nll import records, run_folder
+from vgg_nll.config import saved, validation
+from vgg_nll.config.compose import CONFIGS, composed, flatten, is_override, key_of
 from vgg_nll.errors import CheckpointError, ConfigError
 
 # What a resumed run must share with its first part, unless `resume_strict=false`; else it would be another run.
 FIXED_ON_RESUME = ("seed.", "model.", "data.", "loss.", "optimizer.", "trainer.batch_size.")
-FREE_ON_RESUME = ("optimizer.lr", "data.num_workers", "data.download", "model.weights")
+FREE_ON_RESUME = ("optimizer.lr", "data.num_workers", "data.download", "data.root", "model.weights")
 # What gives a finished run something to do.
 LENGTH = ("trainer.epochs", "trainer.steps", "trainer.early_stop_validations")
+FRESH, RESUMED = "train", "resumed"  # names of the main config: a file in configs/, and the saved config of a run
 
 
-def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments as they are, or, with `resume=<run folder>`, those of that run with the given ones on top.
+def prepare(arguments: Sequence[str]) -> tuple[list[str], str]:
+    """Returns the arguments for Hydra, and the name of the main config that they change.
+
+    With `resume=<run folder>` that is the run's saved config, put into Hydra's store. Nothing of the folder is replayed or
+    interpolated. A finished run ends the process.
 
     Raises CheckpointError if the folder holds no run, ConfigError if the run would no longer be the same.
     """
@@ -30,43 +35,77 @@ def with_resumed_overrides(arguments: Sequence[str]) -> list[str]:
         raise ConfigError("resume=: is empty; it takes a run folder")
     if folder is None or str(folder) == "null":
         target = _path_of("hydra.run.dir", arguments)
-        if target is not None and run_folder.holds_run(target):
-            raise ConfigError(f"hydra.run.dir={target}: holds a run already; resume={target} continues it")
-        return list(arguments)
-    if "-m" in arguments or "--multirun" in arguments:
+        if target is not None and target.is_dir():
+            if run_folder.holds_run(target):
+                raise ConfigError(f"hydra.run.dir={target}: {run_folder.how_to_continue(target)}")
+            run_folder.refuse_links(target)
+        return list(arguments), FRESH
+    typed = [argument for argument in arguments if key_of(argument) != "resume"]
+    _check_arguments(folder, typed)
+    groups = _chosen_groups(typed)
+    targets = {item.partition("=")[2] for item in typed if key_of(item).endswith("_target_")}
+    try:
+        run_folder.refuse_links(folder)
+        before, _ = saved.read(folder, targets, groups)
+    except CheckpointError as error:
+        raise CheckpointError(f"resume={folder}: {error}") from error
+    _store({key: value for key, value in before.items() if key not in groups}, folder)
+    cfg = composed(typed, RESUMED)
+    validation.check(cfg)
+    was, now = dict(saved.leaves(before)), dict(flatten(cfg))
+    _check_same_run(folder, was, now, cfg.resume_strict)
+    _end_if_finished(folder, was, now)
+    return typed, RESUMED
+
+
+def _check_arguments(folder: Path, typed: Sequence[str]) -> None:
+    """Raises an error if there is nothing to resume, or if what is typed does not go with it."""
+    if "-m" in typed or "--multirun" in typed:
         raise ConfigError(f"resume={folder}: goes with one run; leave out -m")
+    if any(key_of(argument) == "hydra.run.dir" for argument in typed):
+        raise ConfigError(f"resume={folder}: continues in that folder; leave out hydra.run.dir")
     if not folder.is_dir():
         raise CheckpointError(f"resume={folder}: there is no such folder")
-    if not run_folder.has_checkpoint(folder) or not (folder / run_folder.OVERRIDES).is_file():
-        raise CheckpointError(f"resume={folder}: holds no run to continue (no checkpoints/last.pt, or no .hydra/)")
-    before = [str(item) for item in read_saved(folder, run_folder.OVERRIDES, list, f"resume={folder}")]
-    foreign = [item for item in before if item.startswith("-") or key_of(item).startswith("hydra")]
-    if foreign:  # a run's own list never holds these, and they could bring in configs and code from anywhere
-        raise ConfigError(f"resume={folder}: its {run_folder.OVERRIDES} holds {foreign[0]!r}, which no run writes there")
-    given = {key_of(argument) for argument in arguments}
-    anew = tuple(f"{key}." for key in given)  # with another optimizer=, what was set for the old one goes
-    merged = [i for i in before if key_of(i) not in given | {"resume", "resume_strict"} and not key_of(i).startswith(anew)]
-    merged += [argument for argument in arguments if is_override(argument) and key_of(argument) != "resume"]
-    merged.append(f"resume={_quoted(folder)}")
-    cfg = composed(merged)
-    typed = {value for argument in arguments for value in re.findall(r"[\w.]+", argument)}
-    check_targets(cfg, f"resume={folder}", typed)
-    validation.check(cfg)
-    saved_cfg = dict(flatten(OmegaConf.create(read_saved(folder, run_folder.CONFIG, dict, f"resume={folder}"))))
-    _check_same_run(folder, saved_cfg, cfg)
-    _end_if_finished(folder, saved_cfg, dict(flatten(cfg)))
-    options = [argument for argument in arguments if not is_override(argument)]  # Hydra takes overrides in one piece
-    return [*options, *merged, f"hydra.run.dir={_quoted(folder)}"]
+    if not run_folder.has_checkpoint(folder):
+        why = " (its checkpoints were never written: start it anew)" if run_folder.holds_run(folder) else ""
+        raise CheckpointError(f"resume={folder}: holds no run to continue: there is no {run_folder.LAST}{why}")
 
 
-def _check_same_run(folder: Path, before: dict[str, Any], cfg: DictConfig) -> None:
-    now = dict(flatten(cfg))
+def _store(before: dict[str, Any], folder: Path) -> None:
+    """Puts a saved config into Hydra's store, as a main config that group choices and overrides can change.
+
+    A group that is chosen anew is not in `before`; its place in the list of defaults is empty.
+    """
+    groups = [path.name for path in sorted(CONFIGS.iterdir()) if path.is_dir() and path.name not in saved.NOT_SECTIONS]
+    own = {key: value for key, value in before.items() if key not in ("resume", "resume_strict")}
+    content = {
+        "defaults": [{"hydra": "runs"}, "_self_", *({group: None} for group in groups), {"experiment": None}],
+        **own,
+        "resume": _without_interpolation(str(folder)),
+        "resume_strict": True,
+        "hydra": {"run": {"dir": _without_interpolation(str(folder))}},
+    }
+    ConfigStore.instance().store(RESUMED, content)
+
+
+def _chosen_groups(typed: Sequence[str]) -> set[str]:
+    """Returns the groups that are chosen anew: by name, or by an experiment."""
+    chosen = {key_of(item) for item in typed if is_override(item)}
+    for item in typed:
+        path = CONFIGS / "experiment" / f"{item.partition('=')[2]}.yaml"
+        if key_of(item) == "experiment" and path.is_file():
+            for part in yaml.safe_load(path.read_text(encoding="utf-8")).get("defaults", []):
+                chosen |= {str(name).split("/")[-1] for name in part} if isinstance(part, dict) else set()
+    return {group for group in chosen if (CONFIGS / group).is_dir()} - set(saved.NOT_SECTIONS) if chosen else set()
+
+
+def _check_same_run(folder: Path, before: dict[str, Any], now: dict[str, Any], strict: bool) -> None:
     changed = [
-        f"{key}={before.get(key)} (now {now.get(key)})"
+        f"{key}={str(before.get(key))[:200]} (now {now.get(key)})"
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key) and key not in FREE_ON_RESUME and f"{key}.".startswith(FIXED_ON_RESUME)
     ]
-    if changed and cfg.resume_strict:
+    if changed and strict:
         raise ConfigError(
             f"resume={folder}: was made with {', '.join(changed)}; drop the override, start a new run, or take the difference "
             "with resume_strict=false"
@@ -79,22 +118,33 @@ def _end_if_finished(folder: Path, before: dict[str, Any], now: dict[str, Any]) 
     """Ends the process with a line if the run is finished, unless it has more to do now."""
     was = {key: before.get(key) for key in LENGTH}
     more = any(now[key] != was[key] and (now[key] is None or now[key] > (was[key] or 0)) for key in LENGTH)
-    if (folder / run_folder.DONE).exists() and not more:
-        length = next(f"{key}={was[key]}" for key in ("trainer.steps", "trainer.epochs") if was[key] is not None)
-        print(
-            f"{folder} is finished ({length}): nothing was changed. A larger number continues it, "
-            "or, if it stopped early, a larger trainer.early_stop_validations."
-        )
-        sys.exit(0)
+    if not (folder / run_folder.DONE).exists() or more:
+        return
+    try:
+        records.read_json(folder / run_folder.METRICS)
+    except CheckpointError as error:
+        print(f"warning: {error}; the run is evaluated again", file=sys.stderr)
+        return
+    length = next(f"{key}={was[key]}" for key in ("trainer.steps", "trainer.epochs") if was[key] is not None)
+    print(
+        f"{folder} is finished ({length}): nothing was changed. A larger number continues it, "
+        "or, if it stopped early, a larger trainer.early_stop_validations."
+    )
+    sys.exit(0)
 
 
 def _path_of(key: str, arguments: Sequence[str]) -> Path | None:
-    """Returns the path of `key=path` among the arguments, with or without quotes."""
+    """Returns the path of `key=path` among the arguments: as it is written if that is there, else without quotes."""
     values = [argument.partition("=")[2] for argument in arguments if key_of(argument) == key and "=" in argument]
-    return Path(values[-1].strip("'\"").replace("\\'", "'")) if values and values[-1] else None
+    if not values or not values[-1]:
+        return None
+    text = values[-1]
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    if quoted and not Path(text).exists():
+        text = text[1:-1].replace(f"\\{text[0]}", text[0]).replace("\\\\", "\\")
+    return Path(text).expanduser() if text else None
 
 
-def _quoted(path: Path) -> str:
-    """Quotes a path for Hydra's grammar: folders of sweeps contain '=' and ','."""
-    text = str(path).replace("'", "\\'")
-    return f"'{text}'"
+def _without_interpolation(text: str) -> str:
+    """Returns text that OmegaConf takes literally: `${` is escaped, and the backslashes before it are doubled."""
+    return re.sub(r"(\\*)\$\{", lambda found: found.group(1) * 2 + r"\${", text)

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vgg_nll import run_folder
+from vgg_nll import records, run_folder
 from vgg_nll.errors import CheckpointError
+from vgg_nll.escapes import printable
 from vgg_nll.evaluation.calibration import NUM_BINS
+from vgg_nll.files import read_regular_file
 
 NUMBER = (int, float)
 # What every metrics.json holds, besides `val` or `test`.
@@ -25,6 +27,7 @@ REQUIRED: Mapping[str, type | tuple[type, ...]] = {
     "precision": str,
     "config": dict,
 }
+MAX_TEXT = 4096  # of a name or a setting
 PROVENANCE = ("device", "precision", "threads", "versions", "git")
 
 
@@ -88,12 +91,12 @@ def find(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
     runs, left_out = [], []
     for path in sorted(found.values()):
         if not (path / run_folder.DONE).is_file():
-            left_out.append(f"left out, not finished: {path}{_failure(path)}")
+            left_out.append(printable(f"left out, not finished: {path}{_failure(path)}"))
             continue
         try:
             runs.append(_read(path))
-        except (OSError, ValueError) as error:
-            left_out.append(f"left out, {error}")
+        except CheckpointError as error:
+            left_out.append(f"left out: {error}")
     return runs, left_out
 
 
@@ -103,7 +106,8 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value).removesuffix(".0")
+            text = value if isinstance(value, str) else json.dumps(value).removesuffix(".0")
+            yield printable(f"{prefix}{key}"), printable(text)
 
 
 def _is_run(folder: Path) -> bool:
@@ -114,45 +118,50 @@ def _is_run(folder: Path) -> bool:
 def _failure(folder: Path) -> str:
     """Returns what FAILED says, on one line; empty if there is no such file."""
     try:
-        words = (folder / run_folder.FAILED).read_text(errors="replace").split()
-    except OSError:
+        words = read_regular_file(folder / run_folder.FAILED, MAX_TEXT).decode(errors="replace").split()
+    except (OSError, ValueError):
         return ""
     return f" (failed: {' '.join(words)[:200]})"
 
 
 def _read(folder: Path) -> Run:
-    """Raises ValueError or OSError, with the path, if metrics.json is missing or damaged."""
+    """Raises CheckpointError, with the path, if metrics.json is missing or damaged."""
     path = folder / run_folder.METRICS
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"damaged: {path} is not JSON ({error})") from error
-    except OSError as error:
-        raise OSError(f"not readable: {path}: {error.strerror}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"damaged: {path} holds no metrics")
+    content = records.read_json(path)
+    if _is_too_long(content):
+        raise CheckpointError(f"{path}: is damaged: it holds text of more than {MAX_TEXT} characters, or is nested too deep")
     split = "test" if "test" in content else "val"
     values, bins = _numbers(content.get(split)), _bins(content.get("reliability"))
     missing = [key for key, kind in REQUIRED.items() if not isinstance(content.get(key), kind)]
     missing += [f"{split}.accuracy"] * ("accuracy" not in values)
     missing += ["reliability"] * (split == "test" and bins is None)
     if missing:
-        raise ValueError(f"damaged: {path} has no valid {', '.join(missing)}")
+        raise CheckpointError(f"{path}: is damaged: it has no valid {', '.join(missing)}")
     provenance = {key: content[key] for key in PROVENANCE if content.get(key) not in (None, "")}
     return Run(
         folder=folder,
-        data=content["data"],
-        model=content["model"],
-        loss=content["loss"],
+        data=printable(content["data"]),
+        model=printable(content["model"]),
+        loss=printable(content["loss"]),
         seed=content["seed"],
         seconds=content["seconds"],
         split=split,
         values=values,
         bins=bins if split == "test" else None,
-        overrides={key.lstrip("+~"): value for key, _, value in (str(item).partition("=") for item in content["overrides"])},
+        overrides={
+            key.lstrip("+~"): value for key, _, value in (printable(str(item)).partition("=") for item in content["overrides"])
+        },
         config=dict(flatten(content["config"])),
         provenance=dict(flatten(provenance)),
     )
+
+
+def _is_too_long(value: Any, depth: int = 0) -> bool:
+    """Whether there is a text, a list or a nesting that no run writes, and that would take a table apart."""
+    if isinstance(value, str):
+        return len(value) > MAX_TEXT
+    items = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+    return depth > records.MAX_DEPTH or len(items) > MAX_TEXT or any(_is_too_long(item, depth + 1) for item in items)
 
 
 def _numbers(values: Any) -> dict[str, float]:

@@ -42,7 +42,10 @@ def make_dtype(cfg: DictConfig, device: torch.device) -> torch.dtype:
 
 
 def make_data(cfg: DictConfig, device: torch.device) -> ImageData:
-    """Returns the data set of `data=`, in batches of `trainer.batch_size`, with draws from `seed`."""
+    """Returns the data set of `data=`, in batches of `trainer.batch_size`, with draws from `seed`.
+
+    The function `data.source._target_` takes those settings of `data` that it has parameters for, the data set the others.
+    """
     options = {str(key): value for key, value in cfg.data.items()}
     given: dict[str, Any] = {
         "batch_size": cfg.trainer.batch_size,
@@ -50,17 +53,17 @@ def make_data(cfg: DictConfig, device: torch.device) -> ImageData:
         "seed": cfg.seed,
         "device": device,
     }
-    if "source" in options:  # the keys that `data.source` takes from `data` are for the source alone
-        source = options.pop("source")
-        options = {key: value for key, value in options.items() if key.startswith("_") or key not in source}
-        given["source"] = _instantiate("data", source)
+    if "source" in options:
+        source = _instantiate("data", options.pop("source"), _partial_=True)
+        known = inspect.signature(source).parameters
+        given["source"] = _call("data", source, **{key: options.pop(key) for key in list(options) if key in known})
     return _call("data", _instantiate("data", options), **given)
 
 
-def make_model(cfg: DictConfig, num_classes: int, image_size: int, device: torch.device) -> VGG16:
+def make_model(cfg: DictConfig, num_classes: int, image_size: int, device: torch.device, *, load_weights: bool = True) -> VGG16:
     """Returns the network of `model=`, for the classes and the image size of its data.
 
-    Its weights are drawn from `seed`; then, unless the run is resumed, those of `model.weights` that fit are loaded.
+    Its weights are drawn from `seed`; then those of `model.weights` that fit are loaded, if asked.
     """
     head = head_for(image_size) if cfg.model.head == "auto" else cfg.model.head
     if head == "paper" and device.type == "cuda" and cfg.trainer.deterministic and image_size // 32 != 7:
@@ -71,7 +74,7 @@ def make_model(cfg: DictConfig, num_classes: int, image_size: int, device: torch
     options = {str(key): value for key, value in cfg.model.items() if key != "weights"}
     with rng.seeded(cfg.seed, "init"):
         model = _instantiate("model", options, num_classes=num_classes, head=head)
-    if cfg.model.weights is not None and cfg.resume is None:
+    if cfg.model.weights is not None and load_weights:
         _load_weights(model, cfg.model.weights)
     return model.to(device, memory_format=torch.channels_last)
 
@@ -99,14 +102,14 @@ def make_settings(cfg: DictConfig) -> TrainerSettings:
     return TrainerSettings(**{str(key): value for key, value in cfg.trainer.items()})
 
 
-def make_tracker(cfg: DictConfig, folder: Path, first_step: int) -> Tracker:
-    """Returns the tracker of `tracking=`, which writes into the run folder, from `first_step` on."""
+def make_tracker(cfg: DictConfig, folder: Path, first_step: int, first_validation: int | None = None) -> Tracker:
+    """Returns the tracker of `tracking=`, which writes into the run folder, from these steps on."""
     constructor = _instantiate("tracking", cfg.tracking)
     try:
-        inspect.signature(constructor).bind(folder, first_step=first_step)
+        inspect.signature(constructor).bind(folder, first_step=first_step, first_validation=first_validation)
     except TypeError as error:
         raise ConfigError(f"tracking: {error}") from error
-    return GuardedTracker(lambda: constructor(folder, first_step=first_step))
+    return GuardedTracker(lambda: constructor(folder, first_step=first_step, first_validation=first_validation))
 
 
 def _load_weights(model: VGG16, path: str) -> None:

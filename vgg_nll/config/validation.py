@@ -12,6 +12,8 @@ from vgg_nll.config.compose import flatten
 from vgg_nll.errors import ConfigError
 from vgg_nll.training.settings import TrainerSettings
 
+MAX_INTEGER = 2**63  # what PyTorch's integers hold
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -38,6 +40,8 @@ class Rule:
         right_type = isinstance(value, allowed) and (self.type is bool or not isinstance(value, bool))
         if not right_type or (self.choices and value not in self.choices):
             return f"must be {self._expected()}"
+        if isinstance(value, int) and abs(value) >= MAX_INTEGER:
+            return f"must be less than {MAX_INTEGER:g}"
         if self.type in (int, float):
             inside = self.min_value <= value <= self.max_value and self.above < value < self.below and math.isfinite(value)
             return None if inside else f"must be {self._expected()}"
@@ -87,7 +91,7 @@ RULES: dict[str, Rule] = {
     "loss.label_smoothing": Rule(float, min_value=0, max_value=1),
     "data.root": TEXT,
     "data.download": FLAG,
-    "data.image_size": Rule(int, min_value=32),
+    "data.image_size": Rule(int, min_value=32, max_value=8192),
     "data.num_classes": Rule(int, min_value=2),
     "data.num_images": COUNT,
     "data.noise": NOT_NEGATIVE,

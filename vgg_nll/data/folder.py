@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from torchvision.transforms import v2
 from vgg_nll import hardware, rng
 from vgg_nll.data.augment import CropAndFlip
 from vgg_nll.data.decoding import jpeg_decoder, read_picture
-from vgg_nll.data.interface import Batch, check_batch_size
+from vgg_nll.data.interface import Batch, check_batch_size, digest_of
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.data.workers import load_batches
 from vgg_nll.errors import DataError
@@ -60,6 +61,11 @@ class FolderData:
         self.class_names = tuple(folders["train"].classes)
         self.preprocessing = Preprocessing(image_size, round(image_size / 0.875), mean, std, device)
         self.sizes = {name: len(folder) for name, folder in folders.items()}
+        self.digest = digest_of(
+            os.fsencode(f"{name}{path[len(folder.root) :]}\0")
+            for name, folder in sorted(folders.items())
+            for path, _ in folder.samples
+        )
         check_batch_size(batch_size, self.sizes["train"])
         advice = [f"raise data.num_workers (now {num_workers})"]
         if jpeg_decoder() is None:

@@ -3,6 +3,7 @@
 Workers send uint8 [H, W, 3]; the network gets normalised float32 [B, 3, H, W], channels-last in memory, on the device.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,6 +26,7 @@ class ImageData(Protocol):
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
     sizes: dict[str, int]  # images per split: "train", "val", and "test" if there is one
+    digest: str  # of the images, or of the list of their files: another one gives other batches
     steps_per_epoch: int
     hint: str  # what to change if training waits for images
 
@@ -46,6 +48,14 @@ class Split:
 
 
 Source = tuple[dict[str, Split], tuple[str, ...]]  # splits by name, class names
+
+
+def digest_of(parts: Iterable[bytes | memoryview]) -> str:
+    """Returns a hash of all parts in their order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def stratified_split(target: Tensor, shares: dict[str, float], seed: int) -> dict[str, Tensor]:

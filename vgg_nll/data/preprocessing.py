@@ -1,5 +1,6 @@
 """Preprocessing: pictures of one size as bytes, then normalised; the same in training, evaluation and prediction."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from torchvision.transforms import v2
 
 from vgg_nll.data.decoding import read_picture
 
+MAX_SIZE = 1 << 14
+
 
 class Preprocessing:
     """Maps a picture to bytes of one size, these to floats, and back.
@@ -18,9 +21,17 @@ class Preprocessing:
         image_size: side of the square that the network takes.
         resize: length of a picture's shorter side before the crop of its middle.
         mean, std: per channel, of pixels scaled to [0, 1].
+
+    Raises ValueError for sizes that no network here takes, and for means and deviations that are not 3 finite numbers.
     """
 
     def __init__(self, image_size: int, resize: int, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
+        if not (isinstance(image_size, int) and isinstance(resize, int) and 32 <= image_size <= resize <= MAX_SIZE):
+            raise ValueError(
+                f"image_size={image_size}, resize={resize}: must be integers, 32 <= image_size <= resize <= {MAX_SIZE}"
+            )
+        if not all(len(numbers) == 3 and all(map(math.isfinite, numbers)) for numbers in (mean, std)) or min(std) <= 0:
+            raise ValueError(f"mean={mean}, std={std}: must be 3 finite numbers each, std more than 0")
         self.image_size, self.resize = image_size, resize
         self.mean, self.std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
         self.transform = v2.Compose([v2.Resize(resize), v2.CenterCrop(image_size)])

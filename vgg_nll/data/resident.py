@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vgg_nll import rng
 from vgg_nll.data import augment
-from vgg_nll.data.interface import Batch, Source, Split, check_batch_size, check_labels
+from vgg_nll.data.interface import Batch, Source, Split, check_batch_size, check_labels, digest_of
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.errors import DataError
 
@@ -49,6 +49,7 @@ class ResidentData:
         image_size = splits["train"].images.shape[-1]
         self.preprocessing = Preprocessing(image_size, image_size, mean, std, device)
         self.sizes = {name: len(split.target) for name, split in splits.items()}
+        self.digest = digest_of(_bytes(part) for name in sorted(splits) for part in (splits[name].images, splits[name].target))
         check_batch_size(batch_size, self.sizes["train"])
         self.hint = "raise trainer.batch_size: the images are in memory, and the rest is overhead per batch"
         self.steps_per_epoch = self.sizes["train"] // batch_size
@@ -79,3 +80,7 @@ class ResidentData:
         images = augment.random_shift(images, self._shift_pixels, draw)
         images = augment.random_horizontal_flip(images, draw) if self._horizontal_flip else images
         return augment.cutout(images, self._cutout_pixels, draw)
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.contiguous().view(torch.uint8).numpy().data.cast("B")

@@ -1,13 +1,10 @@
-"""The metrics of a run as a table, and as a file."""
+"""The metrics of a run as a table."""
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
-from vgg_nll.files import atomic_write
+from vgg_nll.escapes import printable
 
 FINAL_ROWS = (
     "accuracy",
@@ -47,7 +44,7 @@ def format_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, markdown
         markdown: writes GitHub's table: numbers are right-aligned if a column holds nothing else, and `|` is escaped. Otherwise
             the first column is left-aligned, the others are right-aligned, with two spaces between.
     """
-    lines = [[" ".join(cell.splitlines()).replace("|", r"\|") if markdown else cell for cell in line] for line in (head, *rows)]
+    lines = [[_cell(cell, markdown) for cell in line] for line in (head, *rows)]
     columns = list(zip(*lines, strict=True))
     sides = [">" if (all(map(NUMBER.fullmatch, cells[1:])) if markdown else k > 0) else "<" for k, cells in enumerate(columns)]
     widths = [max(3 if markdown else 0, *map(len, cells)) for cells in columns]
@@ -58,16 +55,10 @@ def format_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, markdown
     return "\n".join(f"| {' | '.join(line)} |" for line in (aligned[0], rule, *aligned[1:]))
 
 
-def write_metrics(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes JSON in one step; NaN, which JSON does not have, becomes null."""
-    atomic_write(path, json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n")
-
-
 def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.4f}"
 
 
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _cell(text: str, markdown: bool) -> str:
+    """Returns a cell that stays on its line, whatever a name in it holds."""
+    return printable(text).replace("|", r"\|") if markdown else printable(text)

@@ -1,6 +1,5 @@
 """Evaluation of a finished run on the splits of its own data, before and after temperature scaling."""
 
-import json
 import math
 import shlex
 from collections.abc import Iterator, Mapping
@@ -12,15 +11,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from vgg_nll import run_folder
+from vgg_nll import records, run_folder
 from vgg_nll.config import build
 from vgg_nll.data.interface import Batch, ImageData
 from vgg_nll.errors import CheckpointError, ConfigError, DataError
-from vgg_nll.evaluation import loop, report, temperature
+from vgg_nll.escapes import printable
+from vgg_nll.evaluation import loop, temperature
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.evaluation.metrics import Sums
 from vgg_nll.evaluation.temperature import MAX_TEMPERATURE, MIN_TEMPERATURE
-from vgg_nll.files import atomic_write
+from vgg_nll.files import naming_the_file
 from vgg_nll.inference import trained_model
 from vgg_nll.inference.trained_model import TrainedModel
 from vgg_nll.losses import Loss
@@ -53,13 +53,13 @@ def open_run(
     Raises CheckpointError and ConfigError as `trained_model.load` does, and DataError if the data is no longer there, or has
     other classes.
     """
-    cfg = trained_model.read_config(folder, device)
+    cfg, run_id = trained_model.read_config(folder, device)
     if data_root is not None:
         cfg.data.root = data_root
     if batch_size is not None:
         cfg.trainer.eval_batch_size = batch_size
     data = build.make_data(cfg, build.make_device(cfg))
-    trained = trained_model.load_with_config(folder, cfg, checkpoint_name)
+    trained = trained_model.load_with_config(folder, cfg, run_id, checkpoint_name)
     if data.class_names != trained.class_names:
         raise DataError(f"{folder}: was trained on other classes than its data has now")
     return FinishedRun(trained, data, build.make_loss(cfg, trained.device), cfg.trainer.eval_batch_size)
@@ -99,19 +99,21 @@ def write_evaluation(
     folder.mkdir(exist_ok=True)
     content: dict[str, Any] = {"split": split, "step": trained.step, "temperature": at_temperature, **values}
     content["classes"] = _per_class(trained.class_names, evaluation.sums)
-    report.write_metrics(trained.folder / run_folder.EVALUATION_METRICS, content)
+    records.write_json(trained.folder / run_folder.EVALUATION_METRICS, content, trained.run_id)
     title = f"{split}, step {trained.step}" + (f", T = {at_temperature:.3g}" if at_temperature != 1 else "")
-    figures = evaluation_summaries.figures(evaluation, trained.class_names, trained.preprocessing.pixels, title)
-    figures[tags.PR_CURVES] = partial(evaluation_summaries.precision_recall_figure, evaluation.sums, trained.class_names, title)
+    names = [printable(name) for name in trained.class_names]
+    figures = evaluation_summaries.figures(evaluation, names, trained.preprocessing.pixels, title)
+    figures[tags.PR_CURVES] = partial(evaluation_summaries.precision_recall_figure, evaluation.sums, names, title)
     for tag, draw in track(figures.items(), len(figures), "figures"):
-        draw().savefig(folder / f"{tag.rpartition('/')[2]}.png", dpi=150)
+        path = folder / f"{tag.rpartition('/')[2]}.png"
+        with naming_the_file(path):
+            draw().savefig(path, dpi=150)
     return folder
 
 
 def write_temperature(trained: TrainedModel, value: float) -> None:
     """Writes a temperature into the run folder, with the step of the checkpoint that it belongs to."""
-    content = {"temperature": value, "step": trained.step}
-    atomic_write(trained.folder / run_folder.TEMPERATURE, json.dumps(content) + "\n")
+    records.write_json(trained.folder / run_folder.TEMPERATURE, {"temperature": value, "step": trained.step}, trained.run_id)
 
 
 def read_temperature(trained: TrainedModel, given: str) -> float:
@@ -129,18 +131,18 @@ def read_temperature(trained: TrainedModel, given: str) -> float:
         return value
     path = trained.folder / run_folder.TEMPERATURE
     fit = f"python scripts/evaluate.py {shlex.quote(str(trained.folder))} --temperature fits one"
+    if not path.exists():
+        raise CheckpointError(f"{trained.folder}: has no temperature; {fit}")
     try:
-        content = json.loads(path.read_text())
-        value, step = float(content["temperature"]), content["step"]
-        if not MIN_TEMPERATURE <= value <= MAX_TEMPERATURE:
-            raise ValueError(value)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{trained.folder}: has no temperature; {fit}") from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{path}: is damaged; {fit} anew") from error
+        content = records.read_json(path, trained.run_id)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; {fit} anew") from error
+    saved, step = content.get("temperature"), content.get("step")
+    if not isinstance(saved, float) or not MIN_TEMPERATURE <= saved <= MAX_TEMPERATURE:
+        raise CheckpointError(f"{path}: holds no temperature; {fit} anew")
     if step != trained.step:
         raise CheckpointError(f"{path}: is of step {step}, and the checkpoint of step {trained.step}; {fit} anew")
-    return value
+    return saved
 
 
 def _per_class(class_names: tuple[str, ...], sums: Sums) -> dict[str, dict[str, float | None]]:

@@ -1,6 +1,5 @@
 """The network of a finished run, loaded from its folder; neither the data nor the rest of the run is needed."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -9,18 +8,15 @@ from typing import NamedTuple
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError
 from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from vgg_nll import run_folder
-from vgg_nll.config import build, validation
-from vgg_nll.config.compose import check_targets, read_saved
+from vgg_nll import records, run_folder
+from vgg_nll.config import build, saved
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.errors import CheckpointError
 from vgg_nll.evaluation.metrics import Outputs, softmax_outputs
-from vgg_nll.files import atomic_write
 from vgg_nll.model import VGG16
 from vgg_nll.training import checkpoint
 from vgg_nll.training.state import check_weights
@@ -42,6 +38,7 @@ class TrainedModel:
     """The weights of one of a run's checkpoints, in eval mode, and what the network takes and gives."""
 
     folder: Path
+    run_id: str
     model: VGG16
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
@@ -89,10 +86,9 @@ class TrainedModel:
         return resized
 
 
-def write_network(folder: Path, preprocessing: Preprocessing, class_names: Sequence[str]) -> None:
+def write_network(folder: Path, preprocessing: Preprocessing, class_names: Sequence[str], run_id: str) -> None:
     """Writes network.json into a run folder: what the network takes and gives."""
-    content = preprocessing.to_dict() | {"classes": list(class_names)}
-    atomic_write(folder / run_folder.NETWORK, json.dumps(content, indent=2) + "\n")
+    records.write_json(folder / run_folder.NETWORK, preprocessing.to_dict() | {"classes": list(class_names)}, run_id)
 
 
 def load(run: str | PathLike[str], checkpoint_name: str = "best", device: str = "auto") -> TrainedModel:
@@ -105,42 +101,39 @@ def load(run: str | PathLike[str], checkpoint_name: str = "best", device: str = 
         CheckpointError: there is no such run or checkpoint, or it is damaged.
         ConfigError: its config cannot be used here, or names code that no file in configs/ names.
     """
-    return load_with_config(Path(run), read_config(Path(run), device), checkpoint_name)
+    cfg, run_id = read_config(Path(run), device)
+    return load_with_config(Path(run), cfg, run_id, checkpoint_name)
 
 
-def load_with_config(folder: Path, cfg: DictConfig, checkpoint_name: str) -> TrainedModel:
-    """Does what `load` does, with a config that `read_config` has read."""
-    content = checkpoint.load(folder / run_folder.CHECKPOINTS / f"{checkpoint_name}.pt")
+def load_with_config(folder: Path, cfg: DictConfig, run_id: str, checkpoint_name: str) -> TrainedModel:
+    """Does what `load` does, with what `read_config` has read."""
+    content = checkpoint.load(folder / run_folder.CHECKPOINTS / f"{checkpoint_name}.pt", run_id)
     device = build.make_device(cfg)
-    class_names, preprocessing = _read_network(folder / run_folder.NETWORK, device)
-    model = build.make_model(cfg, len(class_names), preprocessing.image_size, device)
+    class_names, preprocessing = _read_network(folder / run_folder.NETWORK, run_id, device)
+    model = build.make_model(cfg, len(class_names), preprocessing.image_size, device, load_weights=False)
     with checkpoint.errors_as_one(f"{folder}: checkpoints/{checkpoint_name}.pt does not fit its config"):
         check_weights(model, content["model"])
         model.load_state_dict(content["model"])
+        step = int(content["step"])
     dtype = build.make_dtype(cfg, device)
-    return TrainedModel(folder, model.eval(), preprocessing, class_names, dtype, device, int(content["step"]))
+    return TrainedModel(folder, run_id, model.eval(), preprocessing, class_names, dtype, device, step)
 
 
-def read_config(folder: Path, device: str) -> DictConfig:
-    """Returns the config of a run, for another device. Raises as `load` does."""
+def read_config(folder: Path, device: str) -> tuple[DictConfig, str]:
+    """Returns the config of a run, for another device, and the run's identity. Raises as `load` does."""
     if not (folder / run_folder.CONFIG).is_file():
         raise CheckpointError(f"{folder}: holds no run (there is no {run_folder.CONFIG})")
-    cfg = OmegaConf.create(read_saved(folder, run_folder.CONFIG, dict, str(folder)))
-    try:
-        cfg.device, cfg.resume = device, str(folder)  # the run has weights of its own
-        check_targets(cfg, str(folder))
-        validation.check(cfg)
-    except ConfigAttributeError as error:
-        raise CheckpointError(f"{folder}: {run_folder.CONFIG} lacks a part ({error.full_key})") from error
-    return cfg
+    run_folder.refuse_links(folder)
+    content, run_id = saved.read(folder)
+    return OmegaConf.create(content | {"device": device}), run_id
 
 
-def _read_network(path: Path, device: torch.device) -> tuple[tuple[str, ...], Preprocessing]:
+def _read_network(path: Path, run_id: str, device: torch.device) -> tuple[tuple[str, ...], Preprocessing]:
+    content = records.read_json(path, run_id)
+    classes = content.pop("classes", None)
+    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
+        raise CheckpointError(f"{path}: is damaged: it has no class names")
     try:
-        content = json.loads(path.read_text())
-        class_names = tuple(map(str, content.pop("classes")))
-        return class_names, Preprocessing(**content, device=device)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: is missing; training writes it") from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        return tuple(classes), Preprocessing(**content, device=device)
+    except (ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: is damaged ({error})") from error

@@ -30,6 +30,8 @@ LOSS_TRAIN, ACCURACY_TRAIN = "loss/train", "accuracy/train"
 LEARNING_RATE, GRADIENT_NORM = "optimizer/learning_rate", "optimizer/gradient_norm"
 IMAGES_PER_SECOND, MFU, DATA_WAIT, EPOCH = ("speed/images_per_second", "speed/mfu", "speed/data_wait", "speed/epoch")
 PEAK_MEMORY = "speed/peak_memory_gib"
+# The points of training, as against those of a validation at the same step.
+TRAINING = (*(LOSS_TRAIN, ACCURACY_TRAIN, LEARNING_RATE, GRADIENT_NORM, IMAGES_PER_SECOND, MFU, DATA_WAIT, EPOCH, PEAK_MEMORY),)
 # What the HParams tab shows of a run, and leads to the curves of.
 HYPERPARAMETER_METRICS = (
     *("accuracy/val", "nll/argmax", "nll/all_logit", "calibration/ece", "calibration/brier", "confidence/mean"),

@@ -2,16 +2,26 @@
 
 import contextlib
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 from torch.utils.tensorboard import SummaryWriter
 
-from vgg_nll.tracking.event_files import event_files, purge_events
+from vgg_nll.tracking.event_files import purge_run, write_mark
 from vgg_nll.tracking.summaries import Summary
 
 log = logging.getLogger(__name__)
+_show_thread_error = threading.excepthook
+
+
+def _excepthook(args: threading.ExceptHookArgs) -> None:
+    """Leaves the errors of TensorBoard's writing thread to the next call of its writer, which raises them again."""
+    if not isinstance(args.thread, _AsyncWriterThread):
+        _show_thread_error(args)
+
 
 
 class Tracker(Protocol):
@@ -19,6 +29,10 @@ class Tracker(Protocol):
 
     def add(self, summary: Summary, step: int) -> None:
         """Adds a summary at this optimizer step."""
+        ...
+
+    def flush(self, step: int) -> None:
+        """Writes what was added so far: the state of this step is about to be saved, and stands for it."""
         ...
 
     def close(self) -> None:
@@ -32,16 +46,23 @@ class TensorBoardTracker:
     Args:
         first_step: the first step that will have points. In earlier files of the run, points from that step on are deleted, and
             so are those of the test split: a resumed run writes them again.
+        first_validation: the first step whose validation is written again; None: `first_step`.
     """
 
-    def __init__(self, folder: Path, first_step: int) -> None:
-        for path in event_files(folder):
-            purge_events(path, first_step)
+    def __init__(self, folder: Path, first_step: int, first_validation: int | None = None) -> None:
+        threading.excepthook = _excepthook
+        if not purge_run(folder, first_step, first_validation):
+            log.warning(f"warning: {folder}: an event file is shorter than the run left it: its curves have gaps")
         # An open TensorBoard that has read the deleted points hides them.
         self._writer = SummaryWriter(str(folder), purge_step=first_step if first_step > 1 else None, flush_secs=5)
+        write_mark(self._writer, first_step - 1)
 
     def add(self, summary: Summary, step: int) -> None:
         summary.write(self._writer, step)
+
+    def flush(self, step: int) -> None:
+        write_mark(self._writer, step)
+        self._writer.flush()
 
     def close(self) -> None:
         self._writer.close()
@@ -50,10 +71,13 @@ class TensorBoardTracker:
 class NullTracker:
     """Takes everything, keeps nothing; has the same constructor as its twin."""
 
-    def __init__(self, folder: Path, first_step: int) -> None:
+    def __init__(self, folder: Path, first_step: int, first_validation: int | None = None) -> None:
         pass
 
     def add(self, summary: Summary, step: int) -> None:
+        pass
+
+    def flush(self, step: int) -> None:
         pass
 
     def close(self) -> None:
@@ -87,13 +111,19 @@ class GuardedTracker:
                 log.warning(f"warning: {what} is left out of TensorBoard, training continues: {type(error).__name__}: {error}")
             self._left_out.add(what)
 
+    def flush(self, step: int) -> None:
+        if self._tracker is not None:
+            try:
+                self._tracker.flush(step)
+            except Exception as error:
+                self._give_up(error)
+
     def close(self) -> None:
-        if self._tracker is None:
-            return
-        try:
-            self._tracker.close()
-        except Exception as error:
-            self._give_up(error)
+        if self._tracker is not None:
+            try:
+                self._tracker.close()
+            except Exception as error:
+                self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
         failed, self._tracker = self._tracker, None

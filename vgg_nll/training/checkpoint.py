@@ -13,7 +13,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from vgg_nll import run_folder
+from vgg_nll import hardware, run_folder
 from vgg_nll.errors import CheckpointError
 from vgg_nll.files import atomic_write
 
@@ -35,10 +35,14 @@ def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> N
     atomic_write(path, write, previous=previous)
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path, run_id: str | None = None) -> dict[str, Any]:
     """Returns the dict that `save` wrote, its tensors on the CPU.
 
-    Raises CheckpointError if the file is missing, damaged, not a checkpoint of this project, or of a newer format.
+    Args:
+        run_id: of the run that it must be of; None for any.
+
+    Raises CheckpointError if the file is missing, damaged, not a checkpoint of this project, of a newer format, or of another
+    run.
     """
     content = _load_tensors(path)
     version = content.get("format_version") if isinstance(content, dict) else None
@@ -46,20 +50,22 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: not a checkpoint of this project")
     if version > FORMAT_VERSION:
         raise CheckpointError(f"{path}: written by a newer version (format {version}; this one reads {FORMAT_VERSION})")
+    if run_id is not None and content.get("run") != run_id:
+        raise CheckpointError(f"{path}: is of another run")
     return content
 
 
-def load_newest(run: Path) -> tuple[dict[str, Any], str]:
+def load_newest(run: Path, run_id: str | None = None) -> tuple[dict[str, Any], str]:
     """Returns the newest sound state of a run folder, and what is wrong with the file that should have held it ("").
 
     That is `last.pt`; `previous.pt` if the former is missing or damaged. Raises CheckpointError if neither can be read.
     """
     try:
-        return load(run / run_folder.LAST), ""
+        return load(run / run_folder.LAST, run_id), ""
     except CheckpointError as error:
         previous = run / run_folder.PREVIOUS
         try:
-            return load(previous), str(error)
+            return load(previous, run_id), str(error)
         except CheckpointError as older:
             raise CheckpointError(f"{error}; {older}" if previous.exists() else str(error)) from error
 
@@ -86,7 +92,9 @@ def errors_as_one(what: str) -> Iterator[None]:
         yield
     except CheckpointError as error:
         raise CheckpointError(f"{what}: {error}") from error
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:  # a sound file of something else
+    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:  # a sound file of something else
+        if hardware.is_out_of_memory(error):
+            raise
         raise CheckpointError(f"{what}: {' '.join(str(error).split())}") from error
 
 
@@ -95,11 +103,15 @@ def _load_tensors(path: Path) -> Any:
 
     Every byte is compared with the checksums (CRC-32) in the file.
     """
-    if not path.is_file():
+    if not path.exists():
         raise CheckpointError(f"{path}: there is no such checkpoint")
+    if not path.is_file():  # a pipe would block
+        raise CheckpointError(f"{path}: is not a file")
     try:
         if zipfile.is_zipfile(path):  # files of PyTorch before 1.6 are not, and have no checksums
             with zipfile.ZipFile(path) as archive:
+                if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):  # it could fill the memory
+                    raise CheckpointError(f"{path}: is compressed, which PyTorch's files are not")
                 broken = archive.testzip()
             if broken is not None:
                 raise CheckpointError(f"{path}: damaged: {broken} does not have the bytes that were written")
@@ -111,4 +123,6 @@ def _load_tensors(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path}: damaged, or holds more than tensors and plain values, which is not loaded") from error
     except Exception as error:  # a damaged archive can break its reader in any way
+        if hardware.is_out_of_memory(error):
+            raise
         raise CheckpointError(f"{path}: damaged, or not a checkpoint ({type(error).__name__})") from error

@@ -28,11 +28,11 @@ class CheckpointSaver:
     are kept in memory until they can be.
 
     Args:
-        folder: the run folder.
+        folder: the run folder; run_id: the identity of the run, which every file of it holds.
     """
 
-    def __init__(self, folder: Path, device: torch.device) -> None:
-        self.folder, self._device = folder, device
+    def __init__(self, folder: Path, device: torch.device, run_id: str) -> None:
+        self.folder, self._device, self._run_id = folder, device, run_id
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint_saver")
         self._writing: Future[None] | None = None
         self._copy: dict[str, Any] = {}
@@ -50,7 +50,7 @@ class CheckpointSaver:
         """
         with checkpoint.errors_as_one(f"resume={name}"):
             remove_unfinished(self.folder / run_folder.CHECKPOINTS)
-            content, damage = checkpoint.load_newest(self.folder)
+            content, damage = checkpoint.load_newest(self.folder, self._run_id)
             state.load_state_dict(content)
         if damage:
             with contextlib.suppress(FileNotFoundError):  # else it would replace the sound one at the next checkpoint
@@ -97,27 +97,30 @@ class CheckpointSaver:
         """Returns the weights of the best step. Raises CheckpointError if `best.pt` cannot be read, or holds another step's."""
         self.wait()
         path = self.folder / run_folder.BEST
-        content = self._unwritten_best or checkpoint.load(path)
+        content = self._unwritten_best or checkpoint.load(path, self._run_id)
         if content.get("step") != step:
             raise CheckpointError(f"{path}: holds step {content.get('step')}, not step {step}")
         weights: dict[str, Tensor] = content["model"]
         return weights
 
     def _write(self, content: dict[str, Any], is_best: bool) -> None:
-        # The last before the best: after a kill between the two, the last still has the weights of the best.
-        if self._try(run_folder.LAST, content, self.folder / run_folder.PREVIOUS):
+        # The last before the best: after a kill between the two, the last still has the weights of the best. And no best
+        # without a last: a run that is resumed from an older last would not know it.
+        written = self._try(run_folder.LAST, content, self.folder / run_folder.PREVIOUS)
+        if written:
             self._failure = None
         if is_best:
             self._unwritten_best = {"model": content["model"], "step": content["step"]}
         if self._unwritten_best is not None:
-            if self._try(run_folder.BEST, self._unwritten_best):
+            if written and self._try(run_folder.BEST, self._unwritten_best):
                 self._unwritten_best = None
             elif is_best:
                 self._unwritten_best["model"] = _copied(content["model"], {})  # the next checkpoint reuses this memory
 
     def _try(self, name: str, content: dict[str, Any], previous: Path | None = None) -> bool:
         try:
-            checkpoint.save(self.folder / name, content, previous)
+            (self.folder / run_folder.CHECKPOINTS).mkdir(exist_ok=True)
+            checkpoint.save(self.folder / name, {**content, "run": self._run_id}, previous)
         except OSError as error:
             self._failure = error
             log.warning(f"warning: step {content['step']} was not saved, training continues: {error}")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
+from vgg_nll.escapes import printable
 from vgg_nll.evaluation.features import Features
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.progress import Progress
@@ -43,7 +44,7 @@ class TrainingLogger:
         input_hint: str,
     ) -> None:
         self._tracker, self._diagnostics = tracker, Diagnostics(constant_loss, input_hint)
-        self._class_names, self._pixels = class_names, pixels
+        self._class_names, self._pixels = [printable(name) for name in class_names], pixels
         self._total_steps, self._steps_per_epoch = total_steps, steps_per_epoch
         self._flops_per_image, self._peak_flops = flops_per_image, peak_flops
         self._progress: Progress | None = None
@@ -143,6 +144,10 @@ class TrainingLogger:
 
         self._tracker.add(SessionEnd(), step)
         self._tracker.add(Embedding(points), step)
+
+    def flush(self, step: int) -> None:
+        """Writes every point so far, before the state of this step is saved: a kill between the two leaves no gap."""
+        self._tracker.flush(step)
 
     def close(self) -> None:
         """Writes what is left."""

@@ -1,4 +1,4 @@
-"""Signals to a running process: stop (SIGTERM, SIGINT), or save a checkpoint and continue (SIGUSR1)."""
+"""Signals to a running process: stop (SIGTERM, SIGINT, SIGHUP), or save a checkpoint and continue (SIGUSR1)."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 # Windows has the first two.
-HANDLED_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]
+HANDLED_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
 BEFORE = "before the first step"
 
 
@@ -57,7 +57,7 @@ class Signals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:  # a worker process has inherited this handler: its parent decides
             return
-        if number not in (signal.SIGTERM, signal.SIGINT):
+        if number == getattr(signal, "SIGUSR1", None):
             self._save_requested = True
             return
         self.stop = self.stop or signal.Signals(number)

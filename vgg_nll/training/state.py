@@ -4,6 +4,8 @@ N steps give what k steps, save, load and N - k steps give, to the bit on one de
 rate are functions of the step, so the state is the weights, the optimizer's moments, and a few numbers.
 """
 
+import copy
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -78,8 +80,8 @@ class TrainState:
         expected = set(self.state_dict())
         if not expected <= set(content):
             raise ValueError(f"the checkpoint lacks {', '.join(sorted(expected - set(content)))}")
-        check_weights(self.model, content["model"])
         _check_numbers(content)
+        check_weights(self.model, content["model"])
         self._load_optimizer(content["optimizer"])
         self.model.load_state_dict(content["model"])
         for name in (*NUMBERS, "best_metrics"):
@@ -94,18 +96,56 @@ class TrainState:
 
     def _load_optimizer(self, content: dict[str, Any]) -> None:
         """Takes moments from the file, settings (weight decay, betas) from the config; each step sets the learning rate."""
-        groups = self.optimizer.param_groups
-        settings = [{key: value for key, value in group.items() if key != "params"} for group in groups]
-        if [set(group) for group in content["param_groups"]] != [{*group, "params"} for group in settings]:
+        own = self.optimizer.state_dict()["param_groups"]
+        if [set(group) for group in content["param_groups"]] != [set(group) for group in own]:
             raise ValueError("the optimizer is of another kind than the checkpoint's")
-        parameters = [p for group in groups for p in group["params"]]
-        for index, moments in content["state"].items():
-            for name, moment in moments.items():
-                if moment is not None and moment.shape not in (torch.Size([]), parameters[index].shape):
-                    raise ValueError(f"the optimizer's {name} of parameter {index} has the shape {list(moment.shape)}")
-        self.optimizer.load_state_dict(content)
-        for group, own in zip(self.optimizer.param_groups, settings, strict=True):
-            group.update({key: value for key, value in own.items() if key != "lr"})
+        self.optimizer.load_state_dict({"state": self._checked_moments(content["state"]), "param_groups": own})
+
+    def _checked_moments(self, saved: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+        """Returns moments laid out in memory as the parameters are, which fused kernels take for granted.
+
+        Raises ValueError unless there are those, of that shape and type, that a step of this optimizer leaves.
+        """
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if set(saved) not in (set(), set(range(len(parameters)))):
+            raise ValueError(f"the optimizer's state is of {len(saved)} parameters, not of {len(parameters)}")
+        expected = _moments_after_a_step(self.optimizer) if saved else {}
+        checked: dict[int, dict[str, Any]] = {}
+        for index, moments in saved.items():
+            if set(moments) != set(expected):
+                raise ValueError(
+                    f"the optimizer keeps {sorted(map(str, moments))} of parameter {index}, not {sorted(expected)}"
+                )
+            checked[index] = {
+                name: _laid_out(moments[name], moment, parameters[index], f"the optimizer's {name} of parameter {index}")
+                for name, moment in expected.items()
+            }
+        return checked
+
+
+def _moments_after_a_step(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Returns what this optimizer keeps of a parameter, from a step of a copy with one number to optimize."""
+    number = nn.Parameter(torch.zeros(1))
+    number.grad = torch.zeros(1)
+    twin = copy.copy(optimizer)
+    twin.state = defaultdict(dict)
+    twin.param_groups = [{**optimizer.param_groups[0], "params": [number]}]
+    twin.step()
+    return dict(twin.state[number])
+
+
+def _laid_out(saved: Any, expected: Any, parameter: Tensor, what: str) -> Any:
+    """Returns a saved moment with the strides of its parameter. Raises ValueError if it is not like the expected one."""
+    if not isinstance(expected, Tensor):
+        if saved is not None or expected is not None:
+            raise ValueError(f"{what} is a {type(saved).__name__}")
+        return saved
+    shape = parameter.shape if expected.dim() else expected.shape
+    if not isinstance(saved, Tensor) or saved.layout is not torch.strided or saved.shape != shape:
+        raise ValueError(f"{what} has the shape {list(getattr(saved, 'shape', []))}, not {list(shape)}")
+    if saved.dtype != expected.dtype or not bool(saved.isfinite().all()):
+        raise ValueError(f"{what} is {saved.dtype}, not {expected.dtype}, or not finite")
+    return torch.empty_like(parameter, dtype=saved.dtype, device="cpu").copy_(saved) if expected.dim() else saved.clone()
 
 
 def check_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
@@ -115,9 +155,16 @@ def check_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
         side = "the checkpoint" if name in own else "the model"
         raise ValueError(f"the weights are of another model: {side} has no {name}")
     for name, tensor in own.items():
-        if tensor.shape != weights[name].shape:
-            shapes = f"{list(weights[name].shape)} in the checkpoint, {list(tensor.shape)} in the model"
+        saved = weights[name]
+        if not isinstance(saved, Tensor) or saved.layout is not torch.strided:
+            raise ValueError(f"{name} is not a tensor")
+        if tensor.shape != saved.shape:
+            shapes = f"{list(saved.shape)} in the checkpoint, {list(tensor.shape)} in the model"
             raise ValueError(f"the weights are of another model: {name} is {shapes}")
+        if tensor.dtype != saved.dtype:
+            raise ValueError(f"the weights are of another model: {name} is {saved.dtype}, not {tensor.dtype}")
+        if not bool(saved.isfinite().all()):
+            raise ValueError(f"{name} holds NaN or infinity")
 
 
 def _check_numbers(content: dict[str, Any]) -> None:
@@ -127,5 +174,11 @@ def _check_numbers(content: dict[str, Any]) -> None:
         if not isinstance(value, kind) or isinstance(value, bool) or not value >= minimum.get(name, 0):
             raise ValueError(f"the checkpoint holds {name}={value!r}")
     best = content["best_metrics"]
-    if not isinstance(best, dict) or (content["best_step"] >= 0 and "accuracy" not in best):
+    if not isinstance(best, dict) or not all(isinstance(value, float) for value in best.values()):
+        raise ValueError("the checkpoint's best_metrics are not numbers")
+    if content["best_step"] >= 0 and "accuracy" not in best:
         raise ValueError("the checkpoint's best_metrics lack the accuracy")
+    for name, dtype in (("window_loss", torch.float64), ("window_correct", torch.int64)):
+        window = content[name]
+        if not isinstance(window, Tensor) or window.shape != torch.Size([]) or window.dtype != dtype:
+            raise ValueError(f"the checkpoint's {name} is not one number of {dtype}")

@@ -174,10 +174,15 @@ class Trainer:
 
     def _save(self, *, is_best: bool) -> None:
         self._check_finite()
+        if not run_folder.is_whole(self.folder):
+            raise TrainingError(
+                f"step {self.state.step}: {self.folder} was removed or renamed; nothing more can be saved there"
+            )
         now = time.perf_counter()
         self.state.seconds += now - self._last_save
         self._last_save = now
         with self.logger.pause():
+            self.logger.flush(self.state.step)
             self.saver.save(self.state.state_dict(), is_best=is_best)
 
     def _checkpoints(self) -> Path:
