@@ -67,7 +67,7 @@ def readable(found: Iterator[Prediction | str], unreadable: list[str]) -> Iterat
 def write_table(found: Iterator[Prediction]) -> None:
     for item in found:
         classes = "  ".join(f"{printable(name)} {p:.4f}" for name, p in zip(item.classes, item.confidence, strict=True))
-        print(f"{printable(str(item.path))}  {classes}  margin {item.margin:.2f}")
+        print(f"{shown(item.path)}  {classes}  margin {item.margin:.2f}")
 
 
 def write_json(found: Iterator[Prediction]) -> None:
@@ -80,7 +80,12 @@ def write_csv(found: Iterator[Prediction]) -> None:
     writer.writerow(["path", "rank", "class", "confidence", "margin"])
     for item in found:
         for rank, (name, p) in enumerate(zip(item.classes, item.confidence, strict=True), 1):
-            writer.writerow([csv_cell(str(item.path)), rank, csv_cell(name), p, item.margin])
+            writer.writerow([csv_cell(shown(item.path)), rank, csv_cell(printable(name)), p, item.margin])
+
+
+def shown(path: Path) -> str:
+    """Returns a path on one line; the bytes of a name that is no text stay, so that a script finds the file."""
+    return "".join(c if "\udca0" <= c <= "\udcff" else printable(c) for c in str(path))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ class ConfigError(ValueError):
 class OneLineError(ValueError):
     """An error whose message is one line, whatever the names in it hold."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class DataError(OneLineError):

@@ -89,7 +89,7 @@ def _read(path: Path, max_bytes: int, parse: Callable[[str], Any]) -> dict[str, 
     try:
         content = parse(read_regular_file(path, max_bytes).decode())
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: is missing") from error
+        raise CheckpointError(f"{path}: is missing; training writes it") from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:

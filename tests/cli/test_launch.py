@@ -177,7 +177,8 @@ def test_a_refused_start_changes_nothing(
     for more in ((), ("data.num_classes=1",)):
         assert command(*TINY, "seed=5", "loss=all_logit", "hydra.run.dir=${name}", "name=run", *more) == 1
         assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
-    assert "holds a run already" in capfd.readouterr().err
+    words = "holds a run already" if left == "checkpoints" else "holds the results of a run without checkpoints: remove it"
+    assert words in capfd.readouterr().err
 
 
 def test_what_was_there_stays_there(command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -186,6 +187,7 @@ def test_what_was_there_stays_there(command: Command, capfd: pytest.CaptureFixtu
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     assert command("hydra.run.dir=mine", "trainer.batch_size=0") == 1
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+    (tmp_path / "mine/checkpoints").mkdir()
     checkpoint.save(tmp_path / "mine/checkpoints/last.pt", {"step": 1})
     assert command("hydra.run.dir=mine", *TINY) == 1
     assert "error: hydra.run.dir=mine: holds a run already; resume=mine continues it" in capfd.readouterr().err

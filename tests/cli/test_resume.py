@@ -1,17 +1,25 @@
-"""`resume=<run folder>`: its own overrides with the given ones on top; another run is refused; nothing foreign runs."""
+"""`resume=<run folder>`: its own config with what is typed on top; another run is refused; nothing of the folder runs."""
 
 import re
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from helpers.configs import TINY
+from helpers.runs import interrupt, outcome
 
 from vgg_nll import run_folder
+from vgg_nll.cli import error_messages, launch, resume
+from vgg_nll.config import compose, saved
 from vgg_nll.training import checkpoint
 
 Command = Callable[..., int]
 QUICK = (*TINY, "tracking=none")
+NUMBER = re.compile(r"^( *\w+: )(\d[\d.e-]*)", re.MULTILINE)  # of a YAML file
+ODD_NAMES = ("a\\", "a\\'b", "${oc.env:HOME}", "a b,c=d", "'quoted'", "numpy.savetxt", "\\${x}", "\\\\${x}", "a{b}[c")
+DAMAGES = (None, b"", b"\x80\xff\x00", b"- a: [", b"a: b: c", b"7", b'{"a": 1}', b"# run a, checksum b\na: 1")
 
 
 def test_run_then_resume(command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -67,37 +75,61 @@ def test_resume_strict(command: Command, capfd: pytest.CaptureFixture[str], tmp_
     assert "loss._target_=vgg_nll.losses.AllLogitNLL" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ("loss._target_=EVIL", "asks to run EVIL, which no file in configs/ names"),
-        ("+loss.helper={_target_: EVIL}", "asks to run EVIL"),
-        ("+loss.helpers=[{inner: [{_target_: EVIL}]}]", "asks to run EVIL"),
-        ("+hydra.callbacks.evil._target_=EVIL", "which no run writes there"),
-        ("hydra/launcher=evil", "which no run writes there"),
-        ("--config-dir=evil", "which no run writes there"),
-        ("~hydra.sweeper", "which no run writes there"),
-    ],
-)
-def test_a_run_folder_of_somebody_else_runs_nothing(
-    line: str, words: str, command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_target_that_is_typed_is_allowed(
+    command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A `_target_` in the folder is refused before it is imported; typed on the command line, it is allowed."""
-    (tmp_path / "evil.py").write_text(f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\ndef run(**_): pass\n")
+    """One in the folder alone is refused before it is imported."""
+    (tmp_path / "mine.py").write_text(
+        "import pathlib\nfrom vgg_nll.losses import ArgmaxNLL\npathlib.Path('ran').touch()\nclass Mine(ArgmaxNLL): pass\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
-    saved = tmp_path / "theirs/.hydra"
-    saved.mkdir(parents=True)
-    checkpoint.save(tmp_path / "theirs/checkpoints/last.pt", {"step": 1})
-    (saved / "overrides.yaml").write_text(f"- seed=0\n- '{line.replace('EVIL', 'evil.run')}'\n")
-    (saved / "config.yaml").write_text("seed: 0\n")
-    assert command("resume=theirs") == 1
-    error = capfd.readouterr().err
-    assert words.replace("EVIL", "evil.run") in error
-    assert error.count("\n") == 1
+    assert command(*QUICK, "trainer.steps=1", "loss._target_=mine.Mine", "hydra.run.dir=run") == 0
+    assert (tmp_path / "ran").exists()
+    (tmp_path / "ran").unlink()
+    sys.modules.pop("mine")
+    capfd.readouterr()
+    assert command("resume=run", "trainer.steps=2") == 1
+    assert capfd.readouterr().err == (
+        "error: resume=run: run/.hydra/config.yaml: loss._target_=mine.Mine: no file in configs/ names this here; type "
+        "loss._target_=... to allow it\n"
+    )
     assert not (tmp_path / "ran").exists()
-    if line.startswith("loss"):
-        assert command("resume=theirs", "loss._target_=evil.run") == 1  # for another reason: the run would be another one
-        assert "was made with" in capfd.readouterr().err
+    assert command("resume=run", "trainer.steps=2", "loss._target_=mine.Mine") == 0
+    assert checkpoint.load(tmp_path / "run/checkpoints/last.pt")["step"] == 2
+
+
+def test_configs_that_changed_in_between_change_nothing(
+    command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run keeps the config it had, all of it: here every number of every file in configs/ is another one later."""
+    arguments = (*QUICK, "trainer.steps=4", "trainer.validate_every_epochs=0.5")
+    assert command(*arguments, "hydra.run.dir=whole") == 0
+    with monkeypatch.context() as patch:
+        interrupt(patch, 2, "_step")
+        assert command(*arguments, "hydra.run.dir=parts") == 143
+    changed = Path(shutil.copytree(compose.CONFIGS, tmp_path / "configs"))
+    for path in changed.rglob("*.yaml"):
+        path.write_text(NUMBER.sub(lambda found: f"{found[1]}{float(found[2]) * 2 + 1:g}", path.read_text()))
+    for module in (compose, saved, resume, launch, error_messages):
+        monkeypatch.setattr(module, "CONFIGS", changed)
+    assert command("--cfg", "job") == 0
+    assert "seed: 1\n" in capfd.readouterr().out
+    assert command("resume=parts") == 0
+    assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
+    configs = [(tmp_path / name / ".hydra/config.yaml").read_text().partition("\n")[2] for name in ("whole", "parts")]
+    assert configs[0] == configs[1]
+
+
+def test_odd_folder_names(command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Backslashes, quotes, dollars: what is typed after `resume=` is a path, and nothing else."""
+    assert command(*QUICK, "trainer.steps=1", "hydra.run.dir=run") == 0
+    for steps, name in enumerate(ODD_NAMES, 2):
+        before = {path.name for path in tmp_path.iterdir()}
+        (folder,) = (path for path in tmp_path.iterdir() if path.is_dir() and (path / "DONE").exists())
+        folder.rename(tmp_path / name)
+        assert command(f"resume={name}", f"trainer.steps={steps}") == 0, (name, capfd.readouterr().err)
+        assert checkpoint.load(tmp_path / name / "checkpoints/last.pt")["step"] == steps
+        assert {path.name for path in tmp_path.iterdir()} == before - {folder.name} | {name}
 
 
 def test_one_process_at_a_time(command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -110,22 +142,31 @@ def test_one_process_at_a_time(command: Command, capfd: pytest.CaptureFixture[st
     assert command("resume=run", "trainer.steps=2") == 0
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "overrides.yaml"])
-@pytest.mark.parametrize("content", [None, b"", b"\x80\xff\x00", b"- a: [", b"a: b: c", b"7"])
-def test_damaged_hydra_files(
-    command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path, name: str, content: bytes | None
+@pytest.mark.parametrize("name", [".hydra/config.yaml", "run.json"])
+@pytest.mark.parametrize("content", DAMAGES)
+def test_damaged_files(
+    command: Command,
+    capfd: pytest.CaptureFixture[str],
+    finished: Path,
+    tmp_path: Path,
+    name: str,
+    content: bytes | None,
 ) -> None:
-    saved = tmp_path / "run/.hydra"
-    saved.mkdir(parents=True)
-    checkpoint.save(tmp_path / "run/checkpoints/last.pt", {"step": 1})
-    (saved / "overrides.yaml").write_text("- seed=0\n")
-    (saved / "config.yaml").write_text("seed: 0\n")
-    (saved / name).unlink() if content is None else (saved / name).write_bytes(content)
-    assert command("resume=run") == 1
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    (run / name).unlink() if content is None else (run / name).write_bytes(content)
+    assert command("resume=run", "trainer.epochs=3") == 1
     error = capfd.readouterr().err
     assert error.startswith("error: resume=run: ")
-    assert name in error or "holds no run" in error
+    assert f"run/{name}: is {'missing' if content is None else 'damaged'}" in error
     assert error.count("\n") == 1
+
+
+def test_the_record_of_overrides_is_not_read(command: Command, finished: Path, tmp_path: Path) -> None:
+    """It is for people: the config holds what they did."""
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    (run / ".hydra/overrides.yaml").write_text("- seed=9\n- +hydra.callbacks.x._target_=os.abort\n")
+    assert command("resume=run", "trainer.epochs=3") == 0
+    assert "seed" not in (run / ".hydra/overrides.yaml").read_text()
 
 
 def test_resume_with_another_optimizer(command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -147,4 +188,4 @@ def test_fewer_steps_than_were_done(command: Command, capfd: pytest.CaptureFixtu
     (tmp_path / "run/DONE").unlink()
     assert command("resume=run", "trainer.steps=2") == 1
     assert "has done 3 steps already, more than the 2 of this config" in capfd.readouterr().err
-    assert "trainer.steps=3" in (tmp_path / "run/.hydra/overrides.yaml").read_text()
+    assert "steps: 3\n" in (tmp_path / "run/.hydra/config.yaml").read_text()

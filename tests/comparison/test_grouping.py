@@ -93,10 +93,12 @@ def test_machines(tmp_path: Path, make_run: MakeRun) -> None:
 
 def test_config_differences(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path / "a", "argmax", 0, leaves={"device": "auto"})
+    make_run(tmp_path / "b", "all_logit", 1, leaves={"data.noise": 0.7})
     make_run(tmp_path / "c", "argmax", 1, model="vgg16_bn", leaves={"long": "x" * 100})
     assert config_differences(find([tmp_path])[0]) == [
         "model: vgg16 (2 runs), vgg16_bn (1 run)",
         f"long: absent (2 runs), {'x' * 60}... (1 run)",
+        "data.noise: 0.3 (2 runs), 0.7 (1 run)",
     ]
 
 

@@ -1,23 +1,15 @@
 """The numbers of one run, as a table and as a file."""
 
-import json
 import math
-from pathlib import Path
 
 import pytest
 
-from vgg_nll.evaluation.report import final_table, format_table, write_metrics
+from vgg_nll.evaluation.report import final_table, format_table
 
 NAMES = (
     "accuracy top5_accuracy loss nll_argmax nll_argmax_prediction nll_all_logit brier ece mce adaptive_ece classwise_ece "
     "overconfidence aurc auroc confidence confidence_correct confidence_incorrect true_class_probability margin"
 )
-
-
-def test_metrics_are_json_without_nan(tmp_path: Path) -> None:
-    write_metrics(tmp_path / "metrics.json", {"test": {"ece": math.nan, "accuracy": 1.0}})
-    assert json.loads((tmp_path / "metrics.json").read_text()) == {"test": {"ece": None, "accuracy": 1.0}}
-    assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
 
 
 def test_final_table() -> None:
@@ -47,6 +39,15 @@ def test_format_table_as_markdown() -> None:
         r"| a\|b |    1,234 |       - | 3 to 4  |",
         "| c d  | **-0.5** | +2.5e-3 | 5       |",
     ]
+
+
+def test_text_of_others_stays_in_its_cell() -> None:
+    """A class name neither moves the cursor nor adds a row."""
+    rows = [("cat\x1b[2J\x9b1m\nall 1.0000", "1"), ("dog\u202e\u2028x", "2")]
+    for markdown in (False, True):
+        lines = format_table(("", "n"), rows, markdown=markdown).splitlines()
+        assert len(lines) == 3 + markdown
+        assert all(line.isprintable() for line in lines)
 
 
 def test_format_table_as_text() -> None:

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.configs import TINY, compose_config
+from helpers.configs import compose_config
 from helpers.pictures import FOLDER, write_folder
+from helpers.runs import edit_config, edit_json
 from matplotlib.figure import Figure
-from omegaconf import OmegaConf
 
-from vgg_nll import run
+from vgg_nll import records, run
 from vgg_nll.inference import evaluate as inference
+from vgg_nll.training import checkpoint
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_a_temperature_is_saved_and_used(mine: Path, evaluate: Callable[..., int
     assert evaluate(mine, "--temperature", "100") == 0  # every output nearly the same
     content = json.loads((mine / "evaluation/evaluation.json").read_text())
     assert content["test at T"]["confidence"] == pytest.approx(0.5, abs=0.02)
-    (mine / "temperature.json").write_text(json.dumps(saved | {"step": 1}))
+    edit_json(mine / "temperature.json", step=1)
     capsys.readouterr()
     assert evaluate(mine, "--temperature", "saved") == 1
     assert "is of step 1, and the checkpoint of step" in capsys.readouterr().err
@@ -150,9 +151,20 @@ def test_data_that_has_moved(
     assert evaluate(tmp_path / "run", "--data-root", tmp_path / "new") == 0
 
 
-def rename_classes(folder: Path) -> None:
-    content = json.loads((folder / "network.json").read_text())
-    (folder / "network.json").write_text(json.dumps(content | {"classes": ["cat", "dog"]}))
+def other_runs(folder: Path, name: str) -> None:
+    """Puts a file of another run into the place of this one's, with a sound checksum."""
+    path = folder / name
+    if path.suffix == ".json":
+        content = records.read_json(path)
+        records.write_json(path, content, records.new_run_id())
+    else:
+        checkpoint.save(path, checkpoint.load(path) | {"run": records.new_run_id()})
+
+
+def put_nan(folder: Path) -> None:
+    content = checkpoint.load(folder / "checkpoints/best.pt")
+    next(iter(content["model"].values()))[0] = torch.nan
+    checkpoint.save(folder / "checkpoints/best.pt", content)
 
 
 @pytest.mark.parametrize(
@@ -165,22 +177,37 @@ def rename_classes(folder: Path) -> None:
         (lambda folder: None, ["--temperature", "hot"], "--temperature hot: must be a number from 0.01 to 100"),
         (lambda folder: (folder / "temperature.json").write_text("{}"), ["--temperature", "saved"], "is damaged"),
         (lambda folder: (folder / "evaluation").write_text(""), [], "evaluation: File exists"),
-        (lambda folder: (folder / ".hydra/config.yaml").write_bytes(b"\xff"), [], ".hydra/config.yaml is missing or damaged"),
-        (lambda folder: (folder / ".hydra/config.yaml").write_text("a: [1"), [], ".hydra/config.yaml is missing or damaged"),
+        (lambda folder: (folder / ".hydra/config.yaml").write_bytes(b"\xff"), [], ".hydra/config.yaml: is damaged"),
+        (lambda folder: (folder / ".hydra/config.yaml").write_text("a: [1"), [], ".hydra/config.yaml: is damaged"),
         (lambda folder: (folder / "network.json").write_text('{"classes": 3}'), [], "is damaged"),
-        (lambda folder: rename_classes(folder), [], "was trained on other classes than its data has now"),
+        (
+            lambda folder: edit_json(folder / "network.json", classes=["cat", "dog"]),
+            [],
+            "was trained on other classes than its",
+        ),
+        (lambda folder: edit_json(folder / "network.json", std=[0, 1, 1]), [], "network.json: is damaged (mean="),
+        (lambda folder: edit_json(folder / "network.json", image_size=10**9), [], "network.json: is damaged (image_size"),
+        (lambda folder: edit_json(folder / "network.json", mean=[1, 1]), [], "network.json: is damaged (mean"),
+        (lambda folder: other_runs(folder, "network.json"), [], "network.json: is of another run"),
+        (lambda folder: other_runs(folder, "checkpoints/best.pt"), [], "best.pt: is of another run"),
+        (lambda folder: put_nan(folder), [], "features.0.weight holds NaN or infinity"),
         (lambda folder: (folder / ".hydra/config.yaml").unlink(), [], "holds no run"),
-        (lambda folder: (folder / ".hydra/config.yaml").write_text("- 1\n"), [], "it holds no dict"),
-        (lambda folder: (folder / ".hydra/config.yaml").write_text("seed: 0\n"), [], ".hydra/config.yaml lacks a part"),
+        (lambda folder: (folder / ".hydra/config.yaml").write_text("- 1\n"), [], "it holds no names with values"),
+        (lambda folder: (folder / ".hydra/config.yaml").write_text("seed: 0\n"), [], ".hydra/config.yaml: is damaged"),
+        (lambda folder: edit_config(folder, data=...), [], ".hydra/config.yaml: data is missing"),
         (lambda folder: (folder / "checkpoints/best.pt").unlink(), [], "there is no such checkpoint"),
         (lambda folder: (folder / "checkpoints/best.pt").write_bytes(b"x"), [], "damaged"),
-        (lambda folder: torch.save({"format_version": 1, "model": {}}, folder / "checkpoints/best.pt"), [], "does not fit its"),
         (
-            lambda folder: OmegaConf.save(
-                OmegaConf.merge(compose_config(*TINY), {"loss": {"_target_": "os.system"}}), folder / ".hydra/config.yaml"
+            lambda folder: checkpoint.save(
+                folder / "checkpoints/best.pt", {"model": {}, "run": checkpoint.load(folder / "checkpoints/last.pt")["run"]}
             ),
             [],
-            "asks to run os.system, which no file in configs/ names",
+            "does not fit its config",
+        ),
+        (
+            lambda folder: edit_config(folder, **{"loss._target_": "os.system"}),
+            [],
+            "loss._target_=os.system: no file in configs/ names this here",
         ),
     ],
 )

@@ -14,11 +14,11 @@ from vgg_nll.training import checkpoint
 
 def test_round_trip(tmp_path: Path) -> None:
     content = {"model": {"w": torch.arange(3.0)}, "step": 7, "best": {"accuracy": 0.5}}
-    checkpoint.save(tmp_path / "a" / "last.pt", content)
-    loaded = checkpoint.load(tmp_path / "a" / "last.pt")
+    checkpoint.save(tmp_path / "last.pt", content)
+    loaded = checkpoint.load(tmp_path / "last.pt")
     assert torch.equal(loaded["model"]["w"], content["model"]["w"])
     assert (loaded["step"], loaded["best"]) == (7, {"accuracy": 0.5})
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["last.pt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 
 def test_crash_before_the_replace_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,6 +88,7 @@ def test_any_damage_is_an_error_of_ours_or_none(tmp_path: Path) -> None:
 
 
 def test_the_one_before_is_kept(tmp_path: Path) -> None:
+    (tmp_path / run_folder.CHECKPOINTS).mkdir()
     for step in (1, 2, 3):
         checkpoint.save(tmp_path / run_folder.LAST, {"step": step}, tmp_path / run_folder.PREVIOUS)
     assert [checkpoint.load(tmp_path / name)["step"] for name in (run_folder.LAST, run_folder.PREVIOUS)] == [3, 2]

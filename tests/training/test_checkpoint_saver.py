@@ -34,7 +34,7 @@ def test_training_continues_while_a_copy_is_written(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(checkpoint, "save", late)
     saver, live = CheckpointSaver(tmp_path, CPU, "run"), content(1.0, 1)
     saver.save(live, is_best=True)
-    assert not list(tmp_path.iterdir())  # `save` came back before anything was written
+    assert not list(tmp_path.rglob("*.pt"))  # `save` came back before anything was written
     live["model"]["w"].zero_()
     live["optimizer"]["state"][0]["m"].zero_()
     go.set()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -115,7 +116,95 @@ def test_another_model_is_refused_before_anything_changes(config: Config) -> Non
             state.load_state_dict(state.state_dict() | {name: value})
     with pytest.raises(ValueError, match="of another kind"):
         state.load_state_dict(state.state_dict() | {"optimizer": {"state": {}, "param_groups": []}})
-    moments = {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": state.optimizer.state_dict()["param_groups"]}
-    with pytest.raises(ValueError, match="the optimizer's exp_avg of parameter 0"):
-        state.load_state_dict(state.state_dict() | {"optimizer": moments})
     assert torch.equal(state.model.classifier[0].weight, before)
+
+
+@pytest.mark.parametrize("overrides", [(), ("optimizer=sgd",)])
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda moment: moment.sum(), r"has the shape \[\], not"),  # a fused kernel would read beyond its one number
+        (lambda moment: moment.flatten(), "has the shape"),
+        (lambda moment: moment.to_sparse(), "has the shape"),
+        (lambda moment: 3, r"has the shape \[\]"),
+        (lambda moment: moment.double(), "is torch.float64, not torch.float32"),
+        (lambda moment: moment * torch.nan, "not finite"),
+        (None, "the optimizer keeps"),
+    ],
+)
+def test_moments_that_the_optimizer_would_not_leave(
+    config: Config, overrides: tuple[str, ...], spoil: Callable[[torch.Tensor], Any] | None, words: str
+) -> None:
+    """Of another shape, layout, type, or none at all: refused before the fused kernels see them."""
+    cfg = config(
+        "model.width=0.0625", "data=synthetic", "data.num_images=40", "data.num_classes=2", "trainer.batch_size=6", *overrides
+    )
+    state = start(cfg)
+    steps(cfg, state, 1)
+    saved = state.state_dict()
+    moments = saved["optimizer"]["state"]
+    before = {name: tensor.clone() for name, tensor in saved["model"].items()}
+    names = [name for name, moment in moments[0].items() if isinstance(moment, torch.Tensor) and moment.dim()]
+    for name in names:
+        changed = moments[0] | ({"another": torch.zeros(3)} if spoil is None else {name: spoil(moments[0][name])})
+        with pytest.raises(ValueError, match=words):
+            start(cfg).load_state_dict(saved | {"optimizer": saved["optimizer"] | {"state": {**moments, 0: changed}}})
+    with pytest.raises(ValueError, match="the optimizer's state is of 1 parameters, not of 28"):
+        state.load_state_dict(saved | {"optimizer": saved["optimizer"] | {"state": {0: moments[0]}}})
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state.model.state_dict().items())
+
+
+def test_moments_of_an_optimizer_that_keeps_none(config: Config) -> None:
+    cfg = config(
+        *("model.width=0.0625", "data=synthetic", "data.num_images=40", "data.num_classes=2", "trainer.batch_size=6"),
+        *("optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=false"),
+    )
+    state = start(cfg)
+    steps(cfg, state, 1)
+    content = state.state_dict()
+    start(cfg).load_state_dict(content)
+    kept = {index: {"momentum_buffer": torch.zeros(3)} for index in range(28)}
+    with pytest.raises(ValueError, match="the optimizer keeps"):
+        state.load_state_dict(content | {"optimizer": content["optimizer"] | {"state": kept}})
+
+
+def test_moments_get_the_memory_layout_of_their_weights(config: Config) -> None:
+    """Whatever that of the file is: the fused kernels walk both in the order of the weights."""
+    cfg = config("model.width=0.0625", "data=synthetic", "data.num_images=40", "data.num_classes=2", "trainer.batch_size=6")
+    undisturbed, crafted = start(cfg), start(cfg)
+    steps(cfg, undisturbed, 1)
+    content = undisturbed.state_dict()
+    for moments in content["optimizer"]["state"].values():
+        for name, moment in moments.items():
+            moments[name] = moment.contiguous()
+    moments = content["optimizer"]["state"][0]
+    moments["exp_avg"] = torch.zeros(1).as_strided(moments["exp_avg"].shape, (0, 0, 0, 0))  # one number, many times
+    crafted.load_state_dict(content)
+    steps(cfg, crafted, 2)
+    for parameter, moments in crafted.optimizer.state.items():
+        assert moments["exp_avg"].stride() == moments["exp_avg_sq"].stride() == parameter.stride()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda weight: weight * torch.inf, "features.0.weight holds NaN or infinity"),
+        (lambda weight: weight.half(), "features.0.weight is torch.float16, not torch.float32"),
+        (lambda weight: weight.to_sparse(), "features.0.weight is not a tensor"),
+        (lambda weight: "weight", "features.0.weight is not a tensor"),
+    ],
+)
+def test_weights_that_a_run_does_not_save(config: Config, spoil: Callable[[torch.Tensor], Any], words: str) -> None:
+    state = start(config("model.width=0.0625", "data=synthetic"))
+    content = state.state_dict()
+    content["model"] = content["model"] | {"features.0.weight": spoil(content["model"]["features.0.weight"])}
+    with pytest.raises(ValueError, match=words):
+        state.load_state_dict(content)
+
+
+@pytest.mark.parametrize("name", ["window_loss", "window_correct"])
+@pytest.mark.parametrize("value", [None, 3, torch.zeros(2), torch.zeros((), dtype=torch.float16)])
+def test_a_window_that_is_not_a_number(config: Config, name: str, value: object) -> None:
+    state = start(config("model.width=0.0625", "data=synthetic"))
+    with pytest.raises(ValueError, match=f"the checkpoint's {name} is not one number of"):
+        state.load_state_dict(state.state_dict() | {name: value})

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 
 from vgg_nll.cli import error_messages, resume
 from vgg_nll.config.compose import CONFIGS, VERSION_BASE, register_resolver
+from vgg_nll.errors import ConfigError
 
 MAX_NAME_BYTES = 200
 OTHER_FOLDER = "hydra.run.dir=<folder> takes another run folder"
@@ -39,10 +40,15 @@ def main() -> None:
         with errors:
             from vgg_nll import run  # loaded by `LoadTraining` before
 
-            return run.train(cfg, Path(hydra_job.runtime.output_dir), hydra_job.runtime.choices, hydra_job.overrides.task)
+            folder = Path(hydra_job.runtime.output_dir if cfg.resume is None else cfg.resume).absolute()
+            return run.train(cfg, folder, hydra_job.runtime.choices, hydra_job.overrides.task)
 
     with error_messages.errors_as_lines(OTHER_FOLDER, traceback=traceback):
         sys.argv[1:], main_config = resume.prepare(sys.argv[1:])
+        if main_config == resume.FRESH and "${" in os.getcwd():
+            raise ConfigError(
+                f"{os.getcwd()}: Hydra would take ${{ in the folder's name for a setting; start in another folder"
+            )
         hydra.main(config_path=str(CONFIGS), config_name=main_config, **VERSION_BASE)(job)()
 
 

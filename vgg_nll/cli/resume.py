@@ -1,5 +1,6 @@
 """`resume=<run folder>`: the config that the run has saved, with what is typed now on top."""
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -77,13 +78,14 @@ def _store(before: dict[str, Any], folder: Path) -> None:
     A group that is chosen anew is not in `before`; its place in the list of defaults is empty.
     """
     groups = [path.name for path in sorted(CONFIGS.iterdir()) if path.is_dir() and path.name not in saved.NOT_SECTIONS]
-    own = {key: value for key, value in before.items() if key not in ("resume", "resume_strict")}
+    log = _without_interpolation(str((folder / run_folder.LOG).absolute()))
     content = {
         "defaults": [{"hydra": "runs"}, "_self_", *({group: None} for group in groups), {"experiment": None}],
-        **own,
+        **before,
         "resume": _without_interpolation(str(folder)),
         "resume_strict": True,
-        "hydra": {"run": {"dir": _without_interpolation(str(folder))}},
+        # Not run.dir: Hydra takes a folder's name for an interpolation, once more, however it is escaped.
+        "hydra": {"run": {"dir": os.sep}, "job_logging": {"handlers": {"file": {"filename": log}}}},
     }
     ConfigStore.instance().store(RESUMED, content)
 

@@ -56,7 +56,7 @@ def iterate_with_worker_restart(load: Callable[[int], Iterable[Any]]) -> Iterato
                 done += 1
             return
         except DataError as error:  # from a worker, with the worker's traceback in its text
-            line = str(error).strip().splitlines()[-1]
+            line = error.args[0].strip().splitlines()[-1]
             # Frees the loader, which stops its workers: a reference cycle through the traceback would leave it to the garbage
             # collector, and then it waits 5 s for each worker.
             error.__traceback__, batches = None, iter(())

@@ -61,4 +61,5 @@ def _number(value: float) -> str:
 
 def _cell(text: str, markdown: bool) -> str:
     """Returns a cell that stays on its line, whatever a name in it holds."""
-    return printable(text).replace("|", r"\|") if markdown else printable(text)
+    line = printable(" ".join(text.splitlines()))
+    return line.replace("|", r"\|") if markdown else line

@@ -23,7 +23,6 @@ def _excepthook(args: threading.ExceptHookArgs) -> None:
         _show_thread_error(args)
 
 
-
 class Tracker(Protocol):
     """Takes the summaries of a run."""
 

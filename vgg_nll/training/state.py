@@ -95,11 +95,12 @@ class TrainState:
         self.window_images = 0
 
     def _load_optimizer(self, content: dict[str, Any]) -> None:
-        """Takes moments from the file, settings (weight decay, betas) from the config; each step sets the learning rate."""
-        own = self.optimizer.state_dict()["param_groups"]
-        if [set(group) for group in content["param_groups"]] != [set(group) for group in own]:
+        """Takes moments and the last learning rate from the file, settings (weight decay, betas) from the config."""
+        own, saved = self.optimizer.state_dict()["param_groups"], content["param_groups"]
+        if [set(group) for group in saved] != [set(group) for group in own]:
             raise ValueError("the optimizer is of another kind than the checkpoint's")
-        self.optimizer.load_state_dict({"state": self._checked_moments(content["state"]), "param_groups": own})
+        groups = [{**group, "lr": float(before["lr"])} for group, before in zip(own, saved, strict=True)]
+        self.optimizer.load_state_dict({"state": self._checked_moments(content["state"]), "param_groups": groups})
 
     def _checked_moments(self, saved: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
         """Returns moments laid out in memory as the parameters are, which fused kernels take for granted.

@@ -175,9 +175,7 @@ class Trainer:
     def _save(self, *, is_best: bool) -> None:
         self._check_finite()
         if not run_folder.is_whole(self.folder):
-            raise TrainingError(
-                f"step {self.state.step}: {self.folder} was removed or renamed; nothing more can be saved there"
-            )
+            raise TrainingError(f"step {self.state.step}: {self.folder} was removed or renamed; nothing can be saved there")
         now = time.perf_counter()
         self.state.seconds += now - self._last_save
         self._last_save = now
@@ -235,9 +233,8 @@ class Trainer:
             "last good state: "
         )
         images, _ = next(self.data.train_batches(*divmod(bad, self.data.steps_per_epoch)))
-        if not bool(images.isfinite().all()):
-            raise TrainingError(what + "the images of this step hold NaN or infinite numbers; fix the data")
-        raise TrainingError(what + "lower optimizer.lr, or warm up for longer")
+        spoiled = "the images of this step hold NaN or infinite numbers; fix the data"
+        raise TrainingError(what + ("lower optimizer.lr, or warm up for longer" if images.isfinite().all() else spoiled))
 
     @contextmanager
     def _memory(self, key: str, size: int, hint: str) -> Iterator[None]:
