@@ -105,17 +105,14 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
 def _read(path: Path, run_id: str) -> dict[str, Any]:
     content = records.read_json(path, run_id)
-    choices, overrides, data = (content.get(name) for name in ("choices", "overrides", "data"))
-    sound = (
-        isinstance(choices, dict)
-        and all(isinstance(choice, str) for choice in choices.values())
-        and isinstance(overrides, list)
-        and all(isinstance(override, str) for override in overrides)
-        and isinstance(data, dict)
-        and isinstance(data.get("classes"), list)
-        and all(isinstance(name, str) for name in data["classes"])
-        and isinstance(data.get("sizes"), dict)
-    )
-    if not sound:
-        raise CheckpointError(f"{path}: is damaged: it does not hold what a run writes")
-    return content
+    match content:
+        case {
+            "choices": dict(choices),
+            "overrides": list(overrides),
+            "data": {"classes": list(classes), "sizes": dict(sizes), "digest": str(digest)},
+        }:
+            texts, numbers = (*choices.values(), *overrides, *classes, digest), sizes.values()
+            short = all(isinstance(text, str) and len(text) <= saved.MAX_TEXT for text in texts)
+            if short and all(isinstance(number, int) for number in numbers):
+                return content
+    raise CheckpointError(f"{path}: is damaged: it does not hold what a run writes")

@@ -73,8 +73,8 @@ def confusion_matrix(counts: Sequence[Sequence[float]], class_names: Sequence[st
     axes.set(xlabel="prediction", ylabel="label")
     axes.set_title(title, fontsize=10)
     if classes <= NUMBERED_CLASSES:
-        axes.set_xticks(range(classes), [_short(name) for name in class_names], rotation=90)
-        axes.set_yticks(range(classes), [_short(name) for name in class_names])
+        axes.set_xticks(range(classes), [caption(name) for name in class_names], rotation=90)
+        axes.set_yticks(range(classes), [caption(name) for name in class_names])
         for row, column in zip(*table.nonzero(), strict=True):
             colour = "white" if share[row, column] > 0.5 else "black"
             axes.text(column, row, f"{table[row, column]:.0f}", ha="center", va="center", color=colour, fontsize=8)
@@ -122,8 +122,8 @@ def most_confident_errors(
         x, y = k % columns, ROW * (k // columns)
         axes.imshow(picture, extent=(x + 0.02, x + 0.52, y + 0.75, y + 0.25), interpolation="nearest")
         guess = int(outputs.argmax())
-        caption = f"{_short(class_names[label])}, predicted {_short(class_names[guess])} ({outputs[guess]:.1%})"
-        axes.text(x + 0.02, y + 0.2, caption, fontsize=7, va="bottom")
+        text = f"{caption(class_names[label])}, predicted {caption(class_names[guess])} ({outputs[guess]:.1%})"
+        axes.text(x + 0.02, y + 0.2, text, fontsize=7, va="bottom")
         bars += _softmax_bars(axes, x + 0.62, y + 0.25, outputs, label, class_names)
     axes.add_collection(PatchCollection(bars, match_original=True))
     axes.set(xlim=(0, columns), ylim=(ROW * rows, 0), aspect="equal")  # imshow changes them
@@ -139,7 +139,7 @@ def precision_recall(precision: np.ndarray, recall: np.ndarray, class_names: Seq
     figure = Figure(figsize=(5.5, 4.5))
     axes = figure.subplots(gridspec_kw=_margins(figure))
     for k, name in enumerate(class_names):
-        axes.step(recall[k], precision[k], where="post", linewidth=1, label=_short(name))
+        axes.step(recall[k], precision[k], where="post", linewidth=1, label=caption(name))
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.3)
@@ -165,12 +165,12 @@ def _softmax_bars(
     for row, k in enumerate(shown):
         top = y + 0.1 * row
         bars.append(Rectangle((x, top), max(0.35 * outputs[k], 0.002), 0.08, color=GREEN if k == label else RED))
-        axes.text(x - 0.01, top + 0.04, _short(class_names[k], 6), fontsize=6, ha="right", va="center")
+        axes.text(x - 0.01, top + 0.04, caption(class_names[k], 6), fontsize=6, ha="right", va="center")
     return bars
 
 
-def _short(name: str, length: int = 14) -> str:
-    """Returns a class's name for a caption, cut to `length`.
+def caption(name: str, length: int = 14) -> str:
+    """Returns the name of a class or a loss for a figure, cut to `length`.
 
     matplotlib reads $ as mathematics, and leaves names that begin with _ out of a legend.
     """

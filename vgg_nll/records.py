@@ -73,6 +73,16 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], str]:
     return content, found.group(1)
 
 
+def run_of(path: Path) -> str | None:
+    """Returns the identity of the run whose YAML this is, without checking the rest of it; None if there is none."""
+    try:
+        line = read_regular_file(path, MAX_YAML_BYTES).partition(b"\n")[0].decode()
+    except (OSError, ValueError):
+        return None
+    found = HEADER.fullmatch(line)
+    return found.group(1) if found else None
+
+
 def checksum(content: Any) -> str:
     """Returns a hash of plain data that does not depend on spaces, line ends and the order of keys."""
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
@@ -137,7 +147,7 @@ class _PlainLoader(yaml.SafeLoader):
         return value
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        keys = [key.value for key, _ in node.value]
-        if len(set(keys)) < len(keys) or any(key.tag != "tag:yaml.org,2002:str" for key, _ in node.value):
+        keys = [key for key, _ in node.value]
+        if any(key.tag != "tag:yaml.org,2002:str" for key in keys) or len({key.value for key in keys}) < len(keys):
             raise ValueError("holds a key twice, or one that is not text")
         return super().construct_mapping(node, deep=deep)

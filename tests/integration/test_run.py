@@ -38,7 +38,7 @@ METRICS = {
     *("margin_p05", "margin_p50", "margin_p95"),
 }
 EPOCH = (*TINY, "loss=all_logit", "trainer.epochs=1", "trainer.log_every_steps=2")  # 6 steps
-FILES = {".hydra", ".lock", "checkpoints", "metrics.json", "network.json", "DONE"}
+FILES = {".hydra", ".lock", "checkpoints", "metrics.json", "network.json", "run.json", "DONE"}
 
 
 @pytest.fixture(scope="module")

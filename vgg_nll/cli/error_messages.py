@@ -35,6 +35,7 @@ def errors_as_lines(disk_hint: str = "", *, traceback: bool | None = None) -> It
         traceback: shows the traceback instead; None: if the environment asks for it.
     """
     traceback = wants_traceback() if traceback is None else traceback
+    _open_standard_streams()
     try:
         yield
         sys.stdout.flush()  # here, so that a closed pipe is noticed before the interpreter ends
@@ -51,6 +52,11 @@ def errors_as_lines(disk_hint: str = "", *, traceback: bool | None = None) -> It
             raise
         show(error, disk_hint)
         sys.exit(1)
+    except ValueError as error:
+        if traceback or not isinstance(error.__cause__, OSError):  # logging hides that of a log that cannot be written
+            raise
+        show(error.__cause__, disk_hint)
+        sys.exit(1)
     except (RuntimeError, MemoryError) as error:
         from vgg_nll.hardware import is_out_of_memory  # here, since that loads PyTorch
 
@@ -58,6 +64,14 @@ def errors_as_lines(disk_hint: str = "", *, traceback: bool | None = None) -> It
             raise
         show(ConfigError("out of memory: fewer images at once take less (--batch-size; in training, trainer.batch_size)"))
         sys.exit(1)
+
+
+def _open_standard_streams() -> None:
+    """Opens closed ones (`2>&-`) as a device that takes everything: else the next file gets the number, and what is printed."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            handle = os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one
+            setattr(sys, name, os.fdopen(handle, "w" if number else "r"))
 
 
 def show(error: Exception, disk_hint: str = "") -> None:

@@ -45,10 +45,9 @@ def main() -> None:
 
     with error_messages.errors_as_lines(OTHER_FOLDER, traceback=traceback):
         sys.argv[1:], main_config = resume.prepare(sys.argv[1:])
-        if main_config == resume.FRESH and "${" in os.getcwd():
-            raise ConfigError(
-                f"{os.getcwd()}: Hydra would take ${{ in the folder's name for a setting; start in another folder"
-            )
+        here = Path.cwd()
+        if main_config == resume.FRESH and "${" in str(here):
+            raise ConfigError(f"{here}: Hydra takes ${{ in a folder's name for an interpolation; start in another folder")
         hydra.main(config_path=str(CONFIGS), config_name=main_config, **VERSION_BASE)(job)()
 
 

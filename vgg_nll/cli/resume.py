@@ -47,7 +47,7 @@ def prepare(arguments: Sequence[str]) -> tuple[list[str], str]:
     targets = {item.partition("=")[2] for item in typed if key_of(item).endswith("_target_")}
     try:
         run_folder.refuse_links(folder)
-        before, _ = saved.read(folder, targets, groups)
+        before, run_id = saved.read(folder, targets, groups)
     except CheckpointError as error:
         raise CheckpointError(f"resume={folder}: {error}") from error
     _store({key: value for key, value in before.items() if key not in groups}, folder)
@@ -55,7 +55,7 @@ def prepare(arguments: Sequence[str]) -> tuple[list[str], str]:
     validation.check(cfg)
     was, now = dict(saved.leaves(before)), dict(flatten(cfg))
     _check_same_run(folder, was, now, cfg.resume_strict)
-    _end_if_finished(folder, was, now)
+    _end_if_finished(folder, run_id, was, now)
     return typed, RESUMED
 
 
@@ -116,14 +116,14 @@ def _check_same_run(folder: Path, before: dict[str, Any], now: dict[str, Any], s
         print(f"warning: continues as another run: it was made with {', '.join(changed)}", file=sys.stderr)
 
 
-def _end_if_finished(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+def _end_if_finished(folder: Path, run_id: str, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Ends the process with a line if the run is finished, unless it has more to do now."""
     was = {key: before.get(key) for key in LENGTH}
     more = any(now[key] != was[key] and (now[key] is None or now[key] > (was[key] or 0)) for key in LENGTH)
     if not (folder / run_folder.DONE).exists() or more:
         return
     try:
-        records.read_json(folder / run_folder.METRICS)
+        records.read_json(folder / run_folder.METRICS, run_id)
     except CheckpointError as error:
         print(f"warning: {error}; the run is evaluated again", file=sys.stderr)
         return

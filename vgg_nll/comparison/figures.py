@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator, PercentFormatter
 
 from vgg_nll.comparison.statistics import Point
-from vgg_nll.plots import reliability_panels
+from vgg_nll.plots import caption, reliability_panels
 from vgg_nll.tracking import tags
 
 # The palette of Okabe and Ito: colour-blind readers can tell its colours apart.
@@ -27,6 +27,7 @@ COMPARABLE = {
 IN_PERCENT = (tags.VALIDATION["accuracy"], tags.VALIDATION["ece"], tags.ACCURACY_TRAIN)
 TAGS = (*COMPARABLE, tags.LOSS_TRAIN, LOSS_VALIDATION)
 MAX_COLUMNS, THIN = 4, 1.4
+NAME = 40  # characters of a loss
 
 
 def curves(losses: Mapping[str, Mapping[str, Sequence[Point]]]) -> Figure:
@@ -43,14 +44,14 @@ def curves(losses: Mapping[str, Mapping[str, Sequence[Point]]]) -> Figure:
     for panel, (tag, title) in zip(axes, COMPARABLE.items(), strict=False):
         for k, (loss, by_tag) in enumerate(losses.items()):
             width = THIN + 0.9 * (len(losses) - 1 - k)  # the first lines stay visible behind the later ones
-            _line(panel, by_tag.get(tag, ()), colours[loss], "-", width, label=loss)
+            _line(panel, by_tag.get(tag, ()), colours[loss], "-", width, label=caption(loss, NAME))
         _finish(panel, title, logarithmic=tag not in IN_PERCENT)
         if tag in IN_PERCENT:
             panel.yaxis.set_major_formatter(PercentFormatter(1.0))
     for panel, (loss, by_tag) in zip(axes[len(COMPARABLE) :], losses.items(), strict=False):
         _line(panel, by_tag.get(tags.LOSS_TRAIN, ()), colours[loss], "-")
         _line(panel, by_tag.get(LOSS_VALIDATION, ()), colours[loss], "--")
-        _finish(panel, f"its own loss: {loss}\n(dashed: validation)", logarithmic=True)
+        _finish(panel, f"its own loss: {caption(loss, NAME)}\n(dashed: validation)", logarithmic=True)
     for panel in axes[panels:]:
         panel.set_axis_off()
     handles, labels = axes[0].get_legend_handles_labels()

@@ -16,6 +16,7 @@ from vgg_nll.comparison.statistics import Point, mean_over_runs
 from vgg_nll.comparison.tables import Table
 from vgg_nll.evaluation.report import format_table
 from vgg_nll.files import atomic_write
+from vgg_nll.plots import caption
 from vgg_nll.tracking.event_files import Curve, read_curves
 
 TITLE = "Comparison of losses"
@@ -185,7 +186,7 @@ def _reliability(group: Group, name: str) -> list[Picture]:
         bins = [run.bins for run in by_seed.values() if run.bins is not None]
         if bins:
             total = sum(bins[1:], start=bins[0])
-            title = f"{loss}\nECE {total.ece:.2%}, {_count(len(bins), 'seed')}"
+            title = f"{caption(loss, figures.NAME)}\nECE {total.ece:.2%}, {_count(len(bins), 'seed')}"
             diagrams.append((title, total.images, total.correct, total.confidence))
     return [Picture(name, figures.png(figures.reliability(diagrams)), RELIABILITY_CAPTION)] if diagrams else []
 

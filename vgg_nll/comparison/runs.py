@@ -125,9 +125,9 @@ def _failure(folder: Path) -> str:
 
 
 def _read(folder: Path) -> Run:
-    """Raises CheckpointError, with the path, if metrics.json is missing or damaged."""
+    """Raises CheckpointError, with the path, if metrics.json is missing, damaged, or of another run than the config."""
     path = folder / run_folder.METRICS
-    content = records.read_json(path)
+    content = records.read_json(path, records.run_of(folder / run_folder.CONFIG))
     if _is_too_long(content):
         raise CheckpointError(f"{path}: is damaged: it holds text of more than {MAX_TEXT} characters, or is nested too deep")
     split = "test" if "test" in content else "val"
