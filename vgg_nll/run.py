@@ -113,7 +113,7 @@ def prepare(origin: Origin, signals: Signals) -> Trainer:
     total_steps = settings.total_steps(data.steps_per_epoch)
     if state.step > total_steps:
         raise ConfigError(f"resume={folder}: has done {state.step} steps already, more than the {total_steps} of this config")
-    tracker = build.make_tracker(cfg, folder, state.step + 1, state.validated_step + 1)
+    tracker = build.make_tracker(cfg, folder, state.step + 1, state.validated_step + 1, origin.run_id)
     trainer = Trainer(
         state=state,
         data=data,

@@ -105,7 +105,7 @@ def edit_config(folder: Path, **changes: Any) -> None:
 def points(folder: Path) -> list[tuple[str, int, bytes]]:
     """Returns (tag, step, value) of everything in all event files of a run, without times and provenance."""
     found = []
-    for path in folder.glob("events.out.tfevents.*"):
+    for path in filter(Path.is_file, folder.glob("events.out.tfevents.*")):
         for event in EventFileLoader(str(path)).Load():
             for value in event.summary.value:
                 if not value.tag.startswith(("speed/", "config/", "provenance/", "_hparams_/")):

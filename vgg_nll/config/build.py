@@ -102,14 +102,16 @@ def make_settings(cfg: DictConfig) -> TrainerSettings:
     return TrainerSettings(**{str(key): value for key, value in cfg.trainer.items()})
 
 
-def make_tracker(cfg: DictConfig, folder: Path, first_step: int, first_validation: int | None = None) -> Tracker:
-    """Returns the tracker of `tracking=`, which writes into the run folder, from these steps on."""
+def make_tracker(
+    cfg: DictConfig, folder: Path, first_step: int, first_validation: int | None = None, run_id: str = ""
+) -> Tracker:
+    """Returns the tracker of `tracking=`, which writes into the folder of this run, from these steps on."""
     constructor = _instantiate("tracking", cfg.tracking)
     try:
-        inspect.signature(constructor).bind(folder, first_step=first_step, first_validation=first_validation)
+        inspect.signature(constructor).bind(folder, first_step, first_validation, run_id)
     except TypeError as error:
         raise ConfigError(f"tracking: {error}") from error
-    return GuardedTracker(lambda: constructor(folder, first_step=first_step, first_validation=first_validation))
+    return GuardedTracker(lambda: constructor(folder, first_step, first_validation, run_id))
 
 
 def _load_weights(model: VGG16, path: str) -> None:

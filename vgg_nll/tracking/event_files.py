@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event, SourceMetadata
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
@@ -27,47 +27,45 @@ def event_files(folder: Path) -> list[Path]:
     return sorted(folder.glob(run_folder.EVENT_FILES))
 
 
-def write_mark(writer: SummaryWriter, step: int) -> None:
+def write_mark(writer: SummaryWriter, step: int, run_id: str) -> None:
     """Writes an event without content: everything up to `step` is in the file. It shows later whether some was cut off."""
-    writer._get_file_writer().add_event(Event(), step)
+    writer._get_file_writer().add_event(Event(source_metadata=SourceMetadata(writer=run_id)), step)
 
 
-def purge_run(folder: Path, first_step: int, first_validation: int | None = None) -> bool:
+def purge_run(folder: Path, first_step: int, first_validation: int | None = None, run_id: str = "") -> bool:
     """Purges all event files of a run, for a start at `first_step`; tells whether they hold all points before it.
 
     Every file begins with the mark of the step from which it continues, which an earlier file must hold, too.
     """
-    marks: set[int] = set()
-    whole = True
+    marks, whole = {0}, True
     for path in event_files(folder):
-        found = purge_events(path, first_step, first_validation)
-        whole = whole and (not marks or not found or found[0] in marks)
-        marks.update(found)
-    return whole and (not event_files(folder) or first_step == 1 or first_step - 1 in marks)
+        found = purge_events(path, first_step, first_validation, run_id)
+        whole = whole and found is not None and (not found or found[0] in marks)
+        marks.update(found or [])
+    return whole and first_step - 1 in marks
 
 
-def purge_events(path: Path, first_step: int, first_validation: int | None = None) -> list[int]:
+def purge_events(path: Path, first_step: int, first_validation: int | None = None, run_id: str = "") -> list[int] | None:
     """Deletes from an event file what a resumed run writes again, and a record that a kill left incomplete; returns the marks.
 
-    That is every event of `first_step` and later, and validations of `first_validation` and later. The test split and the
-    hyperparameters go, too: every start writes them anew, and TensorBoard keeps the first ones that it finds. A file that
-    cannot be read to its end for another reason is left as it is.
+    That is every event of `first_step` and later, and validations of `first_validation` and later: the state of a step may be
+    saved before its validation is finished. The test split and the hyperparameters go, too: every start writes them anew, and
+    TensorBoard keeps the first ones that it finds. A file that cannot be read to its end for another reason is left as it is,
+    and so is that of another run, for which None is returned.
     """
     kept, content, read = io.BytesIO(), path.read_bytes(), 0
     marks = []
     writer = RecordWriter(kept)
+    first_validation = first_step if first_validation is None else first_validation
     for record in RawEventFileLoader(str(path)).Load():
         read += len(record) + FRAME_BYTES
         event = Event.FromString(record)
-        names = [value.tag for value in event.summary.value]
-        repeated = any(name.startswith((tags.TEST, "_hparams_/")) for name in names)
-        if event.step >= (
-            first_step if first_validation is None else first_validation
-        ):  # validations of a step whose state was saved before they were finished
-            repeated = repeated or any(name not in tags.TRAINING and not name.endswith("/text_summary") for name in names)
-        if event.step < first_step and not repeated:
+        is_mark = event.WhichOneof("what") is None
+        if is_mark and event.source_metadata.writer != run_id:
+            return None
+        if event.step < first_step and not _is_repeated(event, first_validation):
             writer.write(record)
-            marks += [event.step] if event.WhichOneof("what") is None else []
+            marks += [event.step] if is_mark else []
     rest = content[read:]
     length, checksum = int.from_bytes(rest[:8], "little"), int.from_bytes(rest[8:12], "little")
     torn = len(rest) < 12 or (masked_crc32c(rest[:8]) == checksum and length + FRAME_BYTES > len(rest))
@@ -77,6 +75,15 @@ def purge_events(path: Path, first_step: int, first_validation: int | None = Non
     if kept.getvalue() != content:
         atomic_write(path, kept.getvalue())
     return marks
+
+
+def _is_repeated(event: Event, first_validation: int) -> bool:
+    """Tells whether a resumed run writes this event again, although it is of an earlier step than its first."""
+    names = [value.tag for value in event.summary.value]
+    if any(name.startswith((tags.TEST, "_hparams_/")) for name in names):
+        return True
+    validations = any(name not in tags.TRAINING and not name.endswith("/text_summary") for name in names)
+    return validations and event.step >= first_validation
 
 
 def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:

@@ -46,21 +46,23 @@ class TensorBoardTracker:
         first_step: the first step that will have points. In earlier files of the run, points from that step on are deleted, and
             so are those of the test split: a resumed run writes them again.
         first_validation: the first step whose validation is written again; None: `first_step`.
+        run_id: the identity of the run, which its event files hold.
     """
 
-    def __init__(self, folder: Path, first_step: int, first_validation: int | None = None) -> None:
+    def __init__(self, folder: Path, first_step: int, first_validation: int | None = None, run_id: str = "") -> None:
         threading.excepthook = _excepthook
-        if not purge_run(folder, first_step, first_validation):
-            log.warning(f"warning: {folder}: an event file is shorter than the run left it: its curves have gaps")
+        self._run_id = run_id
+        if not purge_run(folder, first_step, first_validation, run_id):
+            log.warning(f"warning: {folder}: its curves have gaps: an event file is missing, cut off, or of another run")
         # An open TensorBoard that has read the deleted points hides them.
         self._writer = SummaryWriter(str(folder), purge_step=first_step if first_step > 1 else None, flush_secs=5)
-        write_mark(self._writer, first_step - 1)
+        write_mark(self._writer, first_step - 1, run_id)
 
     def add(self, summary: Summary, step: int) -> None:
         summary.write(self._writer, step)
 
     def flush(self, step: int) -> None:
-        write_mark(self._writer, step)
+        write_mark(self._writer, step, self._run_id)
         self._writer.flush()
 
     def close(self) -> None:
@@ -70,7 +72,7 @@ class TensorBoardTracker:
 class NullTracker:
     """Takes everything, keeps nothing; has the same constructor as its twin."""
 
-    def __init__(self, folder: Path, first_step: int, first_validation: int | None = None) -> None:
+    def __init__(self, folder: Path, first_step: int, first_validation: int | None = None, run_id: str = "") -> None:
         pass
 
     def add(self, summary: Summary, step: int) -> None:
