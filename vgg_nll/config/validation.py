@@ -70,6 +70,7 @@ SHARE = Rule(float, above=0, below=1)
 FLAG = Rule(bool)
 TEXT = Rule(str)
 NOT_NEGATIVE = Rule(float, min_value=0)
+EPOCHS = Rule(float, above=0, max_value=1e9)  # the product with the steps of an epoch is an integer
 
 # Keys whose values can be judged without the rest. A key that is not here is judged by the constructor that takes it.
 RULES: dict[str, Rule] = {
@@ -110,11 +111,11 @@ RULES: dict[str, Rule] = {
     "optimizer.weight_decay": NOT_NEGATIVE,
     "optimizer.momentum": Rule(float, min_value=0, below=1),
     "optimizer.nesterov": FLAG,
-    "schedule.warmup_epochs": NOT_NEGATIVE,
+    "schedule.warmup_epochs": replace(EPOCHS, min_value=0, above=-math.inf),
     "schedule.decay.final_factor": Rule(float, min_value=0, max_value=1),
     "schedule.decay.milestones": Rule(float, above=0, below=1, items=0),
     "schedule.decay.factor": Rule(float, above=0, max_value=1),
-    "trainer.epochs": Rule(float, above=0),
+    "trainer.epochs": EPOCHS,
     "trainer.steps": Rule(int, min_value=1, optional=True),
     "trainer.batch_size": COUNT,
     "trainer.eval_batch_size": COUNT,
@@ -124,8 +125,8 @@ RULES: dict[str, Rule] = {
     "trainer.deterministic": FLAG,
     "trainer.compile": FLAG,
     "trainer.log_every_steps": COUNT,
-    "trainer.validate_every_epochs": Rule(float, above=0),
-    "trainer.figures_every_epochs": Rule(float, above=0),
+    "trainer.validate_every_epochs": EPOCHS,
+    "trainer.figures_every_epochs": EPOCHS,
     "trainer.early_stop_validations": Rule(int, min_value=1, optional=True),
     "trainer.profile": FLAG,
 }

@@ -142,7 +142,7 @@ def _laid_out(saved: Any, expected: Any, parameter: Tensor, what: str) -> Any:
             raise ValueError(f"{what} is a {type(saved).__name__}")
         return saved
     shape = parameter.shape if expected.dim() else expected.shape
-    if not isinstance(saved, Tensor) or saved.layout is not torch.strided or saved.shape != shape:
+    if not _has_numbers(saved) or saved.shape != shape:
         raise ValueError(f"{what} has the shape {list(getattr(saved, 'shape', []))}, not {list(shape)}")
     if saved.dtype != expected.dtype or not bool(saved.isfinite().all()):
         raise ValueError(f"{what} is {saved.dtype}, not {expected.dtype}, or not finite")
@@ -152,12 +152,14 @@ def _laid_out(saved: Any, expected: Any, parameter: Tensor, what: str) -> Any:
 def check_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
     """Raises ValueError with the first difference if `weights` are not of this very model."""
     own = model.state_dict()
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
+        raise ValueError("the checkpoint holds no weights")
     for name in sorted(own.keys() ^ weights.keys()):
         side = "the checkpoint" if name in own else "the model"
         raise ValueError(f"the weights are of another model: {side} has no {name}")
     for name, tensor in own.items():
         saved = weights[name]
-        if not isinstance(saved, Tensor) or saved.layout is not torch.strided:
+        if not _has_numbers(saved):
             raise ValueError(f"{name} is not a tensor")
         if tensor.shape != saved.shape:
             shapes = f"{list(saved.shape)} in the checkpoint, {list(tensor.shape)} in the model"
@@ -166,6 +168,11 @@ def check_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
             raise ValueError(f"the weights are of another model: {name} is {saved.dtype}, not {tensor.dtype}")
         if not bool(saved.isfinite().all()):
             raise ValueError(f"{name} holds NaN or infinity")
+
+
+def _has_numbers(value: Any) -> bool:
+    """Tells whether a value is a tensor of the usual kind: neither sparse nor without memory."""
+    return isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
 
 
 def _check_numbers(content: dict[str, Any]) -> None:
@@ -181,5 +188,5 @@ def _check_numbers(content: dict[str, Any]) -> None:
         raise ValueError("the checkpoint's best_metrics lack the accuracy")
     for name, dtype in (("window_loss", torch.float64), ("window_correct", torch.int64)):
         window = content[name]
-        if not isinstance(window, Tensor) or window.shape != torch.Size([]) or window.dtype != dtype:
+        if not _has_numbers(window) or window.shape != torch.Size([]) or window.dtype != dtype:
             raise ValueError(f"the checkpoint's {name} is not one number of {dtype}")
