@@ -63,7 +63,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], str]:
     header: list[str] = []
 
     def parse(text: str) -> Any:
-        header.append(text.partition("\n")[0])
+        header.append(text.partition("\n")[0].rstrip("\r"))
         return yaml.load(text, _PlainLoader)
 
     content = _read(path, MAX_YAML_BYTES, parse)
@@ -76,7 +76,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], str]:
 def run_of(path: Path) -> str | None:
     """Returns the identity of the run whose YAML this is, without checking the rest of it; None if there is none."""
     try:
-        line = read_regular_file(path, MAX_YAML_BYTES).partition(b"\n")[0].decode()
+        line = read_regular_file(path, MAX_YAML_BYTES).partition(b"\n")[0].decode().rstrip("\r")
     except (OSError, ValueError):
         return None
     found = HEADER.fullmatch(line)
