@@ -1,6 +1,7 @@
 """`python train.py`: loads PyTorch late, begins no folder without a run, and runs sweeps."""
 
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -10,12 +11,14 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.configs import ROOT, TINY, compose_config
 from helpers.pictures import FOLDER, write_folder
 from helpers.processes import run_script
 from omegaconf import OmegaConf
 
 from vgg_nll.training import checkpoint
+from vgg_nll.training.trainer import Trainer
 
 Command = Callable[..., int]
 QUICK = (*TINY, "tracking=none")
@@ -201,3 +204,53 @@ def test_two_runs_in_one_second_have_two_folders(key: str) -> None:
     (form,) = re.findall(rf"^{key.split('.')[0]}:\n  dir: .*\$\{{now:([^}}]+)\}}", text, re.MULTILINE)
     one = datetime(2026, 1, 1, 12, 0, 0, 1)
     assert one.strftime(form) != one.replace(microsecond=2).strftime(form)
+
+
+def test_a_log_that_cannot_be_written(command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "run/train.log").mkdir(parents=True)
+    assert command(*TINY, "hydra.run.dir=run") == 1
+    assert capfd.readouterr().err == f"error: {tmp_path}/run/train.log: Is a directory\n"
+
+
+def test_a_working_folder_that_reads_as_an_interpolation(
+    command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run would go somewhere else: into the home folder, here."""
+    home, here = tmp_path / "home", tmp_path / "${oc.env:HOME}"
+    home.mkdir()
+    here.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    assert command(*QUICK, "trainer.steps=1", "hydra.run.dir=run") == 1
+    assert "Hydra takes ${ in a folder's name for an interpolation; start in another folder" in capfd.readouterr().err
+    assert not list(home.iterdir()) and not list(here.iterdir())
+
+
+@pytest.mark.parametrize("gone", ["removed", "renamed"])
+def test_a_folder_that_goes_away(
+    command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path, gone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Trainer._step
+
+    def step(self: Trainer, *args: torch.Tensor) -> None:
+        original(self, *args)
+        if self.state.step == 2:
+            shutil.rmtree(self.folder) if gone == "removed" else self.folder.rename(tmp_path / "elsewhere")
+
+    monkeypatch.setattr(Trainer, "_step", step)
+    assert command(*TINY, "trainer.steps=4", "checkpoint.every_steps=1", "hydra.run.dir=run") == 1
+    error = capfd.readouterr().err
+    assert error == f"error: step 3: {tmp_path}/run was removed or renamed; nothing can be saved there\n"
+    assert not (tmp_path / "run").exists()
+    assert not list(tmp_path.rglob("DONE"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "0<&- >&- 2>&-"])
+def test_closed_standard_streams(tmp_path: Path, closed: str) -> None:
+    """The next files that are opened would get their numbers, and what is printed."""
+    line = [sys.executable, str(ROOT / "train.py"), *QUICK, "trainer.steps=2", "hydra.run.dir=run"]
+    assert subprocess.run(f"{shlex.join(line)} {closed}", shell=True, cwd=tmp_path).returncode == 0
+    assert (tmp_path / "run/DONE").exists()
+    assert checkpoint.load(tmp_path / "run/checkpoints/last.pt")["step"] == 2
+    assert subprocess.run(f"{shlex.join(line)} {closed}", shell=True, cwd=tmp_path).returncode == 1

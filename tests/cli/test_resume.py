@@ -1,5 +1,6 @@
 """`resume=<run folder>`: its own config with what is typed on top; another run is refused; nothing of the folder runs."""
 
+import json
 import re
 import shutil
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers.configs import TINY
+from helpers.pictures import FOLDER, write_folder
 from helpers.runs import interrupt, outcome
 
 from vgg_nll import run_folder
@@ -189,3 +191,97 @@ def test_fewer_steps_than_were_done(command: Command, capfd: pytest.CaptureFixtu
     assert command("resume=run", "trainer.steps=2") == 1
     assert "has done 3 steps already, more than the 2 of this config" in capfd.readouterr().err
     assert "steps: 3\n" in (tmp_path / "run/.hydra/config.yaml").read_text()
+
+
+def test_a_finished_run_whose_numbers_are_damaged(command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """It is evaluated again."""
+    assert command(*QUICK, "trainer.steps=2", "hydra.run.dir=run") == 0
+    metrics = tmp_path / "run/metrics.json"
+    before = json.loads(metrics.read_text())
+    metrics.write_text(metrics.read_text().replace('"accuracy": 0', '"accuracy": 1', 1))
+    capfd.readouterr()
+    assert command("resume=run") == 0
+    assert "metrics.json: is damaged: its checksum does not fit; the run is evaluated again" in capfd.readouterr().err
+    assert json.loads(metrics.read_text())["test"] == before["test"]
+
+
+def rename(root: Path) -> None:
+    for split in ("train", "val", "test"):
+        (root / split / "one").rename(root / split / "zebra")
+
+
+def add_a_class(root: Path) -> None:
+    for split in ("train", "val", "test"):
+        shutil.copytree(root / split / "one", root / split / "more")
+
+
+def reorder(root: Path) -> None:
+    """The same names and numbers, other pictures: a file gets another name."""
+    (root / "train/one/0.png").rename(root / "train/one/z.png")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (rename, "classes one -> zebra"),
+        (lambda root: (root / "train/one/0.png").unlink(), "train 24 -> 23 images"),
+        (lambda root: shutil.copy(root / "val/one/0.png", root / "val/one/x.png"), "val 24 -> 25 images"),
+        (add_a_class, "classes none -> more; test 24 -> 32 images; train 24 -> 32 images; val 24 -> 32 images"),
+        (reorder, "other images of the same number"),
+    ],
+)
+def test_data_that_has_changed(
+    command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path, change: Callable[[Path], object], words: str
+) -> None:
+    write_folder(tmp_path / "data")
+    options = ("data.root=data", "data.num_workers=0", "model.width=0.0625", "device=cpu", "tracking=none")
+    assert command(*FOLDER, *options, "trainer.steps=1", "hydra.run.dir=run") == 0
+    change(tmp_path / "data")
+    before = (tmp_path / "run/network.json").read_bytes()
+    capfd.readouterr()
+    assert command("resume=run", "trainer.steps=2") == 1
+    error = capfd.readouterr().err
+    assert error == (
+        f"error: resume=run: its data has changed: {words}; restore it, start a new run, or take it as it is with "
+        "resume_strict=false\n"
+    )
+    assert (tmp_path / "run/network.json").read_bytes() == before
+    code = command("resume=run", "trainer.steps=2", "resume_strict=false")
+    if "classes none" in words:  # the network has no output for one more
+        assert code == 1
+    else:
+        assert code == 0
+        assert f"warning: continues with other data: {words}" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 4 bytes")]
+)
+def test_too_little_memory_is_not_damage(
+    command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is given up for it: last.pt stays, and no older state takes its place."""
+    assert command(*QUICK, "trainer.steps=2", "hydra.run.dir=run") == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "run/checkpoints").iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.load", lambda *_, **__: (_ for _ in ()).throw(error))
+        capfd.readouterr()
+        assert command("resume=run", "trainer.steps=3") == 1
+    assert capfd.readouterr().err.startswith("error: out of memory: ")
+    assert {path: path.read_bytes() for path in (tmp_path / "run/checkpoints").iterdir()} == before
+
+
+def test_a_run_whose_checkpoints_were_never_written(
+    command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails; and what can be done then is said by every way on."""
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        assert command(*QUICK, "trainer.steps=2", "hydra.run.dir=run") == 1
+    assert "no checkpoint could be written: disk full" in capfd.readouterr().err
+    assert command("resume=run") == 1
+    assert "there is no checkpoints/last.pt (its checkpoints were never written: start it anew)" in capfd.readouterr().err
+    assert command(*QUICK, "trainer.steps=2", "hydra.run.dir=run") == 1
+    assert "holds the results of a run without checkpoints: remove it, or start in another folder" in capfd.readouterr().err
+    shutil.rmtree(tmp_path / "run")
+    assert command(*QUICK, "trainer.steps=2", "hydra.run.dir=run") == 0

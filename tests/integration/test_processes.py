@@ -50,7 +50,9 @@ def validated(run: Run) -> bool:
     return "validation: " in run.text()
 
 
-@pytest.mark.parametrize(("number", "moment"), [(signal.SIGTERM, "training"), (signal.SIGINT, "saving")])
+@pytest.mark.parametrize(
+    ("number", "moment"), [(signal.SIGTERM, "training"), (signal.SIGINT, "saving"), (signal.SIGHUP, "training")]
+)
 def test_a_signal_stops_a_run_and_loses_nothing(
     tmp_path: Path, whole: tuple[object, ...], number: signal.Signals, moment: str
 ) -> None:

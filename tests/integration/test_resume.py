@@ -12,6 +12,7 @@ from helpers.runs import interrupt, outcome, points, read_curves, train
 from torch import Tensor, nn
 
 from vgg_nll import run
+from vgg_nll.tracking import tags
 from vgg_nll.training import checkpoint
 from vgg_nll.training.signals import Interrupted
 from vgg_nll.training.trainer import Trainer
@@ -160,3 +161,42 @@ def test_a_signal_at_the_very_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(Interrupted, match=r"the run in .* is finished"):
         train(tmp_path, *TINY, "tracking=none", "trainer.steps=1")
     assert (tmp_path / "DONE").exists()
+
+
+class Killed(BaseException):
+    """Ends a run as `kill -9` does, as far as one process can do that to itself: nothing more is saved."""
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_killed_between_a_validation_and_its_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a stop in that validation: its points were written by two processes, and stand there once."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    arguments = (*SHORT, "trainer.steps=7")
+    train(whole, *arguments)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3, "_validate")
+        with pytest.raises(Interrupted):
+            train(parts, *arguments)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_save", lambda *_, **__: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            train(parts, *arguments, f"resume={parts}")
+    assert (tags.VALIDATION["accuracy"], 3) in [(tag, step) for tag, step, _ in points(parts)]
+    train(parts, *arguments, f"resume={parts}")
+    assert outcome(parts) == outcome(whole)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_curves_are_on_the_disk_before_the_state_that_stands_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill behind that state would lose them for good: a resumed run does not repeat these steps."""
+    original, seen = checkpoint.save, []
+
+    def save(path: Path, content: dict[str, Any], *args: Any) -> None:
+        written = {step for tag, step, _ in points(tmp_path) if tag == "loss/train"}
+        assert written >= set(range(1, content["step"] + 1))
+        seen.append(content["step"])
+        original(path, content, *args)
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    train(tmp_path, *SHORT, "trainer.steps=7", "checkpoint.every_steps=2")
+    assert {2, 4, 6} <= set(seen)

@@ -1,5 +1,6 @@
 """What lands in the event file, and what the figures show."""
 
+import errno
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -203,12 +204,14 @@ def test_files_are_free_of_what_is_done_again(tmp_path: Path) -> None:
     assert len(files) == 3
 
 
-def test_a_start_from_the_beginning_takes_everything_back(tmp_path: Path) -> None:
+def test_a_start_from_the_beginning_takes_everything_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A run that was killed before its first save is started again in its folder."""
     use(TensorBoardTracker(tmp_path, 1))
     assert len(points(tmp_path)) > 0
-    TensorBoardTracker(tmp_path, 1).close()
+    TensorBoardTracker(tmp_path, 1, run_id="new").close()
     assert points(tmp_path) == []
+    TensorBoardTracker(tmp_path, 1, run_id="new").close()
+    assert "gaps" not in caplog.text
 
 
 def test_a_damaged_event_file_is_left_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -224,6 +227,77 @@ def test_a_damaged_event_file_is_left_as_it_is(tmp_path: Path, caplog: pytest.Lo
     assert path.read_bytes() == content
     assert notes.read_text() == "which of these is the good one"
     assert caplog.text.count("is damaged: the points after the damage stay") == 2
+
+
+def test_an_event_file_that_was_cut_off_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """At any byte: the marks show up to which step the file was written."""
+    tracker = TensorBoardTracker(tmp_path, 1, run_id="this")
+    for step in (1, 2):
+        tracker.add(Scalars({"loss/train": float(step)}), step)
+        tracker.flush(step)
+    tracker.close()
+    (path,) = event_files(tmp_path)
+    whole = path.read_bytes()
+    for length in (*range(0, len(whole), 7), len(whole) - 1):
+        for later in event_files(tmp_path)[1:]:
+            later.unlink()
+        path.write_bytes(whole[:length])
+        caplog.clear()
+        TensorBoardTracker(tmp_path, 3, run_id="this").close()
+        assert "its curves have gaps" in caplog.text, length
+    path.write_bytes(whole)
+    caplog.clear()
+    TensorBoardTracker(tmp_path, 3, run_id="this").close()
+    TensorBoardTracker(tmp_path, 3, run_id="this").close()
+    assert caplog.text == ""
+    path.unlink()
+    TensorBoardTracker(tmp_path, 3, run_id="this").close()
+    assert "its curves have gaps" in caplog.text
+
+
+def test_an_event_file_of_another_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    use(TensorBoardTracker(tmp_path, 1, run_id="other"))
+    (path,) = event_files(tmp_path)
+    before = path.read_bytes()
+    TensorBoardTracker(tmp_path, 2, run_id="this").close()
+    assert path.read_bytes() == before
+    assert "an event file is missing, cut off, or of another run" in caplog.text
+
+
+def test_a_validation_that_is_done_again(tmp_path: Path) -> None:
+    """The state of step 3 was saved before its validation: that goes, and the training curves of the step stay."""
+    tracker = TensorBoardTracker(tmp_path, 1)
+    for step in (2, 3):
+        tracker.add(Scalars(dict.fromkeys((tags.LOSS_TRAIN, tags.LEARNING_RATE, *tags.VALIDATION.values()), 1.0)), step)
+        tracker.add(Histogram("confidence/histogram", [0.0, 1.0]), step)
+    tracker.add(Text("config", "x"), 3)
+    tracker.close()
+    TensorBoardTracker(tmp_path, 4, first_validation=3).close()
+    left = read_events(tmp_path)
+    steps = {tag: [point.step for point in left.Scalars(tag)] for tag in left.Tags()["scalars"]}
+    assert steps == {tag: [2, 3] for tag in (tags.LOSS_TRAIN, tags.LEARNING_RATE)} | {
+        tag: [2] for tag in tags.VALIDATION.values()
+    }
+    assert [point.step for point in left.Histograms("confidence/histogram")] == [2]
+    assert [point.step for point in left.Tensors("config/text_summary")] == [3]
+
+
+def test_a_full_disk_in_the_writing_thread(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorBoard's: one warning, and no traceback from beside."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    tracker = GuardedTracker(lambda: TensorBoardTracker(tmp_path, 1))
+    monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", full)
+    for step in range(1, 5):
+        tracker.add(Scalars({"loss/train": 1.0}), step)
+        tracker.flush(step)
+    tracker.close()
+    assert caplog.text.count("no more curves from here on, training continues") == 1
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_null_tracker_keeps_nothing(tmp_path: Path) -> None:

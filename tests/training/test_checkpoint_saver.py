@@ -80,6 +80,36 @@ def test_the_best_is_kept_in_memory_until_it_is_written(tmp_path: Path, monkeypa
     assert checkpoint.load(tmp_path / run_folder.BEST)["model"]["w"].tolist() == [1.0] * 4
 
 
+def test_the_best_is_written_only_behind_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is resumed from an older last.pt would not know that step: the pair would not fit."""
+    original, refused = checkpoint.save, {"last.pt"}
+
+    def save(path: Path, *args: object) -> None:
+        if path.name in refused:
+            raise OSError("disk full")
+        original(path, *args)
+
+    saver = CheckpointSaver(tmp_path, CPU, "run")
+    saver.save(content(1.0, 1), is_best=True)
+    saver.wait()
+    monkeypatch.setattr(checkpoint, "save", save)
+    saver.save(content(2.0, 2), is_best=True)
+    saver.wait()
+    assert checkpoint.load(tmp_path / run_folder.BEST)["step"] == checkpoint.load(tmp_path / run_folder.LAST)["step"] == 1
+    assert saver.load_best(2)["w"].tolist() == [2.0] * 4
+    assert not saver.close()
+
+
+def test_files_are_of_their_run(tmp_path: Path) -> None:
+    saver = CheckpointSaver(tmp_path, CPU, "this")
+    saver.save(content(1.0, 1), is_best=True)
+    saver.close()
+    for name in (run_folder.LAST, run_folder.BEST):
+        assert checkpoint.load(tmp_path / name, "this")["step"] == 1
+        with pytest.raises(CheckpointError, match="is of another run"):
+            checkpoint.load(tmp_path / name, "other")
+
+
 def test_an_error_that_is_not_the_disks_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "save", lambda *_: (_ for _ in ()).throw(KeyError("an error of ours")))
     saver = CheckpointSaver(tmp_path, CPU, "run")

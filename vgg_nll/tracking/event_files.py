@@ -62,7 +62,9 @@ def purge_events(path: Path, first_step: int, first_validation: int | None = Non
         event = Event.FromString(record)
         is_mark = event.WhichOneof("what") is None
         if is_mark and event.source_metadata.writer != run_id:
-            return None
+            if first_step > 1:
+                return None
+            continue  # of a start before this one, which never saved anything
         if event.step < first_step and not _is_repeated(event, first_validation):
             writer.write(record)
             marks += [event.step] if is_mark else []
