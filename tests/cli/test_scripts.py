@@ -15,7 +15,7 @@ from PIL import Image
     ("script", "arguments"),
     [
         pytest.param("evaluate", [], marks=pytest.mark.slow),
-        ("predict", ["picture.png"]),
+        pytest.param("predict", ["picture.png"], marks=pytest.mark.slow),
         pytest.param("predict", ["picture.png", "--json"], marks=pytest.mark.slow),
         pytest.param("predict", ["picture.png", "--csv"], marks=pytest.mark.slow),
         ("compare", ["--output", "comparison"]),

@@ -23,6 +23,13 @@ from vgg_nll.training import checkpoint
 
 Use = Callable[[str], tuple[int, str, str]]
 COMMANDS = ("predict", "evaluate", "resume")
+
+
+def first(name: str) -> list[Any]:
+    """All commands for a parameter; but this one, the others are slow tests: they share the code that reads."""
+    return [pytest.param(other, marks=[] if other == name else pytest.mark.slow) for other in COMMANDS]
+
+
 HANG = 20  # seconds
 
 
@@ -115,7 +122,7 @@ VALUES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", first("resume"))
 @pytest.mark.parametrize("changes", VALUES.values(), ids=VALUES)
 def test_a_config_is_values_only(
     theirs: Path, use: Use, trap: Path, name: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -157,7 +164,7 @@ TEXTS = {
 }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", first("predict"))
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_a_config_is_plain_yaml(theirs: Path, use: Use, trap: Path, name: str, text: str) -> None:
     header = (theirs / run_folder.CONFIG).read_text().partition("\n")[0]
@@ -200,7 +207,7 @@ def test_a_secret_typed_as_an_interpolation_is_the_persons_own(
         assert "first" in text and "other" not in text
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", first("predict"))
 @pytest.mark.parametrize("file", ["best", "last", "previous"])
 def test_code_in_a_checkpoint(theirs: Path, use: Use, trap: Path, name: str, file: str) -> None:
     for path in theirs.glob("checkpoints/*.pt"):
@@ -219,7 +226,7 @@ LINKS = (
 )
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", first("resume"))
 @pytest.mark.parametrize("place", LINKS)
 def test_links_are_refused(theirs: Path, use: Use, tmp_path: Path, name: str, place: str) -> None:
     """What would be written, or deleted, through them is somewhere else."""
@@ -240,7 +247,7 @@ def test_links_are_refused(theirs: Path, use: Use, tmp_path: Path, name: str, pl
     assert snapshot(outside) == before
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", first("predict"))
 @pytest.mark.parametrize("place", [".hydra/config.yaml", "network.json", "checkpoints/best.pt", "checkpoints/last.pt", "x"])
 def test_pipes_do_not_wait(theirs: Path, use: Use, name: str, place: str) -> None:
     (theirs / place).unlink(missing_ok=True)

@@ -248,7 +248,7 @@ def check(two_runs: tuple[Path, Path], results: Results, seeds: range, change: C
 
 @pytest.mark.parametrize("change", [mutate, forge])
 def test_some_mutations(two_runs: tuple[Path, Path], results: Results, change: Change) -> None:
-    check(two_runs, results, range(8), change)
+    check(two_runs, results, range(5), change)
 
 
 @pytest.mark.slow

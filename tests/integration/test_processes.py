@@ -51,7 +51,8 @@ def validated(run: Run) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("number", "moment"), [(signal.SIGTERM, "training"), (signal.SIGINT, "saving"), (signal.SIGHUP, "training")]
+    ("number", "moment"),
+    [(signal.SIGTERM, "training"), (signal.SIGINT, "saving"), pytest.param(signal.SIGHUP, "training", marks=pytest.mark.slow)],
 )
 def test_a_signal_stops_a_run_and_loses_nothing(
     tmp_path: Path, whole: tuple[object, ...], number: signal.Signals, moment: str

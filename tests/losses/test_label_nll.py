@@ -111,7 +111,7 @@ def test_compiled_for_any_batch_size(complements: bool, backend: str) -> None:
 
 
 @needs_triton
-@pytest.mark.parametrize("complements", [False, True])
+@pytest.mark.parametrize("complements", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_kernel_for_gpus(complements: bool) -> None:
     """On a GPU if there is one, else in Triton's interpreter."""
     from vgg_nll.losses import triton_rows

@@ -38,6 +38,7 @@ torch.save([(s.input, s.args[0], s.kwargs) for s in samples], sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_pytorchs_own_samples(tmp_path: Path) -> None:
     """Values, gradients and forward derivatives of method 1 for every sample that PyTorch tests `cross_entropy` with."""
     subprocess.run([sys.executable, "-c", SAMPLES, str(tmp_path / "samples.pt")], check=True)

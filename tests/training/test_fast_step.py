@@ -83,6 +83,7 @@ def test_float32_steps_are_the_baselines(batch_norm: bool, steps: int, optimizer
         torch.testing.assert_close(own, theirs, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_bfloat16_learns_as_float32_does() -> None:
     """200 steps from the same start: the mean of the curve within 5%, that of every 20 steps within 20%. (float32 runs
     whose first weights differ by 1e-6 differed by 8%.)"""
