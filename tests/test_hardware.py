@@ -189,6 +189,8 @@ def test_out_of_memory_is_known_by_its_words() -> None:
     assert hardware.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
     assert hardware.is_out_of_memory(MemoryError())
     assert hardware.is_out_of_memory(RuntimeError("CUDA out of memory. (originally from torch_call_dispatcher)"))
+    assert hardware.is_out_of_memory(RuntimeError("could not create a primitive"))  # oneDNN's
+    assert hardware.is_out_of_memory(RuntimeError("unable to mmap 9 bytes from file <x>: Cannot allocate memory (12)"))
     assert not hardware.is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 

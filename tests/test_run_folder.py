@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 from vgg_nll import run_folder
-from vgg_nll.errors import ConfigError
+from vgg_nll.errors import CheckpointError, ConfigError
 from vgg_nll.run_folder import has_checkpoint, holds_run, lock_run_folder, remove_new_files
 
 
@@ -134,3 +134,17 @@ def test_files_of_others_stay(tmp_path: Path) -> None:
     (folder / "notes.txt").touch()
     remove_new_files(folder, before)
     assert names(folder) == {"events.out.tfevents.1.pc", ".hydra", "train.log", "notes.txt"}
+
+
+def test_links_of_the_users_own_stay(tmp_path: Path) -> None:
+    """Only in the place of a run's file are they refused: there, a write would follow them."""
+    (tmp_path / "best picture").symlink_to(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/5").symlink_to(tmp_path)
+    run_folder.refuse_links(tmp_path)
+    for name in ("checkpoints/x", "5", "events.out.tfevents.1", "projector_config.pbtxt", "train.log"):
+        (tmp_path / name).symlink_to(tmp_path / "nowhere")
+        with pytest.raises(CheckpointError, match=rf"{name}: is a link, where a run has a file of its own; remove it"):
+            run_folder.refuse_links(tmp_path)
+        (tmp_path / name).unlink()

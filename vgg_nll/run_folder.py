@@ -1,5 +1,6 @@
 """The folder of a run: the names in it, the lock on it, and what is removed if no run began."""
 
+import itertools
 import os
 import stat
 from collections.abc import Iterator, Set
@@ -25,6 +26,8 @@ TEMPERATURE = "temperature.json"
 EVALUATION, EVALUATION_METRICS = "evaluation", "evaluation/evaluation.json"
 PROFILE_TRACE, PROFILE_OPERATORS = "profile/trace.json", "profile/operators.txt"
 DONE, FAILED = "DONE", "FAILED"
+PROJECTOR = "projector_config.pbtxt"  # TensorBoard's; the pictures lie in folders that are named by their steps
+OURS = (HYDRA, RUN, LOG, LOCK, CHECKPOINTS, METRICS, NETWORK, TEMPERATURE, EVALUATION, "profile", DONE, FAILED, PROJECTOR)
 LOCK_SECONDS = 10  # the worker processes of a killed run hold its lock for some seconds
 
 
@@ -46,14 +49,17 @@ def how_to_continue(folder: Path) -> str:
 
 
 def refuse_links(folder: Path) -> None:
-    """Raises CheckpointError if a run folder holds links, pipes or devices: writes would go elsewhere, reads could block."""
-    for place, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = Path(place) / name
-            kind = path.lstat().st_mode
-            if not (stat.S_ISDIR(kind) or stat.S_ISREG(kind)):
-                what = "a link" if stat.S_ISLNK(kind) else "not a file"
-                raise CheckpointError(f"{path}: is {what}, which no run folder holds; remove it, or put a file in its place")
+    """Raises CheckpointError if a link, a pipe or a device has the place of a run's file: a write would follow it, a read wait.
+
+    Files of other names are the user's own.
+    """
+    ours = [path for path in folder.iterdir() if path.name in OURS or path.name.isdigit() or path.match(EVENT_FILES)]
+    below = [Path(place) / name for top in ours for place, *names in os.walk(top) for name in itertools.chain(*names)]
+    for path in (*ours, *below):
+        kind = path.lstat().st_mode
+        if not (stat.S_ISDIR(kind) or stat.S_ISREG(kind)):
+            what = "a link" if stat.S_ISLNK(kind) else "not a file"
+            raise CheckpointError(f"{path}: is {what}, where a run has a file of its own; remove it")
 
 
 def is_whole(folder: Path) -> bool:

@@ -248,7 +248,7 @@ def test_links_are_refused(theirs: Path, use: Use, tmp_path: Path, name: str, pl
 
 
 @pytest.mark.parametrize("name", first("predict"))
-@pytest.mark.parametrize("place", [".hydra/config.yaml", "network.json", "checkpoints/best.pt", "checkpoints/last.pt", "x"])
+@pytest.mark.parametrize("place", [".hydra/config.yaml", "network.json", "checkpoints/best.pt", "checkpoints/last.pt", "5"])
 def test_pipes_do_not_wait(theirs: Path, use: Use, name: str, place: str) -> None:
     (theirs / place).unlink(missing_ok=True)
     os.mkfifo(theirs / place)

@@ -28,6 +28,24 @@ def test_before_and_after_there_is_something_to_save() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_terminal_that_is_closed() -> None:
+    """Saves and stops; under nohup, training continues."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with Signals() as signals:
+            signals.defer()
+            signal.raise_signal(signal.SIGHUP)
+            assert signals.stop is signal.SIGHUP
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with Signals() as signals:
+            signals.defer()
+            signal.raise_signal(signal.SIGHUP)
+            assert signals.stop is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_worker_process_leaves_it_to_its_parent() -> None:
     """Ctrl-C goes to all processes of a terminal; a worker that inherited the handler continues."""
     with Signals() as signals:

@@ -38,7 +38,7 @@ class Signals:
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in HANDLED_SIGNALS}
+            self._before = {number: signal.signal(number, self._handle) for number in HANDLED_SIGNALS if not _is_nohup(number)}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -66,3 +66,8 @@ class Signals:
         self._interrupts += number == signal.SIGINT
         if self._interrupts > 1:
             os._exit(128 + signal.SIGINT)
+
+
+def _is_nohup(number: signal.Signals) -> bool:
+    """Tells whether this is SIGHUP, and `nohup` has switched it off for this process."""
+    return number.name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN
