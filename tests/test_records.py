@@ -118,5 +118,18 @@ def test_sizes_are_bounded(tmp_path: Path) -> None:
         records.read_json(path)
 
 
+@pytest.mark.parametrize("depth", [15, 16, 100])
+def test_depth_is_bounded(tmp_path: Path, depth: int) -> None:
+    value: Any = 1
+    for _ in range(depth - 1):
+        value = {"a": value}
+    records.write_yaml(tmp_path / "a.yaml", value, "id")
+    if depth < 17:
+        assert records.read_yaml(tmp_path / "a.yaml") == (value, "id")
+    else:
+        with pytest.raises(CheckpointError, match="is nested more than 16 times"):
+            records.read_yaml(tmp_path / "a.yaml")
+
+
 def test_identities_differ() -> None:
     assert len({records.new_run_id() for _ in range(1000)}) == 1000

@@ -340,6 +340,7 @@ def test_a_bad_folder_does_not_stop_a_comparison(
         assert good in {each.folder for each in found}
         assert all(line.startswith("left out: ") and line.isprintable() and len(line) < 1000 for line in left_out)
         assert len(found) + len(left_out) == 2
+        assert all(len(each.loss) < 5000 and len(str(each.config)) < 50_000 for each in found)
     records.write_json(theirs / run_folder.METRICS, sound | {"loss": "\x1b[2J\nall $1.0"}, run_id)
     assert script("compare", good, theirs, "--output", tmp_path / "out") == 0
     assert all(line.isprintable() for line in capfd.readouterr().out.splitlines())

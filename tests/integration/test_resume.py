@@ -1,6 +1,7 @@
 """A run that was stopped and resumed gives the result of the undisturbed run, to the bit."""
 
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 from helpers.configs import TINY
 from helpers.runs import interrupt, outcome, points, read_curves, train
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor, nn
 
 from vgg_nll import run
@@ -189,7 +191,13 @@ def test_killed_between_a_validation_and_its_save(tmp_path: Path, monkeypatch: p
 @pytest.mark.usefixtures("no_figures")
 def test_curves_are_on_the_disk_before_the_state_that_stands_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill behind that state would lose them for good: a resumed run does not repeat these steps."""
-    original, seen = checkpoint.save, []
+    original, seen, write = checkpoint.save, [], RecordWriter.write
+
+    def slow(self: RecordWriter, data: bytes) -> None:
+        time.sleep(0.02)
+        write(self, data)
+
+    monkeypatch.setattr(RecordWriter, "write", slow)
 
     def save(path: Path, content: dict[str, Any], *args: Any) -> None:
         written = {step for tag, step, _ in points(tmp_path) if tag == "loss/train"}
@@ -198,5 +206,5 @@ def test_curves_are_on_the_disk_before_the_state_that_stands_for_them(tmp_path: 
         original(path, content, *args)
 
     monkeypatch.setattr(checkpoint, "save", save)
-    train(tmp_path, *SHORT, "trainer.steps=7", "checkpoint.every_steps=2")
+    train(tmp_path, *SHORT, "trainer.steps=7", "checkpoint.every_steps=2", "trainer.validate_every_epochs=10")
     assert {2, 4, 6} <= set(seen)
