@@ -220,7 +220,11 @@ def results(
         found, left_out = runs.find([Path("run")])
         done["compare"] = 1 - len(found), found[0] if found else None, "".join(f"error: {line}\n" for line in left_out)
         code, out, error = use(command, "resume=run", "trainer.steps=8")
-        done["resume"] = code, outcome(tmp_path / "run") if code == 0 else None, error + (out if code == 0 else "")
+        done["resume"] = (
+            code,
+            outcome(tmp_path / "run") if (tmp_path / "run/DONE").exists() else None,
+            error + (out if code == 0 else ""),
+        )
         return done
 
     return all_four
