@@ -222,7 +222,7 @@ def results(
         code, out, error = use(command, "resume=run", "trainer.steps=8")
         done["resume"] = (
             code,
-            outcome(tmp_path / "run") if (tmp_path / "run/DONE").exists() else None,
+            outcome(tmp_path / "run") if code == 0 and (tmp_path / "run/DONE").exists() else None,
             error + (out if code == 0 else ""),
         )
         return done
