@@ -85,7 +85,7 @@ def config_differences(runs: Sequence[Run]) -> list[str]:
         for key in sorted({key for leaves in table for key in leaves}, key=lambda key: (key.count("."), key)):
             column = tuple(leaves.get(key, ABSENT) for leaves in table)
             last = key.rpartition(".")[2]
-            if len(set(column)) > 1 and (last, column) not in seen:  # data.source.x interpolates data.x
+            if len(set(column)) > 1 and (last, column) not in seen:  # trainer.precision says what precision says
                 seen.add((last, column))
                 counts = ", ".join(f"{_short(value)} ({_runs(count)})" for value, count in sorted(Counter(column).items()))
                 lines.append(f"{key}: {counts}")
