@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from vgg_nll import records, run_folder
-from vgg_nll.config import saved
+from vgg_nll.config import saved, shape
 from vgg_nll.data.interface import ImageData
 from vgg_nll.errors import CheckpointError, DataError
 from vgg_nll.files import atomic_write
@@ -112,7 +112,7 @@ def _read(path: Path, run_id: str) -> dict[str, Any]:
             "data": {"classes": list(classes), "sizes": dict(sizes), "digest": str(digest)},
         }:
             texts, numbers = (*choices.values(), *overrides, *classes, digest), sizes.values()
-            short = all(isinstance(text, str) and len(text) <= saved.MAX_TEXT for text in texts)
+            short = all(isinstance(text, str) and len(text) <= shape.MAX_TEXT for text in texts)
             if short and all(isinstance(number, int) for number in numbers):
                 return content
     raise CheckpointError(f"{path}: is damaged: it does not hold what a run writes")

@@ -14,7 +14,7 @@ from helpers.runs import interrupt, outcome
 
 from vgg_nll import run_folder
 from vgg_nll.cli import error_messages, launch, resume
-from vgg_nll.config import compose, saved
+from vgg_nll.config import compose
 from vgg_nll.training import checkpoint
 
 Command = Callable[..., int]
@@ -112,7 +112,7 @@ def test_configs_that_changed_in_between_change_nothing(
     changed = Path(shutil.copytree(compose.CONFIGS, tmp_path / "configs"))
     for path in changed.rglob("*.yaml"):
         path.write_text(NUMBER.sub(lambda found: f"{found[1]}{float(found[2]) * 2 + 1:g}", path.read_text()))
-    for module in (compose, saved, resume, launch, error_messages):
+    for module in (compose, resume, launch, error_messages):
         monkeypatch.setattr(module, "CONFIGS", changed)
     assert command("--cfg", "job") == 0
     assert "seed: 1\n" in capfd.readouterr().out

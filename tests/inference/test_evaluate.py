@@ -194,7 +194,7 @@ def put_nan(folder: Path) -> None:
         (lambda folder: (folder / ".hydra/config.yaml").unlink(), [], "holds no run"),
         (lambda folder: (folder / ".hydra/config.yaml").write_text("- 1\n"), [], "it holds no names with values"),
         (lambda folder: (folder / ".hydra/config.yaml").write_text("seed: 0\n"), [], ".hydra/config.yaml: is damaged"),
-        (lambda folder: edit_config(folder, data=...), [], ".hydra/config.yaml: data is missing"),
+        (lambda folder: edit_config(folder, data=...), [], ".hydra/config.yaml: data: is missing"),
         (lambda folder: (folder / "checkpoints/best.pt").unlink(), [], "there is no such checkpoint"),
         (lambda folder: (folder / "checkpoints/best.pt").write_bytes(b"x"), [], "damaged"),
         (

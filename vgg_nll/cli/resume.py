@@ -11,7 +11,7 @@ import yaml
 from hydra.core.config_store import ConfigStore
 
 from vgg_nll import records, run_folder
-from vgg_nll.config import saved, validation
+from vgg_nll.config import saved, shape, validation
 from vgg_nll.config.compose import CONFIGS, composed, flatten, is_override, key_of
 from vgg_nll.errors import CheckpointError, ConfigError
 
@@ -53,7 +53,7 @@ def prepare(arguments: Sequence[str]) -> tuple[list[str], str]:
     _store({key: value for key, value in before.items() if key not in groups}, folder)
     cfg = composed(typed, RESUMED)
     validation.check(cfg)
-    was, now = dict(saved.leaves(before)), dict(flatten(cfg))
+    was, now = dict(shape.leaves(before)), dict(flatten(cfg))
     _check_same_run(folder, was, now, cfg.resume_strict)
     _end_if_finished(folder, run_id, was, now)
     return typed, RESUMED
@@ -77,10 +77,9 @@ def _store(before: dict[str, Any], folder: Path) -> None:
 
     A group that is chosen anew is not in `before`; its place in the list of defaults is empty.
     """
-    groups = [path.name for path in sorted(CONFIGS.iterdir()) if path.is_dir() and path.name not in saved.NOT_SECTIONS]
     log = _without_interpolation(str((folder / run_folder.LOG).absolute()))
     content = {
-        "defaults": [{"hydra": "runs"}, "_self_", *({group: None} for group in groups), {"experiment": None}],
+        "defaults": [{"hydra": "runs"}, "_self_", *({group: None} for group in shape.groups()), {"experiment": None}],
         **before,
         "resume": _without_interpolation(str(folder)),
         "resume_strict": True,
@@ -98,7 +97,7 @@ def _chosen_groups(typed: Sequence[str]) -> set[str]:
         if key_of(item) == "experiment" and path.is_file():
             for part in yaml.safe_load(path.read_text(encoding="utf-8")).get("defaults", []):
                 chosen |= {str(name).split("/")[-1] for name in part} if isinstance(part, dict) else set()
-    return {group for group in chosen if (CONFIGS / group).is_dir()} - set(saved.NOT_SECTIONS) if chosen else set()
+    return chosen & set(shape.groups())
 
 
 def _check_same_run(folder: Path, before: dict[str, Any], now: dict[str, Any], strict: bool) -> None:
