@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 import sys
+import traceback as traceback_module
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -19,6 +20,7 @@ from vgg_nll.training.signals import Interrupted
 FULL_ERROR = "HYDRA_FULL_ERROR"
 EXPECTED = (ConfigError, DataError, CheckpointError, TrainingError, HydraException, OmegaConfBaseException, YAMLError, OSError)
 SHOWN = "shown as a line"
+READERS = ("hydra", "omegaconf", "antlr4", "logging")  # packages that read what is typed: an error there is an error of that
 
 
 def wants_traceback() -> bool:
@@ -52,18 +54,26 @@ def errors_as_lines(disk_hint: str = "", *, traceback: bool | None = None) -> It
             raise
         show(error, disk_hint)
         sys.exit(1)
-    except ValueError as error:
-        if traceback or not isinstance(error.__cause__, OSError):  # logging hides that of a log that cannot be written
+    except Exception as error:
+        expected = _as_expected(error)
+        if traceback or expected is None:
             raise
-        show(error.__cause__, disk_hint)
+        show(expected, disk_hint)
         sys.exit(1)
-    except (RuntimeError, MemoryError) as error:
+
+
+def _as_expected(error: Exception) -> Exception | None:
+    """Returns what to show for an error that is not one of ours, but has a cause outside of the program; else None."""
+    if isinstance(error.__cause__, OSError):  # logging hides that of a log that cannot be written
+        return error.__cause__
+    if isinstance(error, (RuntimeError, MemoryError)):
         from vgg_nll.hardware import is_out_of_memory  # here, since that loads PyTorch
 
-        if traceback or not is_out_of_memory(error):
-            raise
-        show(ConfigError("out of memory: fewer images at once take less (--batch-size; in training, trainer.batch_size)"))
-        sys.exit(1)
+        if is_out_of_memory(error):
+            return ConfigError("out of memory: fewer images at once take less (--batch-size; in training, trainer.batch_size)")
+    frames = list(traceback_module.walk_tb(error.__traceback__))
+    package = frames[-1][0].f_globals.get("__name__", "").partition(".")[0] if frames else ""
+    return ConfigError(" ".join(str(error).split())) if package in READERS else None
 
 
 def _open_standard_streams() -> None:
@@ -104,8 +114,14 @@ def explain(error: Exception, arguments: Sequence[str], disk_hint: str = "") -> 
         return str(error)
     unknown = re.search(r"Could not override '([^']+)'", message)
     if isinstance(error, ConfigCompositionException) and unknown:
-        key = unknown.group(1).partition("@")[0]
-        return f"{key}: there is no such key{_nearest(key, _known_keys(arguments))}; --help lists them all"
+        key = unknown.group(1)
+        close = "" if "@" in key else _nearest(key, _known_keys(arguments))
+        return f"{key}: there is no such key{close}; --help lists them all"
+    unfit = re.search(r"Error merging override (.+)", message)
+    if unfit:
+        return f"{unfit.group(1)}: is not a value that fits there"
+    if isinstance(error, OmegaConfBaseException) and error.full_key:
+        return f"{error.full_key}: {str(error).splitlines()[0]}"
     return message
 
 
@@ -117,5 +133,6 @@ def _known_keys(arguments: Sequence[str]) -> list[str]:
 
 
 def _nearest(word: str, words: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    close = [known for known in words if known.rpartition(".")[2] == word] if "." not in word else []
+    close = close or difflib.get_close_matches(word, words, n=1, cutoff=0.6)
     return f" (did you mean {close[0]}?)" if close else ""

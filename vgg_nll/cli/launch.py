@@ -8,19 +8,21 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from vgg_nll.cli import error_messages, resume
+from vgg_nll import run_folder
+from vgg_nll.cli import arguments, error_messages, resume
 from vgg_nll.config.compose import CONFIGS, VERSION_BASE, register_resolver
 from vgg_nll.errors import ConfigError
 
 MAX_NAME_BYTES = 200
+SWEEP_RECORD = "multirun.yaml"  # Hydra's
 OTHER_FOLDER = "hydra.run.dir=<folder> takes another run folder"
 
 
@@ -44,23 +46,51 @@ def main() -> None:
             return run.train(cfg, folder, hydra_job.runtime.choices, hydra_job.overrides.task)
 
     with error_messages.errors_as_lines(OTHER_FOLDER, traceback=traceback):
-        sys.argv[1:], main_config = resume.prepare(sys.argv[1:])
+        sys.argv[1:], main_config = resume.prepare(arguments.prepare(sys.argv[1:]))
         here = Path.cwd()
         if main_config == resume.FRESH and "${" in str(here):
             raise ConfigError(f"{here}: Hydra takes ${{ in a folder's name for an interpolation; start in another folder")
-        hydra.main(config_path=str(CONFIGS), config_name=main_config, **VERSION_BASE)(job)()
+        if main_config == resume.FRESH:
+            arguments.check(sys.argv[1:])
+        with _without_empty_folders():
+            hydra.main(config_path=str(CONFIGS), config_name=main_config, **VERSION_BASE)(job)()
 
 
 class LoadTraining(Callback):
     """Loads PyTorch after Hydra has checked the keys and before it makes a folder: a Ctrl-C in these seconds leaves nothing."""
 
+    new_folders: ClassVar[list[Path]] = []  # that this process makes around a run's, the innermost first
+
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        folder = Path(OmegaConf.select(config, "hydra.run.dir")).absolute()
+        self._load([folder, *folder.parents])
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        folder = Path(OmegaConf.select(config, "hydra.sweep.dir")).absolute()
+        self._load([folder, *folder.parents])
+
+    def _load(self, folders: list[Path]) -> None:
+        self.new_folders[:] = [folder for folder in folders if not folder.exists()]
         try:
             from vgg_nll import run  # noqa: F401
         except ImportError as error:  # Hydra would turn it into a warning, and start the job
             sys.exit(f"error: a library cannot be loaded ({error}); install the project again: pip install -e .")
 
-    on_multirun_start = on_run_start
+
+@contextlib.contextmanager
+def _without_empty_folders() -> Iterator[None]:
+    """Removes the folders that were made for a run that did not begin."""
+    try:
+        yield
+    except BaseException:
+        for folder in LoadTraining.new_folders:
+            inside = list(folder.glob("*"))
+            if {path.name for path in inside} <= {SWEEP_RECORD, run_folder.LOG}:
+                for path in inside:
+                    path.unlink()
+            with contextlib.suppress(OSError):  # not empty
+                folder.rmdir()
+        raise
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """`resume=<run folder>`: the config that the run has saved, with what is typed now on top."""
 
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import yaml
 from hydra.core.config_store import ConfigStore
 
 from vgg_nll import records, run_folder
+from vgg_nll.cli.arguments import escaped, path_of
 from vgg_nll.config import saved, shape, validation
 from vgg_nll.config.compose import CONFIGS, composed, flatten, is_override, key_of
 from vgg_nll.errors import CheckpointError, ConfigError
@@ -31,11 +31,11 @@ def prepare(arguments: Sequence[str]) -> tuple[list[str], str]:
 
     Raises CheckpointError if the folder holds no run, ConfigError if the run would no longer be the same.
     """
-    folder = _path_of("resume", arguments)
+    folder = path_of("resume", arguments)
     if folder is None and any(key_of(argument) == "resume" for argument in arguments):
         raise ConfigError("resume=: is empty; it takes a run folder")
     if folder is None or str(folder) == "null":
-        target = _path_of("hydra.run.dir", arguments)
+        target = path_of("hydra.run.dir", arguments)
         if target is not None and target.is_dir():
             if run_folder.holds_run(target):
                 raise ConfigError(f"hydra.run.dir={target}: {run_folder.how_to_continue(target)}")
@@ -77,11 +77,11 @@ def _store(before: dict[str, Any], folder: Path) -> None:
 
     A group that is chosen anew is not in `before`; its place in the list of defaults is empty.
     """
-    log = _without_interpolation(str((folder / run_folder.LOG).absolute()))
+    log = escaped(str((folder / run_folder.LOG).absolute()))
     content = {
         "defaults": [{"hydra": "runs"}, "_self_", *({group: None} for group in shape.groups()), {"experiment": None}],
         **before,
-        "resume": _without_interpolation(str(folder)),
+        "resume": escaped(str(folder)),
         "resume_strict": True,
         # Not run.dir: Hydra takes a folder's name for an interpolation, once more, however it is escaped.
         "hydra": {"run": {"dir": os.sep}, "job_logging": {"handlers": {"file": {"filename": log}}}},
@@ -132,20 +132,3 @@ def _end_if_finished(folder: Path, run_id: str, before: dict[str, Any], now: dic
         "or, if it stopped early, a larger trainer.early_stop_validations."
     )
     sys.exit(0)
-
-
-def _path_of(key: str, arguments: Sequence[str]) -> Path | None:
-    """Returns the path of `key=path` among the arguments: as it is written if that is there, else without quotes."""
-    values = [argument.partition("=")[2] for argument in arguments if key_of(argument) == key and "=" in argument]
-    if not values or not values[-1]:
-        return None
-    text = values[-1]
-    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
-    if quoted and not Path(text).exists():
-        text = text[1:-1].replace(f"\\{text[0]}", text[0]).replace("\\\\", "\\")
-    return Path(text).expanduser() if text else None
-
-
-def _without_interpolation(text: str) -> str:
-    """Returns text that OmegaConf takes literally: `${` is escaped, and the backslashes before it are doubled."""
-    return re.sub(r"(\\*)\$\{", lambda found: found.group(1) * 2 + r"\${", text)

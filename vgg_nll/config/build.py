@@ -148,6 +148,9 @@ def _call(group: str, constructor: Callable[..., Any], *args: Any, **kwargs: Any
     """The rest of a `_partial_`: an argument that the constructor does not take, or refuses, is an error of the config."""
     try:
         inspect.signature(constructor).bind(*args, **kwargs)
+        taken = set(kwargs) & set(getattr(constructor, "keywords", {}))
+        if taken:
+            raise ConfigError(f"{group}.{min(taken)}: is set by the program; leave it out")
         return constructor(*args, **kwargs)
     except DataError:
         raise

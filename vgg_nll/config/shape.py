@@ -65,7 +65,7 @@ def _differences(prefix: str, section: Mapping[str, Any], shape: Mapping[str, An
             else:
                 yield f"{name}={'null' if value is None else shown}: is a section of settings, not one value"
         elif known is None and not has_target:
-            yield f"{name}: there is no such key: nothing would read it"
+            yield f"{name}: there is no such setting: nothing would read it"
         elif targets is None:
             if known is not None and isinstance(value, Mapping):
                 yield f"{name}={shown}: must be one value"

@@ -1,16 +1,15 @@
 """One check of a whole config, which lists every error at once."""
 
-import inspect
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vgg_nll.config.compose import flatten
+from vgg_nll.config import shape
 from vgg_nll.errors import ConfigError
-from vgg_nll.training.settings import TrainerSettings
 
 MAX_INTEGER = 2**63  # what PyTorch's integers hold
 
@@ -27,6 +26,8 @@ class Rule:
     choices: tuple[str, ...] = ()
     optional: bool = False
     items: int | None = None  # a list of so many of these; 0: of any number
+    pattern: str = ""  # of text, if the choices are not all; they say it in words
+    is_path: bool = False  # the command line quotes it for Hydra
 
     def find_error(self, value: Any) -> str | None:
         """Returns what is allowed if `value` is not; else None."""
@@ -38,7 +39,7 @@ class Rule:
             return None if fits and not any(one.find_error(item) for item in value) else f"must be {self._expected()}"
         allowed = (int, float) if self.type is float else (self.type,)
         right_type = isinstance(value, allowed) and (self.type is bool or not isinstance(value, bool))
-        if not right_type or (self.choices and value not in self.choices):
+        if not right_type or (re.fullmatch(self.pattern, value) is None if self.pattern else self._is_no_choice(value)):
             return f"must be {self._expected()}"
         if isinstance(value, int) and abs(value) >= MAX_INTEGER:
             return f"must be less than {MAX_INTEGER:g}"
@@ -46,6 +47,9 @@ class Rule:
             inside = self.min_value <= value <= self.max_value and self.above < value < self.below and math.isfinite(value)
             return None if inside else f"must be {self._expected()}"
         return None
+
+    def _is_no_choice(self, value: Any) -> bool:
+        return bool(self.choices) and value not in self.choices
 
     def _expected(self) -> str:
         if self.choices:
@@ -76,21 +80,21 @@ EPOCHS = Rule(float, above=0, max_value=1e9)  # the product with the steps of an
 RULES: dict[str, Rule] = {
     "seed": Rule(int, min_value=0),
     "name": TEXT,
-    "device": TEXT,
-    "resume": Rule(str, optional=True),
+    "device": Rule(str, choices=("auto", "cpu", "cuda", "cuda:<number>"), pattern=r"auto|cpu|cuda(:\d+)?"),
+    "resume": Rule(str, optional=True, is_path=True),
     "resume_strict": FLAG,
     "checkpoint.every_steps": COUNT,
     "model.batch_norm": FLAG,
     "model.head": Rule(str, choices=("auto", "paper", "compact")),
     "model.dropout": Rule(float, min_value=0, below=1),
     "model.width": Rule(float, above=0, max_value=8),
-    "model.weights": Rule(str, optional=True),
+    "model.weights": Rule(str, optional=True, is_path=True),
     "loss.select": Rule(str, choices=("label", "prediction")),
     "loss.class_reduction": Rule(str, choices=("sum", "mean")),
-    "loss.eps": NOT_NEGATIVE,
+    "loss.eps": Rule(float, min_value=0, below=1),
     "loss.reduction": Rule(str, choices=("mean",)),  # the steps, the sums and the learning rates count on it
-    "loss.label_smoothing": Rule(float, min_value=0, max_value=1),
-    "data.root": TEXT,
+    "loss.label_smoothing": Rule(float, min_value=0, below=1),
+    "data.root": Rule(str, is_path=True),
     "data.download": FLAG,
     "data.image_size": Rule(int, min_value=32, max_value=8192),
     "data.num_classes": Rule(int, min_value=2),
@@ -120,7 +124,7 @@ RULES: dict[str, Rule] = {
     "trainer.batch_size": COUNT,
     "trainer.eval_batch_size": COUNT,
     "trainer.accumulation_steps": COUNT,
-    "trainer.clip_norm": Rule(float, above=0, optional=True),
+    "trainer.clip_norm": Rule(float, min_value=1e-6, optional=True),
     "trainer.precision": Rule(str, choices=("auto", "float32", "bfloat16")),
     "trainer.deterministic": FLAG,
     "trainer.compile": FLAG,
@@ -130,6 +134,7 @@ RULES: dict[str, Rule] = {
     "trainer.early_stop_validations": Rule(int, min_value=1, optional=True),
     "trainer.profile": FLAG,
 }
+PATHS = tuple(key for key, rule in RULES.items() if rule.is_path)
 
 
 def find_errors(values: Mapping[str, Any]) -> list[str]:
@@ -143,6 +148,14 @@ def find_errors(values: Mapping[str, Any]) -> list[str]:
     batch, parts = values.get("trainer.batch_size"), values.get("trainer.accumulation_steps")
     if isinstance(batch, int) and isinstance(parts, int) and 1 <= batch < parts:
         found.append(f"trainer.accumulation_steps={parts}: must not be more than trainer.batch_size={batch}")
+    size = values.get("data.image_size")
+    for key in ("data.shift_pixels", "data.cutout_pixels"):
+        if isinstance(size, int) and isinstance(values.get(key), int) and values[key] >= size:
+            found.append(f"{key}={values[key]}: must be less than data.image_size={size}")
+    warmup, epochs = values.get("schedule.warmup_epochs"), values.get("trainer.epochs")
+    numbers = isinstance(warmup, (int, float)) and isinstance(epochs, (int, float))
+    if numbers and values.get("trainer.steps") is None and float(warmup or 0) > float(epochs or 0):
+        found.append(f"schedule.warmup_epochs={warmup}: must not be more than trainer.epochs={epochs}")
     shares = [values.get(f"data.{name}") for name in ("val_share", "test_share")]
     if all(isinstance(share, float) for share in shares) and sum(share or 0 for share in shares) >= 1:
         found.append("data.val_share and data.test_share: must leave something to train on (sum less than 1)")
@@ -152,9 +165,8 @@ def find_errors(values: Mapping[str, Any]) -> list[str]:
 def check(cfg: DictConfig) -> None:
     """Raises ConfigError with one line for every error of the config."""
     found = [f"{key}=???: is required" for key in sorted(OmegaConf.missing_keys(cfg))]
-    values = dict(flatten(cfg))
-    found += find_errors(values)
-    known = inspect.signature(TrainerSettings).parameters
-    found += [f"trainer.{key}: there is no such setting" for key in cfg.trainer if key not in known]
+    content: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    found += shape.find_errors(content, None)
+    found += find_errors({key: value for key, value in shape.leaves(content) if value != "???"})
     if found:
         raise ConfigError("\n".join(found))

@@ -18,12 +18,12 @@ from vgg_nll import hardware, rng
 from vgg_nll.data.augment import CropAndFlip
 from vgg_nll.data.decoding import jpeg_decoder, read_picture
 from vgg_nll.data.interface import Batch, check_batch_size, digest_of
+from vgg_nll.data.layout import EXPECTED_TREE, check_root
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.data.workers import load_batches
 from vgg_nll.errors import DataError
 
 log = logging.getLogger(__name__)
-EXPECTED_TREE = "expected {root}/train/<class>/*.png|jpg, {root}/val/<class>/..., and optionally {root}/test/<class>/..."
 
 Transform = Callable[[Tensor, torch.Generator], Tensor]
 Key = tuple[int, int]  # epoch, index
@@ -122,9 +122,8 @@ def _without_draw(transform: v2.Transform, picture: Tensor, _: torch.Generator) 
 
 
 def _open(root: Path) -> dict[str, ImageFolder]:
+    check_root(root)
     expected = EXPECTED_TREE.format(root=root)
-    if not root.is_dir():
-        raise DataError(f"data.root={root}: there is no such folder; {expected}")
     names = ["train", "val"] + (["test"] if (root / "test").is_dir() else [])
     folders = {}
     for name in names:

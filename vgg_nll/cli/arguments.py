@@ -1,0 +1,151 @@
+"""What is typed, made ready for Hydra: paths in quotes, options first; and plain words for what it cannot read."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from vgg_nll.config import shape, validation
+from vgg_nll.config.compose import CONFIGS, composed, is_override, key_of
+from vgg_nll.data.layout import check_root
+from vgg_nll.errors import ConfigError
+
+HYDRA_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
+SWEEP = ("-m", "--multirun")
+# Options that print something and train nothing.
+ANSWERS = ("--help", "-h", "--hydra-help", "--version", "--info", "-i", "--shell-completion", "-sc")
+
+
+def prepare(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments for Hydra: options, then overrides.
+
+    Raises ConfigError with one line for every word that cannot be used.
+    """
+    options, overrides = _split(arguments)
+    if any(option in ANSWERS for option in options):
+        return [*options, *overrides]
+    in_sweep = _is_sweep(options, overrides)
+    ready = [_quoted(word, in_sweep) for word in overrides if word != "experiment=null"]  # which is the default
+    problems = [_problem(typed, word, in_sweep) for typed, word in zip(_without_default(overrides), ready, strict=True)]
+    if any(problems):
+        raise ConfigError("\n".join(filter(None, problems)))
+    return [*options, *ready]
+
+
+def check(arguments: Sequence[str]) -> None:
+    """Raises ConfigError for a config that cannot run, before anything slow is loaded or a folder is made.
+
+    The jobs of a sweep are checked one by one when they start: a bad one does not end the others.
+    """
+    options, overrides = _split(arguments)
+    if _is_sweep(options, overrides) or any(word in ANSWERS or word.startswith(("-c", "--c")) for word in options):
+        return  # --cfg prints what there is; --config-dir brings files that are not known here
+    cfg = composed(overrides)
+    validation.check(cfg)
+    weights = cfg.model.weights
+    if weights is not None and not Path(weights).expanduser().exists():
+        raise ConfigError(f"model.weights: {weights}: there is no such checkpoint")
+    if str(cfg.data._target_).endswith(".FolderData"):
+        check_root(Path(cfg.data.root).expanduser())
+
+
+def _is_sweep(options: Sequence[str], overrides: Sequence[str]) -> bool:
+    return any(option in SWEEP for option in options) or "hydra.mode=MULTIRUN" in overrides
+
+
+def escaped(text: str) -> str:
+    """Returns text that OmegaConf takes literally: `${` is escaped, and the backslashes before it are doubled."""
+    return re.sub(r"(\\*)\$\{", lambda found: found.group(1) * 2 + r"\${", text)
+
+
+def path_of(key: str, arguments: Sequence[str]) -> Path | None:
+    """Returns the path of `key=path` among the arguments: as it is written if that is there, else without quotes."""
+    values = [argument.partition("=")[2] for argument in arguments if key_of(argument) == key and "=" in argument]
+    if not values or not values[-1]:
+        return None
+    text = values[-1]
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    if quoted and not Path(text).exists():
+        text = text[1:-1].replace(f"\\{text[0]}", text[0]).replace("\\\\", "\\")
+    return Path(text).expanduser() if text else None
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns Hydra's options, with their values, and the other words. Raises ConfigError for another option."""
+    known = get_args_parser()._option_string_actions
+    options: list[str] = []
+    words: list[str] = []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        name = word.partition("=")[0]
+        if not word.startswith("-"):
+            words.append(word)
+        elif name not in known:
+            there = f"write {word.lstrip('-')}" if "=" in word else "train.py --hydra-help lists the options"
+            raise ConfigError(f"{word}: there is no such option; {there}")
+        else:
+            options.append(word)
+            choices = known[name].choices
+            if known[name].nargs is None and "=" not in word and rest:
+                options.append(rest.pop(0))
+                if choices is not None and options[-1] not in choices:
+                    raise ConfigError(f"{name} {options[-1]}: must be one of {', '.join(choices)}")
+    return options, words
+
+
+def _without_default(overrides: Sequence[str]) -> list[str]:
+    return [word for word in overrides if word != "experiment=null"]
+
+
+def _quoted(word: str, in_sweep: bool) -> str:
+    """Returns an override whose value is text for Hydra, if it is a path or a name: `Pictures (1)`, `~/a=b`, `2026`."""
+    key, equals, value = word.partition("=")
+    is_text = key_of(word) in (*validation.PATHS, *HYDRA_FOLDERS, "name") and key_of(word) != "resume"  # which never gets there
+    if not equals or not is_text or value in ("", "null") or value[0] in "'\"[{":
+        return word
+    parts = value.split(",") if in_sweep and not Path(value).exists() else [value]
+    return f"{key}={','.join(map(_as_text, parts))}"
+
+
+def _as_text(value: str) -> str:
+    path = Path(value).expanduser() if value.startswith("~") else Path(value)
+    if "${" in value:
+        if not path.exists():  # an interpolation
+            return value
+        value = escaped(value)
+    text = str(path) if value.startswith("~") else value
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: found.group(1) * 2 + ("\\'" if found.group(2) else ""), text) + "'"
+
+
+def _problem(typed: str, word: str, in_sweep: bool) -> str | None:
+    """Returns what is wrong with an override, as it was typed and as it is for Hydra; None if nothing is."""
+    key, equals, value = typed.partition("=")
+    name = key_of(typed)
+    if not is_override(typed) or not name or name.startswith("@"):
+        return f"{typed}: is not key=value"
+    if name == "resume":  # a path, whatever it looks like
+        return None
+    if name in HYDRA_FOLDERS and not value.strip("'\""):
+        return f"{typed}: is empty; it takes a folder"
+    if name in (*shape.groups(), "experiment") and equals and (value == "null" or value[:1] in ("[", "{")):
+        there = ", ".join(sorted(path.stem for path in (CONFIGS / name).glob("*.yaml")))
+        return f"{typed}: takes one name ({there}); several need -m: {name}=<name>,<name>"
+    try:
+        override = OverridesParser.create().parse_override(word)
+        if not override.is_sweep_override():
+            return None
+        if not in_sweep:
+            return f"{typed}: several values need -m; as a list they are {key}=[{value}]"
+        return None if next(iter(override.sweep_string_iterator()), None) is not None else f"{typed}: there is no value in it"
+    except HydraException as error:
+        if "ConfigLoader" in str(error):  # glob(*): over the names in a group
+            return None
+        quoted = shlex.quote(f'{key}="{value}"')
+        return f"{typed}: cannot be read; special characters need quotes inside quotes: {quoted}"
+    except (ValueError, TypeError) as error:
+        return f"{typed}: {error}"
