@@ -50,6 +50,14 @@ def naming_the_file(path: Path) -> Iterator[None]:
         raise
 
 
+def expanded(text: str) -> Path:
+    """Returns a path with the home folder in the place of `~`; a name that only begins with `~` stays."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # there is no such user
+        return Path(text)
+
+
 def read_regular_file(path: Path, max_bytes: int) -> bytes:
     """Reads a file that somebody else may have put there.
 

@@ -13,27 +13,30 @@ from vgg_nll.config import shape, validation
 from vgg_nll.config.compose import CONFIGS, composed, is_override, key_of
 from vgg_nll.data.layout import check_root
 from vgg_nll.errors import ConfigError
+from vgg_nll.escapes import printable
+from vgg_nll.files import expanded
 
 HYDRA_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 SWEEP = ("-m", "--multirun")
 # Options that print something and train nothing.
-ANSWERS = ("--help", "-h", "--hydra-help", "--version", "--info", "-i", "--shell-completion", "-sc")
+ANSWERS = ("--help", "-h", "--hydra-help", "--version", "--info", "-i")
+COMPLETION = ("--shell-completion", "-sc")
 
 
 def prepare(arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments for Hydra: options, then overrides.
+    """Returns the arguments for Hydra: overrides, then options.
 
     Raises ConfigError with one line for every word that cannot be used.
     """
     options, overrides = _split(arguments)
-    if any(option in ANSWERS for option in options):
-        return [*options, *overrides]
+    if any(option in COMPLETION for option in options):
+        return list(arguments)
     in_sweep = _is_sweep(options, overrides)
     ready = [_quoted(word, in_sweep) for word in overrides if word != "experiment=null"]  # which is the default
     problems = [_problem(typed, word, in_sweep) for typed, word in zip(_without_default(overrides), ready, strict=True)]
     if any(problems):
-        raise ConfigError("\n".join(filter(None, problems)))
-    return [*options, *ready]
+        raise ConfigError("\n".join(printable(problem) for problem in problems if problem))
+    return [*ready, *options]
 
 
 def check(arguments: Sequence[str]) -> None:
@@ -42,15 +45,17 @@ def check(arguments: Sequence[str]) -> None:
     The jobs of a sweep are checked one by one when they start: a bad one does not end the others.
     """
     options, overrides = _split(arguments)
-    if _is_sweep(options, overrides) or any(word in ANSWERS or word.startswith(("-c", "--c")) for word in options):
+    if _is_sweep(options, overrides) or any(
+        word in (*ANSWERS, *COMPLETION) or word.startswith(("-c", "--c")) for word in options
+    ):
         return  # --cfg prints what there is; --config-dir brings files that are not known here
     cfg = composed(overrides)
     validation.check(cfg)
     weights = cfg.model.weights
-    if weights is not None and not Path(weights).expanduser().exists():
+    if weights is not None and not expanded(weights).exists():
         raise ConfigError(f"model.weights: {weights}: there is no such checkpoint")
     if str(cfg.data._target_).endswith(".FolderData"):
-        check_root(Path(cfg.data.root).expanduser())
+        check_root(expanded(cfg.data.root))
 
 
 def _is_sweep(options: Sequence[str], overrides: Sequence[str]) -> bool:
@@ -71,7 +76,7 @@ def path_of(key: str, arguments: Sequence[str]) -> Path | None:
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
     if quoted and not Path(text).exists():
         text = text[1:-1].replace(f"\\{text[0]}", text[0]).replace("\\\\", "\\")
-    return Path(text).expanduser() if text else None
+    return expanded(text) if text else None
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -90,10 +95,12 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             raise ConfigError(f"{word}: there is no such option; {there}")
         else:
             options.append(word)
-            choices = known[name].choices
-            if known[name].nargs is None and "=" not in word and rest:
+            nargs, choices = known[name].nargs, known[name].choices
+            if nargs is None and "=" not in word and not rest:
+                raise ConfigError(f"{word}: needs a value{': ' + ', '.join(choices) if choices else ''}")
+            if "=" not in word and (nargs is None or (nargs == "?" and rest and rest[0] in (choices or ()))):
                 options.append(rest.pop(0))
-                if choices is not None and options[-1] not in choices:
+                if choices and options[-1] not in choices:
                     raise ConfigError(f"{name} {options[-1]}: must be one of {', '.join(choices)}")
     return options, words
 
@@ -106,19 +113,18 @@ def _quoted(word: str, in_sweep: bool) -> str:
     """Returns an override whose value is text for Hydra, if it is a path or a name: `Pictures (1)`, `~/a=b`, `2026`."""
     key, equals, value = word.partition("=")
     is_text = key_of(word) in (*validation.PATHS, *HYDRA_FOLDERS, "name") and key_of(word) != "resume"  # which never gets there
-    if not equals or not is_text or value in ("", "null") or value[0] in "'\"[{":
+    if not equals or not is_text or value in ("", "null") or value[0] in "'\"":
         return word
     parts = value.split(",") if in_sweep and not Path(value).exists() else [value]
     return f"{key}={','.join(map(_as_text, parts))}"
 
 
 def _as_text(value: str) -> str:
-    path = Path(value).expanduser() if value.startswith("~") else Path(value)
     if "${" in value:
-        if not path.exists():  # an interpolation
+        if not Path(value).exists():  # an interpolation
             return value
         value = escaped(value)
-    text = str(path) if value.startswith("~") else value
+    text = str(expanded(value)) if value.startswith("~") else value
     return "'" + re.sub(r"(\\*)('|$)", lambda found: found.group(1) * 2 + ("\\'" if found.group(2) else ""), text) + "'"
 
 

@@ -103,6 +103,8 @@ def explain(error: Exception, arguments: Sequence[str], disk_hint: str = "") -> 
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         there = ", ".join(sorted(error.options))
         return f"{group}={name}: there is no such {group}; there are {there}{_nearest(name, error.options)}"
+    if isinstance(error, OSError) and isinstance(error, HydraException):
+        return str(error).partition("\n")[0]
     if isinstance(error, OSError):
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         cannot_write = isinstance(error, (PermissionError, NotADirectoryError, FileExistsError, FileNotFoundError))

@@ -16,6 +16,7 @@ from vgg_nll import rng
 from vgg_nll.config.compose import MAY_INSTANTIATE
 from vgg_nll.data.interface import ImageData
 from vgg_nll.errors import ConfigError, DataError
+from vgg_nll.files import expanded
 from vgg_nll.hardware import choose_device, choose_dtype
 from vgg_nll.losses import Loss
 from vgg_nll.model import VGG16, head_for
@@ -116,7 +117,7 @@ def make_tracker(
 
 def _load_weights(model: VGG16, path: str) -> None:
     with checkpoint.errors_as_one("model.weights"):
-        weights = checkpoint.load_weights(Path(path).expanduser())
+        weights = checkpoint.load_weights(expanded(path))
     own = model.state_dict()
     fitting = {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape}
     missing = sorted(own.keys() - fitting.keys())

@@ -22,6 +22,7 @@ from vgg_nll.data.layout import EXPECTED_TREE, check_root
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.data.workers import load_batches
 from vgg_nll.errors import DataError
+from vgg_nll.files import expanded
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class FolderData:
         seed: int,
         device: torch.device,
     ) -> None:
-        folders = _open(Path(root).expanduser())
+        folders = _open(expanded(root))
         self.class_names = tuple(folders["train"].classes)
         self.preprocessing = Preprocessing(image_size, round(image_size / 0.875), mean, std, device)
         self.sizes = {name: len(folder) for name, folder in folders.items()}

@@ -1,7 +1,5 @@
 """Sources of small data sets: each function returns uint8 splits and class names."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,6 +7,7 @@ from torchvision import datasets
 
 from vgg_nll.data.interface import Source, Split, stratified_split
 from vgg_nll.errors import DataError
+from vgg_nll.files import expanded
 
 
 def digits(*, image_size: int = 32, val_share: float = 0.1, test_share: float = 0.2, split_seed: int = 0) -> Source:
@@ -59,7 +58,7 @@ def cifar100(*, root: str, download: bool = True, val_share: float = 0.1, split_
 
 
 def _cifar(dataset: type[datasets.CIFAR10], root: str, download: bool, val_share: float, split_seed: int) -> Source:
-    folder = Path(root).expanduser()
+    folder = expanded(root)
     try:
         train = dataset(folder, train=True, download=download)
         test = dataset(folder, train=False, download=False)

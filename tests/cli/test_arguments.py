@@ -1,0 +1,341 @@
+"""What is typed: paths of any kind, sections as values, sweeps; plain words at once for what cannot be, and nothing left."""
+
+import random
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers.configs import TINY, compose_config
+from helpers.pictures import FOLDER, write_folder
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from vgg_nll.cli import arguments
+from vgg_nll.config import compose, shape
+from vgg_nll.config.validation import RULES
+from vgg_nll.errors import ConfigError
+
+Command = Callable[..., int]
+Captured = pytest.CaptureFixture[str]
+QUICK = (*TINY, "trainer.steps=1", "tracking=none")
+ODD_PATHS = (
+    *(
+        "Pictures (1)",
+        "Fotos_ü",
+        "写真",
+        "it's",
+        "a=b",
+        "a,b",
+        "a b",
+        "[x]",
+        "{y}",
+        "a\\",
+        "\\'",
+        "$HOME",
+        "a:b",
+        "#1",
+        "?",
+        "1e3",
+    ),
+    *(
+        "loss=argmax,seed=0/checkpoints",
+        "x'y\"z",
+        "@a",
+        "~a~",
+        "a;b|c&d",
+        "true",
+        "-m",
+        "+",
+        "nul",
+        "\\\\'",
+        "tab\t",
+        "range(3)",
+    ),
+)
+
+
+@pytest.mark.parametrize("name", ODD_PATHS)
+@pytest.mark.parametrize("key", ["data.root", "model.weights", "hydra.run.dir"])
+def test_a_path_is_taken_as_it_is_written(key: str, name: str) -> None:
+    (word,) = arguments.prepare([f"{key}={name}"])
+    assert OverridesParser.create().parse_override(word).value() == name
+
+
+def test_a_path_that_looks_like_an_interpolation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is one, unless there is such a folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA", "from the environment")
+    typed = "data.root=${oc.env:DATA}"
+    assert compose_config("data=image_folder", *arguments.prepare([typed])).data.root == "from the environment"
+    Path("${oc.env:DATA}").mkdir()
+    assert compose_config("data=image_folder", *arguments.prepare([typed])).data.root == "${oc.env:DATA}"
+
+
+def test_home_and_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/it's me")
+    cfg = compose_config("data=image_folder", *arguments.prepare(["data.root=~/pictures", "name=2026"]))
+    assert (cfg.data.root, cfg.name) == ("/home/it's me/pictures", "2026")
+    assert arguments.prepare(["data.root='a b'", "model.weights=null"]) == ["data.root='a b'", "model.weights=null"]
+
+
+def test_options_may_stand_anywhere() -> None:
+    assert arguments.prepare(["seed=1", "-m", "loss=a,b"]) == ["seed=1", "loss=a,b", "-m"]
+    assert arguments.prepare(["seed=1", "--cfg", "job"]) == ["seed=1", "--cfg", "job"]
+    assert arguments.prepare(["--info", "all", "seed=1"]) == ["seed=1", "--info", "all"]
+    assert arguments.prepare(["-m", "data.root=a b,c d"]) == ["data.root='a b','c d'", "-m"]
+
+
+def test_odd_folders_of_pictures(command: Command, tmp_path: Path) -> None:
+    for steps, name in enumerate(("Pictures (1)", "写真", "it's", "a=b,c"), 1):
+        write_folder(tmp_path / name)
+        options = ("data.num_workers=0", "model.width=0.0625", "device=cpu", "tracking=none", f"trainer.steps={steps}")
+        assert command(*FOLDER, f"data.root={name}", *options, f"hydra.run.dir=run {name}") == 0
+        assert (tmp_path / f"run {name}" / "DONE").exists()
+        shutil.rmtree(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (["loss=null"], "loss=null: takes one name (all_logit, argmax, "),
+        (["model=[vgg16,vgg16_bn]"], "takes one name (vgg16, vgg16_bn); several need -m"),
+        (["trainer={}"], "trainer={}: takes one name"),
+        (["checkpoint=null"], "checkpoint=null: is a section of settings, not one value"),
+        (["checkpoint=3"], "checkpoint=3: is a section of settings, not one value"),
+        (["data.source=null"], "data.source=null: is a section of settings"),
+        (["~trainer.epochs"], "trainer.epochs: is missing"),
+        (["~loss"], "loss: is missing"),
+        (["seed={a:1}"], "seed={'a': 1}: must be one value"),
+        (["optimizer.betas={a:1}"], "optimizer.betas={a:1}: is not a value that fits there"),
+        (["+new=1"], "new: there is no such setting: nothing would read it"),
+        (["+trainer.new=1"], "trainer.new: there is no such setting"),
+        (["=1"], "=1: is not key=value"),
+        (["@x=1"], "@x=1: is not key=value"),
+        (["seed"], "seed: is not key=value"),
+        (["seed=1;2"], "seed=1;2: cannot be read; special characters need quotes inside quotes: 'seed=\"1;2\"'"),
+        (["seed=]"], "seed=]: cannot be read"),
+        (["seed=0,1"], "seed=0,1: several values need -m; as a list they are seed=[0,1]"),
+        (["seed=${nope}"], "seed: Interpolation key 'nope' not found"),
+        (["-m", "seed=range(3,0)"], "seed=range(3,0): there is no value in it"),
+        (["-m", "seed=range(0,2,0)"], "seed=range(0,2,0): range() arg 3 must not be zero"),
+        (["--seed=1"], "--seed=1: there is no such option; write seed=1"),
+        (["-x"], "-x: there is no such option; train.py --hydra-help lists the options"),
+        (["--cfg"], "--cfg: needs a value: job, hydra, all"),
+        (["--cfg", "nope"], "--cfg nope: must be one of job, hydra, all"),
+        (["--resolve"], "--resolve flag can only be used"),
+        (["hydra.run.dir="], "hydra.run.dir=: is empty; it takes a folder"),
+        (["hydra=null"], "Config group override must be a string"),
+        (["hydra.job_logging.root.level=NOPE"], "Unable to configure root logger"),
+        (["lr=0.1"], "lr: there is no such key (did you mean optimizer.lr?)"),
+        (["device=tpu"], "device=tpu: must be one of auto, cpu, cuda, cuda:<number>"),
+        (["data.shift_pixels=32"], "data.shift_pixels=32: must be less than data.image_size=32"),
+        (["schedule.warmup_epochs=1e6"], "schedule.warmup_epochs=1000000.0: must not be more than trainer.epochs="),
+        (["loss.label_smoothing=1"], "must be a number, at least 0 and less than 1"),
+        (["loss.eps=1e30"], "must be a number, at least 0 and less than 1"),
+        (["trainer.clip_norm=1e-300"], "must be a number, at least 1e-06"),
+        (["+optimizer.fused=false"], "optimizer.fused: is set by the program; leave it out"),
+        (["model.weights=nowhere/it's.pt"], "model.weights: nowhere/it's.pt: there is no such checkpoint"),
+        (["data=image_folder", "data.root=~/no where"], "no where: there is no such folder; expected "),
+    ],
+)
+def test_a_line_for_what_cannot_be(command: Command, capfd: Captured, tmp_path: Path, typed: list[str], words: str) -> None:
+    """And nothing is left behind."""
+    assert command(*typed) == 1
+    error = capfd.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert words in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_default_experiment_may_be_typed(command: Command, tmp_path: Path) -> None:
+    assert command(*QUICK, "experiment=null", "hydra.run.dir=run") == 0
+    assert (tmp_path / "run/DONE").exists()
+
+
+def test_a_sweep_without_a_job_that_begins_leaves_nothing(command: Command, tmp_path: Path) -> None:
+    assert command("-m", *TINY, "trainer.batch_size=0,5000") == 1
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "runs").mkdir()  # the user's own
+    assert command(*TINY, "trainer.batch_size=5000") == 1
+    assert [path.name for path in tmp_path.rglob("*")] == ["runs"]
+
+
+GROUPS = (*shape.groups(), "experiment", "hydra", "nope")
+VALUES = (
+    *(
+        "0",
+        "1",
+        "-1",
+        "2.5",
+        "1e400",
+        "nan",
+        "inf",
+        "null",
+        "true",
+        "abc",
+        "''",
+        '""',
+        "",
+        "[]",
+        "[1,2]",
+        "{}",
+        "{a:1}",
+        "[{a:1}]",
+    ),
+    *(
+        "${seed}",
+        "${nope}",
+        "${oc.env:HOME}",
+        "${",
+        "$",
+        "a b",
+        "a=b",
+        "1,2",
+        "range(3)",
+        "range(3,0)",
+        "choice(1,2)",
+        "glob(*)",
+    ),
+    *(
+        "(",
+        ")",
+        "]",
+        "'",
+        '"',
+        "\\",
+        "\n",
+        "\x00"[:0],
+        "ü",
+        "写真",
+        "99999999999999999999",
+        "1_000",
+        "0x10",
+        "~",
+        "~/x",
+        "/dev/null",
+    ),
+    *(
+        "int(3)",
+        "str(3)",
+        "shuffle(1,2)",
+        "sort(3,1)",
+        "interval(0,1)",
+        "tag(a,1)",
+        "extend_list(1)",
+        "???",
+        "os.system",
+        "a/b/../c",
+    ),
+)
+PREFIXES = ("", "", "", "", "+", "++", "~", "--", "-", "@", "=")
+FLAGS = (
+    "-m",
+    "--multirun",
+    "-r",
+    "--cfg",
+    "--resolve",
+    "--package=x",
+    "-cd",
+    "--config-name=x",
+    "--info",
+    "--experimental-rerun",
+)
+
+
+def draw_line(draw: random.Random) -> list[str]:
+    """Returns random words: keys and groups with values of every type, odd prefixes, options, sweeps, odd paths."""
+    keys = [
+        *RULES,
+        *(f"{group}._target_" for group in GROUPS),
+        "trainer",
+        "checkpoint",
+        "data.source",
+        "hydra.run.dir",
+        "new",
+        "a.b",
+    ]
+    words = []
+    for _ in range(draw.choice((1, 1, 1, 2, 3))):
+        kind = draw.random()
+        if kind < 0.55:
+            key, value = draw.choice([key for key in keys if key != "resume_strict"]), draw.choice((*VALUES, *ODD_PATHS))
+            words.append(f"{draw.choice(PREFIXES)}{key}{draw.choice(('=',) * 9 + ('',))}{value}")
+        elif kind < 0.8:
+            group = draw.choice(GROUPS)
+            files = [path.stem for path in (compose.CONFIGS / group).glob("*.yaml")] or ["x"]
+            value = draw.choice((*files, *VALUES, ",".join(files[:2])))
+            words.append(f"{draw.choice(PREFIXES[:6])}{group}{draw.choice(('', '', '', '@x', '@_global_', '/x'))}={value}")
+        elif kind < 0.9:
+            words.append(draw.choice(FLAGS))
+        else:
+            words.append("".join(draw.choice("abc=.,:;@~+-${}[]()'\"\\/ \t#") for _ in range(draw.randint(1, 8))))
+    return words
+
+
+def check_lines(command: Command, capfd: Captured, folder: Path, seeds: range) -> None:
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for seed in seeds:
+        line = draw_line(random.Random(seed))
+        capfd.readouterr()
+        signal.alarm(60)
+        code = command("--cfg", "job") if not line else command(*TINY_STEPS, *line)
+        signal.alarm(0)
+        out, error = capfd.readouterr()
+        told = f"{seed}: {line}: {code}: {error[-1500:]}"
+        assert "Traceback" not in out + error, told
+        assert code in (0, 1), told
+        if code == 1 and "Launching" not in out:
+            lines = [text for text in error.splitlines() if text.strip()]
+            assert 1 <= len(lines) <= 3, told
+            assert all(text.startswith(("error: ", "warning: ")) for text in lines), told
+            assert not any(word in error for word in JARGON), told
+            left = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+            assert left == before, (told, set(left) - set(before))
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+JARGON = (
+    "Lexer",
+    "mismatched input",
+    "extraneous input",
+    "EOF",
+    "DictConfig",
+    "object_type",
+    "_Deferred",
+    "alloc_cpu",
+    "in struct",
+)
+TINY_STEPS = ("experiment=null", *QUICK)
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run ends where its training would begin."""
+    monkeypatch.setattr("vgg_nll.run.train", lambda *_: 0.5)
+
+
+@pytest.mark.usefixtures("no_training")
+def test_random_lines(command: Command, capfd: Captured, tmp_path: Path) -> None:
+    check_lines(command, capfd, tmp_path, range(25))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(0, 500, 100))
+def test_500_random_lines(command: Command, capfd: Captured, tmp_path: Path, first: int) -> None:
+    check_lines(command, capfd, tmp_path, range(first, first + 100))
+
+
+def test_every_value_is_yaml_or_text() -> None:
+    """The generator's values are of every type."""
+    kinds = set()
+    for value in VALUES:
+        try:
+            kinds.add(type(yaml.safe_load(value)))
+        except yaml.YAMLError:
+            kinds.add(yaml.YAMLError)
+    assert kinds >= {int, float, bool, str, list, dict, type(None)}
+    with pytest.raises(ConfigError):
+        arguments.prepare(["="])
