@@ -7,7 +7,6 @@ from pathlib import Path
 
 from vgg_nll import run_folder
 from vgg_nll.cli.error_messages import errors_as_lines
-from vgg_nll.comparison import report, runs
 from vgg_nll.errors import CheckpointError, ConfigError
 
 
@@ -16,6 +15,8 @@ def main() -> None:
     parser.add_argument("folders", nargs="*", type=Path, default=[Path("runs")], help="run or sweep folders (default: runs)")
     parser.add_argument("--output", type=Path, help="folder of the report (default: comparison/ in the common parent folder)")
     args = parser.parse_args()
+    from vgg_nll.comparison import report, runs  # here: they load matplotlib, and --help should not wait for that
+
     with errors_as_lines():
         finished, left_out = runs.find(args.folders)
         for line in left_out:

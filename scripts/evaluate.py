@@ -2,12 +2,13 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vgg_nll import run_folder
 from vgg_nll.cli.error_messages import errors_as_lines
-from vgg_nll.evaluation import report
-from vgg_nll.inference import evaluate
-from vgg_nll.inference.evaluate import FinishedRun
+
+if TYPE_CHECKING:
+    from vgg_nll.inference.evaluate import FinishedRun
 
 
 def main() -> None:
@@ -29,6 +30,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.batch_size is not None and args.batch_size < 1:
         parser.error("--batch-size must be at least 1")
+    from vgg_nll.evaluation import report  # here: they load PyTorch, and --help should not wait for that
+    from vgg_nll.inference import evaluate
+
     with errors_as_lines():
         run = evaluate.open_run(args.run, args.checkpoint, args.device, args.data_root, args.batch_size)
         evaluation = evaluate.evaluate(run, args.split)
@@ -41,7 +45,9 @@ def main() -> None:
         print(f"written to {evaluate.write_evaluation(run, args.split, values, evaluation, temperature)}")
 
 
-def temperature_of(run: FinishedRun, given: str | None) -> float:
+def temperature_of(run: "FinishedRun", given: str | None) -> float:
+    from vgg_nll.inference import evaluate
+
     if given is None:
         return 1.0
     if given != "fit":

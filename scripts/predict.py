@@ -9,19 +9,21 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vgg_nll.cli.error_messages import errors_as_lines
 from vgg_nll.escapes import csv_cell, printable
-from vgg_nll.inference import predict, trained_model
-from vgg_nll.inference.evaluate import read_temperature
-from vgg_nll.inference.predict import Prediction
-from vgg_nll.progress import track
+
+if TYPE_CHECKING:
+    from vgg_nll.inference.predict import Prediction
+
+MAX_WARNINGS = 10
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="a run folder")
-    parser.add_argument("pictures", nargs="+", type=Path, help="picture files, and folders of them")
+    parser.add_argument("pictures", nargs="*", type=Path, help="picture files, and folders of them")
     parser.add_argument("--top", type=int, default=3, help="classes a picture (3)")
     parser.add_argument("--checkpoint", default="best", choices=["best", "last", "previous"])
     parser.add_argument("--device", default="auto")
@@ -40,6 +42,15 @@ def main() -> None:
     args = parser.parse_args()
     if args.top < 1 or args.batch_size < 1:
         parser.error("--top and --batch-size must be at least 1")
+    if not is_number(args.temperature) and Path(args.temperature).exists():  # `--temperature pictures`: it took the next word
+        args.pictures.append(Path(args.temperature))
+        args.temperature = "saved"
+    if not args.pictures:
+        parser.error("name pictures, or folders of them")
+    from vgg_nll.inference import predict, trained_model  # here: they load PyTorch, and --help should not wait for that
+    from vgg_nll.inference.evaluate import read_temperature
+    from vgg_nll.progress import track
+
     sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names of files are bytes
     unreadable: list[str] = []
     with errors_as_lines():
@@ -50,12 +61,20 @@ def main() -> None:
         write = write_json if args.json else write_csv if args.csv else write_table
         write(readable(track(found, len(paths), "pictures"), unreadable))
     if unreadable:
-        print("\n".join(f"warning: {message}" for message in unreadable), file=sys.stderr)
+        print("\n".join(f"warning: {message}" for message in unreadable[:MAX_WARNINGS]), file=sys.stderr)
         print(f"warning: {len(unreadable)} of {len(paths)} files were left out", file=sys.stderr)
         sys.exit(3)
 
 
-def readable(found: Iterator[Prediction | str], unreadable: list[str]) -> Iterator[Prediction]:
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def readable(found: "Iterator[Prediction | str]", unreadable: list[str]) -> "Iterator[Prediction]":
     """Yields the predictions; appends the messages to `unreadable`."""
     for item in found:
         if isinstance(item, str):
@@ -64,18 +83,18 @@ def readable(found: Iterator[Prediction | str], unreadable: list[str]) -> Iterat
             yield item
 
 
-def write_table(found: Iterator[Prediction]) -> None:
+def write_table(found: "Iterator[Prediction]") -> None:
     for item in found:
         classes = "  ".join(f"{printable(name)} {p:.4f}" for name, p in zip(item.classes, item.confidence, strict=True))
         print(f"{shown(item.path)}  {classes}  margin {item.margin:.2f}")
 
 
-def write_json(found: Iterator[Prediction]) -> None:
+def write_json(found: "Iterator[Prediction]") -> None:
     json.dump([{**vars(item), "path": str(item.path)} for item in found], sys.stdout, indent=2)
     print()
 
 
-def write_csv(found: Iterator[Prediction]) -> None:
+def write_csv(found: "Iterator[Prediction]") -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["path", "rank", "class", "confidence", "margin"])
     for item in found:
