@@ -12,7 +12,7 @@ from vgg_nll import records, run_folder
 from vgg_nll.config import saved, shape
 from vgg_nll.data.interface import ImageData
 from vgg_nll.errors import CheckpointError, DataError
-from vgg_nll.files import atomic_write
+from vgg_nll.files import atomic_write, expanded
 
 log = logging.getLogger(__name__)
 MAX_NAMES = 5  # in a message
@@ -75,6 +75,8 @@ class Origin:
         """Writes the config, the overrides and run.json into the folder, each file whole."""
         (self.folder / run_folder.HYDRA).mkdir(exist_ok=True)
         content: dict[str, Any] = OmegaConf.to_container(self.cfg)  # type: ignore[assignment]
+        if "root" in content["data"]:  # the run may be opened from another working folder
+            content["data"]["root"] = str(expanded(content["data"]["root"]).absolute())
         # The config last: with it, the folder has an identity that the other files must share.
         origin = {"choices": dict(self.choices), "overrides": list(self.overrides), "data": describe(data)}
         records.write_json(self.folder / run_folder.RUN, origin, self.run_id)

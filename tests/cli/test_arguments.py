@@ -13,7 +13,7 @@ from helpers.pictures import FOLDER, write_folder
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from vgg_nll.cli import arguments
-from vgg_nll.config import compose, shape
+from vgg_nll.config import compose, saved, shape
 from vgg_nll.config.validation import RULES
 from vgg_nll.errors import ConfigError
 
@@ -93,6 +93,7 @@ def test_odd_folders_of_pictures(command: Command, tmp_path: Path) -> None:
         options = ("data.num_workers=0", "model.width=0.0625", "device=cpu", "tracking=none", f"trainer.steps={steps}")
         assert command(*FOLDER, f"data.root={name}", *options, f"hydra.run.dir=run {name}") == 0
         assert (tmp_path / f"run {name}" / "DONE").exists()
+        assert saved.read(tmp_path / f"run {name}")[0]["data"]["root"] == str(tmp_path / name)  # from any working folder
         shutil.rmtree(tmp_path / name)
 
 

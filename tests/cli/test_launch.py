@@ -36,6 +36,10 @@ QUICK = (*TINY, "tracking=none")
         (["-cd", ".", "seed=3"], 99, ""),
         (["hydra.mode=MULTIRUN", "seed=0,1"], 99, ""),
         (["resume=runs/a", "optimizer.momentum=0.5"], 1, "resume=runs/a: there is no such folder"),
+        (["trainer.batch_size=0", "seed=x"], 1, "error: trainer.batch_size=0: must be an integer, at least 1"),
+        (["data=image_folder", "data.root=none"], 1, "data.root=none: there is no such folder; expected none/train/"),
+        (["model.weights=none.pt"], 1, "model.weights: none.pt: there is no such checkpoint"),
+        (["device=tpu"], 1, "device=tpu: must be one of"),
     ],
 )
 def test_answers_without_pytorch(tmp_path: Path, arguments: list[str], code: int, expected: str) -> None:
@@ -47,6 +51,16 @@ def test_answers_without_pytorch(tmp_path: Path, arguments: list[str], code: int
     assert done.returncode == code, done.stderr
     assert expected in done.stdout + done.stderr
     assert {path.suffix for path in tmp_path.iterdir()} == {".py"}  # no folder of a run that did not begin
+
+
+@pytest.mark.parametrize("script", ["evaluate", "predict", "compare"])
+@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), ([], 2), (["--nope"], 2)])
+def test_scripts_answer_without_pytorch(tmp_path: Path, script: str, arguments: list[str], code: int) -> None:
+    for name in ("torch", "torchvision", "matplotlib", "tensorboard"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(99)")
+    done = run_script(tmp_path, f"scripts/{script}.py", *arguments, PYTHONPATH=str(tmp_path))
+    assert done.returncode == (99 if script == "compare" and not arguments else code), done.stderr
+    assert "usage: " in done.stdout + done.stderr or done.returncode == 99
 
 
 @pytest.mark.parametrize("options", [(), ("-m", "seed=0,1")])

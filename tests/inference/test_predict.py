@@ -184,6 +184,40 @@ def test_a_run_without_network_json(finished: Path, tmp_path: Path, script: Scri
     assert "network.json: is missing; training writes it" in capsys.readouterr().err
 
 
+def test_a_temperature_before_the_pictures(
+    finished: Path, pictures: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The next word is no number, but there: it is the folder of pictures."""
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    evaluate.write_temperature(load(run, device="cpu"), 2.0)
+    assert script("predict", run, pictures, "--temperature", "saved", "--device", "cpu") == 0
+    expected = capsys.readouterr().out
+    assert script("predict", run, "--temperature", pictures, "--device", "cpu") == 0
+    assert capsys.readouterr().out == expected
+    assert script("predict", run, "--device", "cpu") == 2
+    assert "name pictures, or folders of them" in capsys.readouterr().err
+
+
+def test_many_bad_files_are_few_lines(
+    finished: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for k in range(30):
+        (tmp_path / f"{k}.png").write_bytes(b"x")
+    assert script("predict", finished, tmp_path, "--device", "cpu") == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 11
+    assert lines[-1] == "warning: 30 of 30 files were left out"
+
+
+def test_a_path_beside_the_run(finished: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[str]) -> None:
+    """The message names the run that was probably meant."""
+    assert script("predict", finished / "checkpoints/best.pt", ".") == 1
+    assert f"holds no run (there is no .hydra/config.yaml); its run folder is {finished}" in capsys.readouterr().err
+    shutil.copytree(finished, tmp_path / "sweep/seed=0")
+    assert script("predict", tmp_path / "sweep", ".") == 1
+    assert f"; it holds runs, the first is {tmp_path}/sweep/seed=0" in capsys.readouterr().err
+
+
 def test_no_run(tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[str]) -> None:
     assert script("predict", tmp_path / "none", "a.png") == 1
     assert "holds no run (there is no .hydra/config.yaml)" in capsys.readouterr().err

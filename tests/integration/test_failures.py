@@ -43,6 +43,19 @@ def test_images_that_are_not_finite(
     assert checkpoint.load(stopped / "checkpoints/last.pt")["step"] == 4
 
 
+@pytest.mark.parametrize("saved", [True, False])
+def test_what_is_left_of_a_run_that_diverges(light: tuple[str, ...], tmp_path: Path, saved: bool) -> None:
+    """The message names a good state only if there is one."""
+    if saved:
+        train(tmp_path, *light, "trainer.steps=2")
+    arguments = (*light, "trainer.steps=6", "optimizer.lr=1e30", "trainer.validate_every_epochs=10", "trainer.clip_norm=null")
+    arguments += (f"resume={tmp_path}", "resume_strict=false") if saved else ()
+    words = f"and {tmp_path}/checkpoints holds the last good state: " if saved else "and no state was saved before: "
+    with pytest.raises(TrainingError, match=words):
+        train(tmp_path, *arguments)
+    assert (tmp_path / "checkpoints/last.pt").exists() is saved
+
+
 @pytest.mark.parametrize(
     ("training", "words"),
     [

@@ -134,7 +134,7 @@ def _nearby(folder: Path) -> str:
     inside = sorted(path.parents[1] for path in folder.glob(f"*/{run_folder.CONFIG}"))
     if around:
         return f"; its run folder is {around[0]}"
-    return f"; it holds {len(inside)} runs, the first is {inside[0]}" if inside else ""
+    return f"; it holds runs, the first is {inside[0]}" if inside else ""
 
 
 def _read_network(path: Path, run_id: str, device: torch.device) -> tuple[tuple[str, ...], Preprocessing]:

@@ -161,7 +161,7 @@ class Trainer:
             if not math.isfinite(values["loss"]):
                 raise TrainingError(
                     f"step {state.step}: the loss on the validation images is {values['loss']:g}; fix them if they hold NaN "
-                    f"or infinity, else lower optimizer.lr; {self._checkpoints()} holds the last good state"
+                    f"or infinity, else lower optimizer.lr; {self._last_good()}"
                 )
             before = state.best_metrics.get("accuracy", -1.0)
             is_best = values["accuracy"] >= before
@@ -183,12 +183,13 @@ class Trainer:
             self.logger.flush(self.state.step)
             self.saver.save(self.state.state_dict(), is_best=is_best)
 
-    def _checkpoints(self) -> Path:
-        return self.folder / run_folder.CHECKPOINTS
+    def _last_good(self) -> str:
+        self.saver.wait()
+        place = f"{self.folder / run_folder.CHECKPOINTS} holds the last good state"
+        return place if run_folder.has_checkpoint(self.folder) else "no state was saved before"
 
     def _validation_is_due(self) -> bool:
-        every = self.settings.validate_every_steps(self.data.steps_per_epoch)
-        return due(self.state.step, every, self.total_steps)
+        return due(self.state.step, self.settings.validate_every_steps(self.data.steps_per_epoch), self.total_steps)
 
     def _figures_are_due(self) -> bool:
         """Tells whether this is the first validation of every so many epochs, or the last one."""
@@ -229,8 +230,7 @@ class Trainer:
             return
         what = (
             f"step {bad}: loss {float(self.state.bad_loss):g}, gradient norm {float(self.state.bad_gradient_norm):g} at "
-            f"learning rate {self.learning_rate(bad):.3g}; the weights were not updated, and {self._checkpoints()} holds the "
-            "last good state: "
+            f"learning rate {self.learning_rate(bad):.3g}; the weights were not updated, and {self._last_good()}: "
         )
         images, _ = next(self.data.train_batches(*divmod(bad, self.data.steps_per_epoch)))
         spoiled = "the images of this step hold NaN or infinite numbers; fix the data"
