@@ -11,7 +11,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from vgg_nll import hardware
+from vgg_nll import hardware, run
 from vgg_nll.benchmarks.timing import in_subprocess, interleaved
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for, summary
@@ -40,6 +40,8 @@ def step(args: argparse.Namespace) -> list[dict[str, Any]]:
         flops = summary.flops_per_image(model, args.image_size)
         peak = {dtype: hardware.peak_flops(device, dtype) for dtype in {torch.float32, best}}
         own = {("this project's step", best): _own(model, *_batch(args, device), best)}
+        if args.compile:
+            own["this project's step, compiled", best] = _own(_ours(args, device), *_batch(args, device), best, compiled=True)
         times = interleaved(dict(calls) | own, args.repeats, "steps", device)
     first = statistics.median(next(iter(times.values())))
     return [_row(name, dtype, its, args.batch_size, flops, peak[dtype], first) for (name, dtype), its in times.items()]
@@ -110,9 +112,11 @@ def _loop(model: nn.Module, images: Tensor, target: Tensor, dtype: torch.dtype, 
     return call
 
 
-def _own(model: nn.Module, images: Tensor, target: Tensor, dtype: torch.dtype) -> Step:
+def _own(model: nn.Module, images: Tensor, target: Tensor, dtype: torch.dtype, compiled: bool = False) -> Step:
     optimizer = torch.optim.SGD(param_groups(model), lr=1e-4, momentum=0.9, fused=True)
     state = TrainState(model, optimizer, images.device)
+    if compiled:
+        state.forward = hardware.compiled(model, images.device, graphs=images.shape[-1] < run.CUDA_GRAPH_PIXELS)
     images = images.contiguous(memory_format=torch.channels_last)
     return lambda: train_step(
         state, all_logit_nll, images, target, learning_rate=1e-4, clip_norm=1.0, accumulation_steps=1, dtype=dtype
