@@ -1,49 +1,68 @@
 """Benchmarks, as ratios within one run: `python scripts/benchmark.py step` (`--help`: the others; `--out`: JSON)."""
 
 import argparse
+import importlib
 import json
 import os
 import platform
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from vgg_nll import hardware
-from vgg_nll.benchmarks.checkpointing import checkpointing
-from vgg_nll.benchmarks.data import data
-from vgg_nll.benchmarks.losses import losses
-from vgg_nll.benchmarks.startup import startup
-from vgg_nll.benchmarks.step import step
-from vgg_nll.benchmarks.tensorboard import tensorboard
-from vgg_nll.benchmarks.trainer import trainer
-from vgg_nll.evaluation.report import format_table
-
-
-def _table(results: list[dict[str, Any]]) -> str:
-    return format_table(list(results[0]), [[str(value) for value in row.values()] for row in results], markdown=True)
-
 
 def _size(text: str) -> tuple[int, int]:
-    first, second = text.split("x")
-    return int(first), int(second)
+    first, _, second = text.partition("x")
+    try:
+        return _count(first), _count(second)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text}: must be two integers, as in 500x400") from None
+
+
+def _count(text: str, minimum: int = 1) -> int:
+    if not text.isdecimal() or int(text) < minimum:
+        raise argparse.ArgumentTypeError(f"{text}: must be an integer, at least {minimum}")
+    return int(text)
+
+
+def _processes(text: str) -> int:
+    return _count(text, minimum=0)
+
+
+def _file(text: str) -> Path:
+    if not Path(text).absolute().parent.is_dir() or Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: must be a file in a folder that exists")
+    return Path(text)
+
+
+def _folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: there is no such folder")
+    return Path(text)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for function, options in OPTIONS.items():
-        command = commands.add_parser(function.__name__, help=function.__doc__)
-        command.set_defaults(function=function)
-        for name, settings in (options | SHARED).items():
-            command.add_argument(f"--{name}", **settings)
+    for name, (measures, options) in COMMANDS.items():
+        command = commands.add_parser(name, help=measures, description=f"Measures {measures}.")
+        command.set_defaults(name=name)
+        for option, settings in (options | SHARED).items():
+            command.add_argument(f"--{option}", **settings)
     args = parser.parse_args()
-    with hardware.kernels(deterministic=False):
-        results = args.function(args)
-    device = hardware.describe(hardware.choose_device(args.device))
+    import torch  # here, and the benchmark's module, too: --help should not wait for them
+
+    from vgg_nll import hardware
+    from vgg_nll.cli.error_messages import errors_as_lines
+    from vgg_nll.evaluation.report import format_table
+
+    try:
+        device = hardware.describe(hardware.choose_device(args.device))
+    except ValueError as error:
+        parser.error(str(error))
+    with errors_as_lines(), hardware.kernels(deterministic=False):
+        results = getattr(importlib.import_module(f"vgg_nll.benchmarks.{args.name}"), args.name)(args)
     versions = {"torch": torch.__version__, "python": platform.python_version()}
-    print(f"{device}, torch {versions['torch']}\n\n{_table(results)}")
+    table = format_table(list(results[0]), [[str(value) for value in row.values()] for row in results], markdown=True)
+    print(f"{device}, torch {versions['torch']}\n\n{table}")
     if args.out is not None:
         args.out.write_text(json.dumps({"device": device, "versions": versions, "results": results}, indent=2) + "\n")
 
@@ -51,62 +70,84 @@ def main() -> None:
 LOSS_SIZES = [(128, 10), (256, 1000), (4096, 1000), (256, 32768)]
 SHARED: dict[str, dict[str, Any]] = {
     "device": {"default": "auto"},
-    "out": {"type": Path, "help": "a JSON file for the results"},
+    "out": {"type": _file, "help": "a JSON file for the results"},
 }
-OPTIONS: dict[Callable[[argparse.Namespace], list[dict[str, Any]]], dict[str, dict[str, Any]]] = {
-    data: {
-        "pictures": {"type": int, "default": 128, "help": "JPEGs to write and read"},
-        "size": {"type": _size, "default": (500, 400), "help": "of these, 4000x3000 for photographs"},
-        "processes": {"type": int, "default": os.cpu_count(), "help": "that read pictures"},
-        "repeats": {"type": int, "default": 5},
-    },
-    losses: {
-        "sizes": {
-            "nargs": "+",
-            "type": _size,
-            "default": LOSS_SIZES,
-            "help": "rows x classes",
+# The function `name` of the module `vgg_nll.benchmarks.name`: what it measures, and its options.
+COMMANDS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
+    "data": (
+        "training images/s from JPEGs, against the usual PIL pipeline, and from data in memory, by augmentation",
+        {
+            "pictures": {"type": _count, "default": 128, "help": "JPEGs to write and read"},
+            "size": {"type": _size, "default": (500, 400), "help": "of these, 4000x3000 for photographs"},
+            "processes": {"type": _processes, "default": os.cpu_count(), "help": "that read pictures; 0: none beside this one"},
+            "repeats": {"type": _count, "default": 5},
         },
-        "threads": {"type": int, "default": 1, "help": "of a CPU"},
-        "compile": {"action": "store_true", "help": "all of them with torch.compile (needs a compiler)"},
-        "repeats": {"type": int, "default": 40},
-    },
-    checkpointing: {
-        "image-size": {"type": int, "default": 224},
-        "classes": {"type": int, "default": 1000},
-        "batch-size": {"type": int, "default": 256},
-        "steps": {"type": int, "default": 100, "help": "between two checkpoints; the writing should end within them"},
-        "repeats": {"type": int, "default": 5},
-        "folder": {"type": Path, "help": "where to write; default: the system's temporary folder"},
-    },
-    tensorboard: {
-        "image-size": {"type": int, "default": 32},
-        "classes": {"type": int, "default": 10},
-        "images": {"type": int, "default": 180, "help": "of a validation"},
-        "batch-size": {"type": int, "default": 32},
-        "steps": {"type": int, "default": 234, "help": "of a run"},
-        "validations": {"type": int, "default": 6, "help": "of a run"},
-        "with-pictures": {"type": int, "default": 3, "help": "of these"},
-        "repeats": {"type": int, "default": 5},
-    },
-    startup: {
-        "repeats": {"type": int, "default": 5},
-    },
-    step: {
-        "image-size": {"type": int, "default": 224},
-        "classes": {"type": int, "default": 1000},
-        "batch-size": {"type": int, "default": 16},
-        "compile": {"action": "store_true", "help": "also with torch.compile (takes minutes, and needs a compiler)"},
-        "repeats": {"type": int, "default": 10},
-    },
-    trainer: {
-        "model": {"default": "vgg16"},
-        "image-size": {"type": int, "default": 32},
-        "classes": {"type": int, "default": 10},
-        "images": {"type": int, "default": 1000, "help": "of the data set, three fifths of them for training"},
-        "batch-size": {"type": int, "default": 32},
-        "repeats": {"type": int, "default": 5, "help": "epochs"},
-    },
+    ),
+    "losses": (
+        "forward and backward of each loss, and their memory, against F.cross_entropy",
+        {
+            "sizes": {
+                "nargs": "+",
+                "type": _size,
+                "default": LOSS_SIZES,
+                "help": "rows x classes",
+            },
+            "threads": {"type": _count, "default": 1, "help": "of a CPU"},
+            "compile": {"action": "store_true", "help": "all of them with torch.compile (needs a compiler)"},
+            "repeats": {"type": _count, "default": 40},
+        },
+    ),
+    "checkpointing": (
+        "how long a checkpoint blocks training, and how much longer the steps beside its writing take",
+        {
+            "image-size": {"type": _count, "default": 224},
+            "classes": {"type": _count, "default": 1000},
+            "batch-size": {"type": _count, "default": 256},
+            "steps": {"type": _count, "default": 100, "help": "between two checkpoints; the writing should end within them"},
+            "repeats": {"type": _count, "default": 5},
+            "folder": {"type": _folder, "help": "where to write; default: the system's temporary folder"},
+        },
+    ),
+    "tensorboard": (
+        "the seconds for TensorBoard's pages, and their share of a default run",
+        {
+            "image-size": {"type": _count, "default": 32},
+            "classes": {"type": _count, "default": 10},
+            "images": {"type": _count, "default": 180, "help": "of a validation"},
+            "batch-size": {"type": _count, "default": 32},
+            "steps": {"type": _count, "default": 234, "help": "of a run"},
+            "validations": {"type": _count, "default": 6, "help": "of a run"},
+            "with-pictures": {"type": _count, "default": 3, "help": "of these"},
+            "repeats": {"type": _count, "default": 5},
+        },
+    ),
+    "startup": (
+        "the seconds to the answer to --help, and to the first step of a default run",
+        {
+            "repeats": {"type": _count, "default": 5},
+        },
+    ),
+    "step": (
+        "images/s of a training step, against torchvision's VGG-16 in the usual loops and a large matrix product",
+        {
+            "image-size": {"type": _count, "default": 224},
+            "classes": {"type": _count, "default": 1000},
+            "batch-size": {"type": _count, "default": 16},
+            "compile": {"action": "store_true", "help": "also with torch.compile (takes minutes, and needs a compiler)"},
+            "repeats": {"type": _count, "default": 10},
+        },
+    ),
+    "trainer": (
+        "images/s of train.py, against its bare training step",
+        {
+            "model": {"default": "vgg16"},
+            "image-size": {"type": _count, "default": 32},
+            "classes": {"type": _count, "default": 10},
+            "images": {"type": _count, "default": 1000, "help": "of the data set, three fifths of them for training"},
+            "batch-size": {"type": _count, "default": 32},
+            "repeats": {"type": _count, "default": 5, "help": "epochs"},
+        },
+    ),
 }
 
 

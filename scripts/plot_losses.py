@@ -1,8 +1,14 @@
 """Draws the pictures of docs/losses.md from the losses themselves: `python scripts/plot_losses.py [FOLDER]` (default docs)."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
+
+if __name__ == "__main__":  # before PyTorch is imported: --help should not wait for that
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).resolve().parent.parent / "docs")
+    arguments = parser.parse_args()
 
 import torch
 from matplotlib.figure import Figure
@@ -134,16 +140,16 @@ FORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 FIGURES = (losses_against_probability, forms_against_gap, gradient_against_gap, cat_dog_horse, simplex)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).resolve().parent.parent / "docs")
-    folder = parser.parse_args().folder
-    folder.mkdir(parents=True, exist_ok=True)
-    for draw in FIGURES:
-        path = folder / f"{draw.__name__}.png"
-        draw().savefig(path, dpi=90)
-        print(path)
+def main(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for draw in FIGURES:
+            path = folder / f"{draw.__name__}.png"
+            draw().savefig(path, dpi=90)
+            print(path)
+    except OSError as error:
+        sys.exit(f"error: {folder}: cannot be written ({error.strerror}); name another folder")
 
 
 if __name__ == "__main__":
-    main()
+    main(arguments.folder)

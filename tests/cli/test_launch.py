@@ -21,6 +21,7 @@ from vgg_nll.training import checkpoint
 from vgg_nll.training.trainer import Trainer
 
 Command = Callable[..., int]
+SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
 QUICK = (*TINY, "tracking=none")
 
 
@@ -53,14 +54,26 @@ def test_answers_without_pytorch(tmp_path: Path, arguments: list[str], code: int
     assert {path.suffix for path in tmp_path.iterdir()} == {".py"}  # no folder of a run that did not begin
 
 
-@pytest.mark.parametrize("script", ["evaluate", "predict", "compare"])
-@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), ([], 2), (["--nope"], 2)])
-def test_scripts_answer_without_pytorch(tmp_path: Path, script: str, arguments: list[str], code: int) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        *((f"{script} {option}", code) for script in SCRIPTS for option, code in (("--help", 0), ("--nope", 2))),
+        *((f"{script}", 2) for script in ("evaluate", "predict", "benchmark")),
+        ("benchmark step --help", 0),
+        ("benchmark step --repeats 0", 2),
+        ("benchmark losses --sizes 3xx", 2),
+        ("benchmark step --out .", 2),
+        ("benchmark step --out none/x.json", 2),
+        ("benchmark checkpointing --folder none", 2),
+    ],
+)
+def test_scripts_answer_without_pytorch(tmp_path: Path, arguments: str, code: int) -> None:
     for name in ("torch", "torchvision", "matplotlib", "tensorboard"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(99)")
-    done = run_script(tmp_path, f"scripts/{script}.py", *arguments, PYTHONPATH=str(tmp_path))
-    assert done.returncode == (99 if script == "compare" and not arguments else code), done.stderr
-    assert "usage: " in done.stdout + done.stderr or done.returncode == 99
+    script, *others = arguments.split()
+    done = run_script(tmp_path, f"scripts/{script}.py", *others, PYTHONPATH=str(tmp_path))
+    assert done.returncode == code, done.stderr
+    assert "usage: " in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("options", [(), ("-m", "seed=0,1")])
