@@ -83,6 +83,8 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
             trainer.saver.wait()
         if saved_all:
             (folder / run_folder.DONE).write_text("")
+            if cfg.checkpoint.keep == "best":
+                run_folder.keep_best(folder)
         else:
             log.warning(f"warning: not all weights are on the disk; resume={folder} repeats what is missing")
         if signals.stop is not None:  # in a sweep, other jobs would follow

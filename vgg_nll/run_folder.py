@@ -36,6 +36,12 @@ def has_checkpoint(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (LAST, PREVIOUS))
 
 
+def keep_best(folder: Path) -> None:
+    """Removes every checkpoint of a finished run but the best weights."""
+    for name in (LAST, PREVIOUS, DAMAGED):
+        (folder / name).unlink(missing_ok=True)
+
+
 def holds_run(folder: Path) -> bool:
     """Whether a folder holds a run that another run must not overwrite."""
     return has_checkpoint(folder) or any((folder / name).exists() for name in (DONE, METRICS))
@@ -45,6 +51,8 @@ def how_to_continue(folder: Path) -> str:
     """Returns what a person can do with a folder that holds a run, for a message."""
     if has_checkpoint(folder):
         return f"holds a run already; resume={folder} continues it, hydra.run.dir=<folder> starts another"
+    if (folder / BEST).is_file():
+        return "holds a finished run already, of which the best weights were kept; hydra.run.dir=<folder> starts another"
     return "holds the results of a run without checkpoints: remove it, or start in another folder with hydra.run.dir=<folder>"
 
 

@@ -15,6 +15,7 @@ from helpers.runs import interrupt, outcome
 from vgg_nll import run_folder
 from vgg_nll.cli import error_messages, launch, resume
 from vgg_nll.config import compose
+from vgg_nll.inference import trained_model
 from vgg_nll.training import checkpoint
 
 Command = Callable[..., int]
@@ -46,6 +47,22 @@ def test_run_then_resume(command: Command, capfd: pytest.CaptureFixture[str], tm
     assert "resumed first at step 2" in capfd.readouterr().out
     assert re.search("steps: 4|steps=4", (tmp_path / "first/.hydra/config.yaml").read_text())
     assert "- trainer.steps=4\n" in (tmp_path / "first/.hydra/overrides.yaml").read_text()
+
+
+def test_only_the_best_weights_are_kept(command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """After the end: they can be evaluated and fine-tuned, and the messages say why nothing can be continued."""
+    assert command(*QUICK, "trainer.steps=2", "hydra.run.dir=run", "checkpoint.keep=best") == 0
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["best.pt"]
+    assert trained_model.load(tmp_path / "run", device="cpu").class_names
+    capfd.readouterr()
+    assert command("resume=run") == 0
+    assert "run is finished (trainer.steps=2): nothing was changed" in capfd.readouterr().out
+    assert command("resume=run", "trainer.steps=3") == 1
+    words = "no checkpoints/last.pt (checkpoint.keep=best removed it); model.weights=run/checkpoints/best.pt starts a new run"
+    assert words in capfd.readouterr().err
+    assert command(*QUICK, "hydra.run.dir=run") == 1
+    assert "holds a finished run already, of which the best weights were kept" in capfd.readouterr().err
+    assert command(*QUICK, "trainer.steps=1", "hydra.run.dir=new", "model.weights=run/checkpoints/best.pt") == 0
 
 
 def test_a_finished_run_says_so_and_stays_as_it_is(command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:

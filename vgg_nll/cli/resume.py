@@ -56,6 +56,7 @@ def prepare(arguments: Sequence[str]) -> tuple[list[str], str]:
     was, now = dict(shape.leaves(before)), dict(flatten(cfg))
     _check_same_run(folder, was, now, cfg.resume_strict)
     _end_if_finished(folder, run_id, was, now)
+    _check_state(folder)
     return typed, RESUMED
 
 
@@ -67,9 +68,19 @@ def _check_arguments(folder: Path, typed: Sequence[str]) -> None:
         raise ConfigError(f"resume={folder}: continues in that folder; leave out hydra.run.dir")
     if not folder.is_dir():
         raise CheckpointError(f"resume={folder}: there is no such folder")
-    if not run_folder.has_checkpoint(folder):
+    if not (folder / run_folder.DONE).exists():
+        _check_state(folder)
+
+
+def _check_state(folder: Path) -> None:
+    """Raises CheckpointError if there is no state to continue from."""
+    if run_folder.has_checkpoint(folder):
+        return
+    if (folder / run_folder.BEST).is_file():
+        why = f" (checkpoint.keep=best removed it); model.weights={folder / run_folder.BEST} starts a new run from its weights"
+    else:
         why = " (its checkpoints were never written: start it anew)" if run_folder.holds_run(folder) else ""
-        raise CheckpointError(f"resume={folder}: holds no run to continue: there is no {run_folder.LAST}{why}")
+    raise CheckpointError(f"resume={folder}: holds no run to continue: there is no {run_folder.LAST}{why}")
 
 
 def _store(before: dict[str, Any], folder: Path) -> None:

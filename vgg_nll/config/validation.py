@@ -84,6 +84,7 @@ RULES: dict[str, Rule] = {
     "resume": Rule(str, optional=True, is_path=True),
     "resume_strict": FLAG,
     "checkpoint.every_steps": COUNT,
+    "checkpoint.keep": Rule(str, choices=("all", "best")),
     "model.batch_norm": FLAG,
     "model.head": Rule(str, choices=("auto", "paper", "compact")),
     "model.dropout": Rule(float, min_value=0, below=1),
