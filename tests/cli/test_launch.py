@@ -28,7 +28,7 @@ QUICK = (*TINY, "tracking=none")
 @pytest.mark.parametrize(
     ("arguments", "code", "expected"),
     [
-        (["--help"], 0, "every_steps: 500"),
+        (["--help"], 0, "checkpoint.every_steps=500        besides one"),
         (["--cfg", "job", "optimizer.lr=7"], 0, "lr: 7"),
         (["-sc", "query=bash"], 0, "loss=argmax_prediction"),
         (["trainer.epoch=3"], 1, "(did you mean trainer.epochs?)"),

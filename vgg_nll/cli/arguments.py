@@ -136,7 +136,7 @@ def _problem(typed: str, word: str, in_sweep: bool) -> str | None:
         return f"{typed}: is not key=value"
     if name == "resume":  # a path, whatever it looks like
         return None
-    if name in HYDRA_FOLDERS and not value.strip("'\""):
+    if name in (*HYDRA_FOLDERS, "name") and equals and not value.strip("'\""):
         return f"{typed}: is empty; it takes a folder"
     if name in (*shape.groups(), "experiment") and equals and (value == "null" or value[:1] in ("[", "{")):
         there = ", ".join(sorted(path.stem for path in (CONFIGS / name).glob("*.yaml")))

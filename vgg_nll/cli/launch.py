@@ -17,8 +17,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from vgg_nll import run_folder
-from vgg_nll.cli import arguments, error_messages, resume
-from vgg_nll.config.compose import CONFIGS, VERSION_BASE, register_resolver
+from vgg_nll.cli import arguments, error_messages, help_page, resume
+from vgg_nll.config.compose import CONFIGS, VERSION_BASE, is_override, key_of, register_resolver
 from vgg_nll.errors import ConfigError
 
 MAX_NAME_BYTES = 200
@@ -46,7 +46,11 @@ def main() -> None:
             return run.train(cfg, folder, hydra_job.runtime.choices, hydra_job.overrides.task)
 
     with error_messages.errors_as_lines(OTHER_FOLDER, traceback=traceback):
-        sys.argv[1:], main_config = resume.prepare(arguments.prepare(sys.argv[1:]))
+        typed = arguments.prepare(sys.argv[1:])
+        if "--help" in typed or "-h" in typed:
+            print(help_page.page([item for item in typed if is_override(item) and key_of(item) != "resume"]))
+            return
+        sys.argv[1:], main_config = resume.prepare(typed)
         here = Path.cwd()
         if main_config == resume.FRESH and "${" in str(here):
             raise ConfigError(f"{here}: Hydra takes ${{ in a folder's name for an interpolation; start in another folder")

@@ -24,11 +24,15 @@ MAY_INSTANTIATE: dict[str, Any] = (
 )
 
 
-def composed(overrides: Sequence[str], name: str = "train") -> DictConfig:
-    """Returns `configs/<name>.yaml` with these overrides; those of Hydra itself, and its options, are left out."""
+def composed(overrides: Sequence[str], name: str = "train", with_hydra: bool = False) -> DictConfig:
+    """Returns `configs/<name>.yaml` with these overrides; those of Hydra itself, and its options, are left out.
+
+    Args:
+        with_hydra: with Hydra's own section, which knows what was chosen of each group.
+    """
     own = [item for item in overrides if is_override(item) and not item.startswith("hydra")]
     with initialize_config_dir(str(CONFIGS), **VERSION_BASE):
-        return compose(name, overrides=own)
+        return compose(name, overrides=own, return_hydra_config=with_hydra)
 
 
 def is_override(argument: str) -> bool:

@@ -1,0 +1,69 @@
+"""`--help`: every setting, what it means, and its value as it can be typed."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers.configs import compose_config
+
+from vgg_nll.cli import help_page
+from vgg_nll.config import compose, shape
+from vgg_nll.config.validation import RULES
+
+CHOICES = [f"{group}={path.stem}" for group in shape.groups() for path in sorted((compose.CONFIGS / group).glob("*.yaml"))]
+
+
+def settings(page: str) -> dict[str, str]:
+    """Returns {"trainer.epochs=6": "passes over ...", ...}, for the chosen names of groups, too."""
+    found: dict[str, str] = {}
+    for line in page.partition("Settings")[2].splitlines():
+        left, right = line[2:36].strip(), line[36:].strip()
+        if len(line) > 36 and line[35] != " ":  # too long for the column
+            left, right = line[2:].strip(), ""
+        if line[:2] in ("  ", "* ") and "=" in left and " " not in left:
+            last = left
+            found[("* " if line[0] == "*" else "") + left] = right
+        elif line.startswith(" " * 36):
+            key = last if last in found else f"* {last}"
+            found[key] = f"{found[key]} {right}".strip()
+    return found
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_setting_is_explained(choice: str) -> None:
+    page = help_page.page([choice])
+    assert max(map(len, page.splitlines())) <= 100
+    found = settings(page)
+    assert f"* {choice}" in found
+    assert [name for name, text in found.items() if not text] == []
+
+
+def test_every_rule_has_its_line() -> None:
+    pages = "\n".join(help_page.page([choice]) for choice in CHOICES)
+    assert [key for key in RULES if f"  {key}=" not in pages and key != "loss.reduction"] == []
+
+
+@pytest.mark.parametrize("choice", [*CHOICES, "experiment=overfit"])
+def test_values_can_be_typed(choice: str) -> None:
+    """All of them, on top of the default config, give the config of the page."""
+    expected = compose_config(choice)
+    typed = [
+        name.removeprefix("* ")
+        for name in settings(help_page.page([choice]))
+        if name[0] == "*" or "." in name.partition("=")[0]
+    ]
+    typed = [item for item in typed if not item.endswith("=???")]
+    assert dict(compose.flatten(compose_config(*typed))) == dict(compose.flatten(expected))
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help(command: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str) -> None:
+    assert command(option, "-m", "loss=all_logit", "seed=1,2", "optimizer.lr=0.3", "resume=none", "data=image_folder") == 0
+    page = capsys.readouterr().out
+    assert "* loss=all_logit  " in page
+    assert "  optimizer.lr=0.3  " in page
+    assert "  seed=0  " in page
+    assert "  data.root=???  " in page
+    assert list(tmp_path.iterdir()) == []
+    assert command(option, "loss=nope") == 1
+    assert "there is no such loss; there are all_logit, argmax" in capsys.readouterr().err

@@ -1,0 +1,128 @@
+"""`--help`: every setting with its value and the comment that stands beside it in configs/, by group."""
+
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from vgg_nll.config import compose, shape
+from vgg_nll.escapes import printable
+
+WIDTH = 100
+SETTING_WIDTH = 34
+INDENT = "  "
+USAGE = (
+    ("python train.py [key=value ...]", "trains one network"),
+    ("python train.py -m key=a,b [...]", "a sweep: one run for each combination of values"),
+    ("python train.py resume=FOLDER [...]", "continues a run"),
+    ("python train.py [...] --cfg job", "prints the whole config, trains nothing"),
+    ('eval "$(python train.py -sc install=bash)"', "Tab completes keys and names, in this bash"),
+    ("python train.py --hydra-help", "all options of Hydra"),
+)
+LINE = re.compile(r"(?P<indent> *)(?P<key>\w+):(?P<value>[^#]*)(# (?P<comment>.*))?")
+
+
+def page(overrides: Sequence[str]) -> str:
+    """Returns the page for the config that these overrides make; a sweep's values are left out."""
+    cfg = compose.composed([item for item in overrides if _is_one_value(item)], with_hydra=True)
+    chosen = {key: str(name) for key, name in cfg.hydra.runtime.choices.items()}
+    texts = comments(compose.CONFIGS / "train.yaml")
+    for group in shape.groups():
+        texts |= {f"{group}.{key}": text for key, text in _comments_of_group(group, chosen[group]).items()}
+    lines = [
+        *_columns(USAGE, max(len(usage) for usage, _ in USAGE) + 2),
+        "",
+        "Settings, with their values now (* is chosen):",
+        "",
+    ]
+    sections = {str(key): value for key, value in cfg.items() if isinstance(value, DictConfig) and key != "hydra"}
+    for name, value in _leaves({key: value for key, value in cfg.items() if not isinstance(value, DictConfig)}, ""):
+        lines += _setting(name, value, texts)
+    for key, section in sections.items():
+        lines += ["", f"{key}:", *_options(key, chosen)]
+        for name, value in _leaves(section, f"{key}."):
+            lines += _setting(name, value, texts)
+    lines += ["", "experiment, several settings under one name:", *_options("experiment", chosen)]
+    return "\n".join(lines)
+
+
+def comments(path: Path) -> dict[str, str]:
+    """Returns {"checkpoint.every_steps": comment, ...} for the keys of a config file that have one on their line."""
+    found: dict[str, str] = {}
+    section: list[tuple[int, str]] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        match = LINE.fullmatch(line)
+        if match is None:
+            continue
+        indent = len(match["indent"])
+        section = [*(item for item in section if item[0] < indent), (indent, match["key"])]
+        if match["comment"]:
+            found[".".join(key for _, key in section)] = match["comment"]
+    return found
+
+
+def description(path: Path) -> str:
+    """Returns what the head of a config file says, after the command on its first line."""
+    text = path.read_text(encoding="utf-8").splitlines()
+    head = [line[2:] for line in text[: next((i for i, line in enumerate(text) if not line.startswith("#")), None)]]
+    command, *others = [line for line in head if not line.startswith("@package")]
+    return ". ".join(part.rstrip(".") for part in (*re.split(" {2,}", command)[1:], *others))
+
+
+def _is_one_value(item: str) -> bool:
+    return not OverridesParser.create().parse_override(item).is_sweep_override()
+
+
+def _comments_of_group(group: str, chosen: str) -> dict[str, str]:
+    """Those of the chosen file; for keys that have none there, those of the others."""
+    found: dict[str, str] = {}
+    for path in sorted((compose.CONFIGS / group).glob("*.yaml"), key=lambda path: (path.stem != chosen, path.stem)):
+        found = comments(path) | found
+    return found
+
+
+def _leaves(section: Mapping[Any, Any] | DictConfig, prefix: str) -> Iterator[tuple[str, Any]]:
+    for key in map(str, section):
+        value = "???" if isinstance(section, DictConfig) and OmegaConf.is_missing(section, key) else section[key]
+        if isinstance(value, DictConfig):
+            yield from _leaves(value, f"{prefix}{key}.")
+        elif not key.startswith("_"):  # the class that takes the settings
+            yield f"{prefix}{key}", value
+
+
+def _options(group: str, chosen: Mapping[str, str]) -> Iterator[str]:
+    for path in sorted((compose.CONFIGS / group).glob("*.yaml")):
+        mark = "* " if path.stem == chosen.get(group) else INDENT
+        yield from _columns([(f"{group}={path.stem}", description(path))], SETTING_WIDTH, mark)
+
+
+def _setting(name: str, value: Any, texts: Mapping[str, str]) -> Iterator[str]:
+    return _columns([(f"{name}={_shown(value)}", texts.get(name, ""))], SETTING_WIDTH, INDENT)
+
+
+def _shown(value: Any) -> str:
+    """As it would be typed."""
+    if OmegaConf.is_list(value):
+        return f"[{','.join(map(_shown, value))}]"
+    return (
+        {None: "null", True: "true", False: "false"}[value]
+        if value is None or isinstance(value, bool)
+        else printable(str(value))
+    )
+
+
+def _columns(rows: Sequence[tuple[str, str]], width: int, first: str = INDENT) -> Iterator[str]:
+    """Yields lines of two columns; a left side that is too long has its text below it."""
+    for left, right in rows:
+        start = f"{first}{left}"
+        if len(start) >= len(first) + width:
+            yield start
+            start = ""
+        room = " " * (len(first) + width)
+        filled = textwrap.wrap(right, WIDTH - len(room)) or [""]
+        yield f"{start:<{len(room)}}{filled[0]}".rstrip()
+        yield from (room + line for line in filled[1:])
