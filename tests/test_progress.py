@@ -1,10 +1,11 @@
 """Bars on a terminal, plain lines on a pipe."""
 
 import logging
+import time
 
 import pytest
 
-from vgg_nll.progress import Progress, track
+from vgg_nll.progress import Progress, duration, track
 
 
 class Screen:
@@ -63,3 +64,55 @@ def test_track_yields_every_item(monkeypatch: pytest.MonkeyPatch, terminal: bool
     monkeypatch.setattr("sys.stderr", screen)
     assert list(track(iter(range(5)), 5, "val")) == list(range(5))
     assert ("val" in screen.text) == terminal
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_rest_is_estimated_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, terminal: bool) -> None:
+    """From the steps after the first one, which takes long; as soon as they have taken some seconds."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("sys.stderr", Screen(terminal))
+    now = [1000.0]
+    monkeypatch.setattr("vgg_nll.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("vgg_nll.progress.time.time", lambda: 0.0)
+    bar = Progress(total_steps=1010, first_step=5)
+    for seconds in (60.0, 1.0, 1.0, 1.0, 1.0, 500.0, 1.0):
+        now[0] += seconds
+        bar.advance()
+    bar.close()
+    expected = time.strftime("%a %H:%M", time.localtime(1001.0))
+    assert [record.message for record in caplog.records if "to go" in record.message] == [
+        f"about 17 min to go, until {expected}: 1 s a step; validations come on top"
+    ]
+
+
+def test_a_short_rest_is_not_estimated(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    now = [1000.0]
+    monkeypatch.setattr("vgg_nll.progress.time.monotonic", lambda: now[0])
+    bar = Progress(total_steps=11, first_step=0)
+    for _ in range(11):
+        now[0] += 1.5
+        bar.advance()
+    assert "to go" in caplog.text
+    caplog.clear()
+    bar = Progress(total_steps=9, first_step=0)
+    for _ in range(9):
+        now[0] += 1.5
+        bar.advance()
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (9.6, "10 s"),
+        (99.0, "99 s"),
+        (100, "2 min"),
+        (5999, "100 min"),
+        (6000, "1.7 h"),
+        (170_000, "47.2 h"),
+        (172_800, "2.0 days"),
+    ],
+)
+def test_durations(seconds: float, expected: str) -> None:
+    assert duration(seconds) == expected

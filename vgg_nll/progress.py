@@ -13,6 +13,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 LINE_SECONDS = 10.0  # on a pipe, at least this long between two lines
+ESTIMATE_SECONDS = 3.0  # of steps, before the rest of the run is estimated from them
 
 
 class Progress:
@@ -22,11 +23,23 @@ class Progress:
         self._on_terminal = sys.stderr.isatty()
         self._total_steps = total_steps
         self._last_line = time.monotonic()
+        self._steps, self._first_end = first_step, 0.0
+        self._has_estimated = False
         self._bar = tqdm(total=total_steps, initial=first_step, unit="step", disable=not self._on_terminal, dynamic_ncols=True)
 
     def advance(self) -> None:
-        """Moves the bar by one step."""
+        """Moves the bar by one step; once, after some seconds, writes how long the rest will take."""
         self._bar.update()
+        self._steps, now = self._steps + 1, time.monotonic()
+        if self._first_end == 0.0:  # the first step sets libraries up, and does not count
+            self._first_end, self._first_step = now, self._steps
+        elif not self._has_estimated and now - self._first_end >= ESTIMATE_SECONDS:
+            self._has_estimated = True
+            step = (now - self._first_end) / (self._steps - self._first_step)
+            rest = step * (self._total_steps - self._steps)
+            if rest >= LINE_SECONDS:
+                end = time.strftime("%a %H:%M", time.localtime(time.time() + rest))
+                self.write(f"about {duration(rest)} to go, until {end}: {step:.2g} s a step; validations come on top")
 
     def update(self, step: int, text: str) -> None:
         """Shows the latest metrics: after the bar, or as a line at most every ten seconds and at the last step."""
@@ -45,6 +58,14 @@ class Progress:
     def close(self) -> None:
         """Ends the bar, which stays on the screen."""
         self._bar.close()
+
+
+def duration(seconds: float) -> str:
+    """Returns "50 s", "12 min", "3.5 h" or "2.1 days"."""
+    for size, digits, unit, limit in ((1, 0, "s", 100), (60, 0, "min", 6000), (3600, 1, "h", 172_800)):
+        if seconds < limit:
+            return f"{seconds / size:.{digits}f} {unit}"
+    return f"{seconds / 86_400:.1f} days"
 
 
 def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:

@@ -19,6 +19,7 @@ from vgg_nll.evaluation.metrics import Sums
 from vgg_nll.inference.trained_model import write_network
 from vgg_nll.model import summary
 from vgg_nll.origin import Origin
+from vgg_nll.progress import duration
 from vgg_nll.provenance import dtype_name, hyperparameters, provenance
 from vgg_nll.tracking import tags
 from vgg_nll.tracking.summaries import Hyperparameters, Layers, Text
@@ -31,6 +32,7 @@ from vgg_nll.training.state import TrainState
 from vgg_nll.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
+QUICK_SIDE, LONG_SECONDS = 64, 600.0  # a run on a CPU that is longer gets the hint that images of this side are quicker
 CUDA_GRAPH_PIXELS = 128  # a side: the kernels of smaller images take less time than their start
 
 
@@ -180,12 +182,26 @@ def _log_run_summary(trainer: Trainer, cfg: DictConfig) -> None:
         f"training: {trainer.total_steps} steps of {settings.batch_size} images ({data.steps_per_epoch} an epoch), "
         f"learning rate {cfg.optimizer.lr:g} at its peak, seed {cfg.seed}"
     )
+    _log_hint(trainer, cfg)
     if diagnostics.ignores_labels(trainer.loss, num_classes, state.device):
         log.warning("warning: this loss ignores the labels: confidence will grow, accuracy will not")
     if state.step == 0:
         constant = diagnostics.constant_loss(trainer.loss, num_classes, state.device)
         measured = diagnostics.untrained_loss(trainer.loss, data, state, trainer.dtype)
         log.info(f"untrained loss: {measured:.4f} (the same probability for every class gives {constant:.4f})")
+
+
+def _log_hint(trainer: Trainer, cfg: DictConfig) -> None:
+    """Names a smaller size of the images if a run that begins will be long on a CPU, from the speed of a matrix product."""
+    device, side = trainer.state.device, trainer.data.preprocessing.image_size
+    if trainer.state.step > 0 or device.type != "cpu" or side <= QUICK_SIDE or "image_size" not in cfg.data:
+        return
+    images = trainer.total_steps * trainer.settings.batch_size
+    flops = images * summary.flops_per_image(trainer.state.model, side)
+    seconds = flops / hardware.peak_flops(device, trainer.dtype)
+    if seconds > LONG_SECONDS:
+        part = f"1/{(side / QUICK_SIDE) ** 2:.0f}"
+        log.info(f"hint: this takes {duration(seconds)} or more on this CPU, with data.image_size={QUICK_SIDE} {part} of that")
 
 
 def _finish(trainer: Trainer, origin: Origin) -> None:

@@ -19,6 +19,7 @@ from vgg_nll import run
 from vgg_nll.data.interface import Batch
 from vgg_nll.data.resident import ResidentData
 from vgg_nll.model import VGG16, summary
+from vgg_nll.progress import duration
 from vgg_nll.training import checkpoint
 
 Config = Callable[..., DictConfig]
@@ -103,6 +104,22 @@ def test_log_of_a_run(epoch: tuple[Path, str]) -> None:
     for value in ("gives 1.3863", "tensorboard --logdir", "nll_all_logit", "trained in"):
         assert value in log
     assert "ignores the labels" not in log
+
+
+@pytest.mark.parametrize(("side", "teraflops", "shown"), [(96, 1e-7, True), (96, 1.0, False), (64, 1e-7, False)])
+def test_a_long_run_of_large_images_gets_a_hint(
+    side: int, teraflops: float, shown: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before the first step; the bound is all operations of training at the speed of a matrix product."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr("vgg_nll.hardware.peak_flops", lambda *_: teraflops * 1e12)
+    train(tmp_path, *TINY, "tracking=none", f"data.image_size={side}", "trainer.steps=2", "trainer.batch_size=4")
+    lines = [message for message in caplog.messages if message.startswith("hint: ")]
+    seconds = 8 * summary.flops_per_image(VGG16(2, head="compact", width=1 / 16), side) / (teraflops * 1e12)
+    expected = f"hint: this takes {duration(seconds)} or more on this CPU, with data.image_size=64 1/2 of that"
+    assert lines == [expected] * shown
+    if shown:
+        assert caplog.messages.index(expected) < next(i for i, text in enumerate(caplog.messages) if "untrained" in text)
 
 
 def test_without_tracking_all_but_the_curves_is_there(epoch: tuple[Path, str], tmp_path: Path) -> None:
