@@ -41,7 +41,7 @@ Command = Callable[..., int]
             ["error: data.root=nowhere: there is no such folder; expected nowhere/train/"],
         ),
         (["trainer.batch_size=5000"], ["error: trainer.batch_size=5000 is more than the 1258 training images: lower it"]),
-        (["+loss.gamma=2"], ["error: loss: ", "gamma"]),
+        (["+loss.gamma=2"], ["error: loss.gamma: there is no such setting: nothing would read it"]),
         (["loss"], ["error: ", "loss"]),
         (["hydra.run.dir=/proc/x/y"], ["error: /proc/x", "hydra.run.dir=<folder> takes another run folder"]),
     ],

@@ -3,9 +3,11 @@
 import ast
 import functools
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hydra
 import pytest
@@ -233,15 +235,54 @@ def test_check_names_errors(config: Config, overrides: tuple[str, ...], words: s
         validation.check(config(*overrides))
 
 
-def test_what_a_constructor_refuses_is_a_config_error(config: Config) -> None:
-    with pytest.raises(ConfigError, match=r"loss: .*gamma"):
-        build.make_loss(config("+loss.gamma=2"), CPU)
-    with pytest.raises(ConfigError, match=r"optimizer: .*foreach"):
-        build.make_optimizer(config("+optimizer.foreach=true"), nn.Linear(2, 2))
-    with pytest.raises(ConfigError, match=r"data: .*wobble"):
-        build.make_data(config("+data.wobble=2"), CPU)
-    with pytest.raises(ConfigError, match=r"device=tpu: must be auto, cpu, cuda"):
-        build.make_device(config("device=tpu"))
+def nothing(**_: Any) -> None:
+    raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+
+
+NAMED = ("~loss.select", "~loss.eps", "~loss.label_smoothing")
+UNREAD = "there is no such setting: nothing would read it"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["+loss.gamma=2"], f"loss.gamma: {UNREAD}"),
+        (["+model.gamma=2"], f"model.gamma: {UNREAD}"),
+        (["+data.wobble=2"], f"data.wobble: {UNREAD}"),
+        (["+data.source.wobble=2"], f"data.source.wobble: {UNREAD}"),
+        (["+schedule.decay.power=2"], f"schedule.decay.power: {UNREAD}"),
+        (["+tracking.server=2"], f"tracking.server: {UNREAD}"),
+        (["+optimizer.gamma=2"], f"optimizer.gamma: {UNREAD}"),
+        (["+optimizer.foreach=true"], "optimizer: .*foreach"),
+        (["+optimizer.fused=false"], "optimizer.fused: is set by the program; leave it out"),
+        (["optimizer._target_=torch.optim.NAdam"], "optimizer._target_: takes no argument fused, which the program passes"),
+        (["optimizer._target_=nope"], "optimizer._target_=nope: there is no such class or function"),
+        (["model._target_=torch.nn.nope"], "model._target_=torch.nn.nope: there is no such class or function"),
+        (["data.source._target_=math.nope"], "data.source._target_=math.nope: there is no such class or function"),
+        (["loss._target_=torch.nn.MSELoss", *NAMED], "loss: The size of tensor"),
+        (
+            ["loss._target_=torch.nn.CrossEntropyLoss", "+loss.reduction=none", *NAMED],
+            "loss._target_=torch.nn.CrossEntropyLoss: must give one number for a batch, the mean over its images",
+        ),
+        (["model._target_=test_build.nothing"], "model: is too large for the memory; lower model.width"),
+        (["data.source._target_=test_build.nothing"], "data.source: is too large .*; lower data.num_images or data.image_size"),
+        (["device=tpu"], "device=tpu: must be auto, cpu, cuda"),
+    ],
+)
+def test_what_cannot_be_built_is_a_config_error(
+    overrides: list[str], message: str, config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In one line that names the key."""
+    monkeypatch.setitem(sys.modules, "test_build", sys.modules[__name__])
+    cfg = config(*overrides)
+    with pytest.raises(ConfigError, match=f"^{message}[^\n]*$"):
+        device = build.make_device(cfg)
+        model = build.make_model(cfg, 4, 32, device)
+        build.make_loss(cfg, device)
+        build.make_optimizer(cfg, model)
+        data = build.make_data(cfg, device)
+        build.make_learning_rate(cfg, data, 10)
+        build.make_tracker(cfg, tmp_path, 1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")

@@ -20,6 +20,7 @@ HYDRA_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 SWEEP = ("-m", "--multirun")
 # Options that print something and train nothing.
 ANSWERS = ("--help", "-h", "--hydra-help", "--version", "--info", "-i")
+RERUN = "--experimental-rerun"
 COMPLETION = ("--shell-completion", "-sc")
 
 
@@ -54,7 +55,7 @@ def check(arguments: Sequence[str]) -> None:
     weights = cfg.model.weights
     if weights is not None and not expanded(weights).exists():
         raise ConfigError(f"model.weights: {weights}: there is no such checkpoint")
-    if str(cfg.data._target_).endswith(".FolderData"):
+    if str(cfg.data._target_).endswith(".FolderData") and "root" in cfg.data:
         check_root(expanded(cfg.data.root))
 
 
@@ -90,6 +91,8 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         name = word.partition("=")[0]
         if not word.startswith("-"):
             words.append(word)
+        elif name == RERUN:
+            raise ConfigError(f"{word}: unpickles a file, which can run code; resume=<run folder> continues a run")
         elif name not in known:
             there = f"write {word.lstrip('-')}" if "=" in word else "train.py --hydra-help lists the options"
             raise ConfigError(f"{word}: there is no such option; {there}")

@@ -1,8 +1,10 @@
 """Builds objects from a config, one `make_x` per part. Below this module nothing knows a config."""
 
+import functools
 import inspect
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from vgg_nll.config.compose import MAY_INSTANTIATE
 from vgg_nll.data.interface import ImageData
 from vgg_nll.errors import ConfigError, DataError
 from vgg_nll.files import expanded
-from vgg_nll.hardware import choose_device, choose_dtype
+from vgg_nll.hardware import choose_device, choose_dtype, is_out_of_memory
 from vgg_nll.losses import Loss
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.tracking.tracker import GuardedTracker, Tracker
@@ -27,6 +29,12 @@ from vgg_nll.training.schedule import Schedule
 from vgg_nll.training.settings import TrainerSettings
 
 log = logging.getLogger(__name__)
+# What makes a part smaller, for messages.
+SIZES = {
+    "data": "data.num_images or data.image_size",
+    "data.source": "data.num_images or data.image_size",
+    "model": "model.width",
+}
 
 
 def make_device(cfg: DictConfig) -> torch.device:
@@ -55,9 +63,9 @@ def make_data(cfg: DictConfig, device: torch.device) -> ImageData:
         "device": device,
     }
     if "source" in options:
-        source = _instantiate("data", options.pop("source"), _partial_=True)
+        source = _instantiate("data.source", options.pop("source"), _partial_=True)
         known = inspect.signature(source).parameters
-        given["source"] = _call("data", source, **{key: options.pop(key) for key in list(options) if key in known})
+        given["source"] = _call("data.source", source, **{key: options.pop(key) for key in list(options) if key in known})
     return _call("data", _instantiate("data", options), **given)
 
 
@@ -82,7 +90,11 @@ def make_model(cfg: DictConfig, num_classes: int, image_size: int, device: torch
 
 def make_loss(cfg: DictConfig, device: torch.device) -> Loss:
     """Returns the loss of `loss=`: a module from logits [B, C] and class indices [B] to the mean over the batch."""
-    return _instantiate("loss", cfg.loss).to(device)
+    loss = _instantiate("loss", cfg.loss).to(device)
+    probe = _call("loss", loss, torch.zeros(3, 4, device=device), torch.arange(3, device=device))
+    if not isinstance(probe, torch.Tensor) or probe.dim() > 0:
+        raise ConfigError(f"loss._target_={cfg.loss._target_}: must give one number for a batch, the mean over its images")
+    return loss
 
 
 def make_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -93,7 +105,7 @@ def make_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
 def make_learning_rate(cfg: DictConfig, data: ImageData, total_steps: int) -> Callable[[int], float]:
     """Returns step -> learning rate, of `optimizer.lr` and `schedule=`."""
     warmup_steps = min(total_steps, round(cfg.schedule.warmup_epochs * data.steps_per_epoch))
-    schedule = Schedule(_instantiate("schedule", cfg.schedule.decay), total_steps, warmup_steps)
+    schedule = Schedule(_instantiate("schedule.decay", cfg.schedule.decay), total_steps, warmup_steps)
     peak = float(cfg.optimizer.lr)
     return lambda step: peak * schedule(step)
 
@@ -135,14 +147,19 @@ def _load_weights(model: VGG16, path: str) -> None:
 def _instantiate(group: str, node: Any, **extra: Any) -> Any:
     """Hydra's `instantiate`, with plain lists and dicts; an error of the constructor is an error of the config."""
     try:
-        return instantiate(node, _convert_="all", **MAY_INSTANTIATE, **extra)
-    except InstantiationException as error:
+        made = instantiate(node, _convert_="all", **MAY_INSTANTIATE, **extra)
+        if isinstance(made, functools.partial):
+            inspect.signature(made)  # refuses an unknown argument now, not at the call
+    except (InstantiationException, ValueError) as error:
         cause = error.__cause__
         if isinstance(cause, DataError):
             raise cause from None
-        if cause is None or isinstance(cause, (TypeError, ValueError, ImportError, AttributeError)):
-            raise ConfigError(f"{group}: {cause or error}") from error
+        if isinstance(cause, (ImportError, AttributeError)):
+            raise ConfigError(f"{group}._target_={node['_target_']}: there is no such class or function") from error
+        if cause is None or isinstance(cause, (TypeError, ValueError)) or is_out_of_memory(cause):
+            raise _config_error(group, cause or error) from error
         raise
+    return made
 
 
 def _call(group: str, constructor: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -156,4 +173,17 @@ def _call(group: str, constructor: Callable[..., Any], *args: Any, **kwargs: Any
     except DataError:
         raise
     except (TypeError, ValueError, IndexError, RuntimeError) as error:
-        raise ConfigError(f"{group}: {error}") from error
+        raise _config_error(group, error, kwargs) from error
+
+
+def _config_error(group: str, error: BaseException, of_program: Collection[str] = ()) -> ConfigError:
+    if isinstance(error, ConfigError):
+        return error
+    unknown = re.search(r"got an unexpected keyword argument '(\w+)'", str(error))
+    if unknown and unknown[1] in of_program:
+        return ConfigError(f"{group}._target_: takes no argument {unknown[1]}, which the program passes")
+    if unknown:
+        return ConfigError(f"{group}.{unknown[1]}: there is no such setting: nothing would read it")
+    if is_out_of_memory(error):
+        return ConfigError(f"{group}: is too large for the memory; lower {SIZES.get(group, group)}")
+    return ConfigError(f"{group}: {error}")
