@@ -4,6 +4,7 @@ import doctest
 import functools
 import importlib
 import math
+import os
 import re
 import shlex
 import shutil
@@ -35,10 +36,14 @@ BLOCKS = [
 LINES = [line.partition(" #")[0].strip() for _, language, text in BLOCKS if language == "sh" for line in text.splitlines()]
 LINES = [line for line in dict.fromkeys(LINES) if line]  # some stand on several pages
 COMPARED = [line for line in LINES if re.search(r"^python train.py .* name=(before|after)$", line)]
-TRAIN = [line for line in LINES if line.startswith("python train.py") and line not in COMPARED]
+ANSWERS = [line for line in LINES if line.startswith("python train.py") and ("--help" in line or "--cfg" in line)]
+TRAIN = [line for line in LINES if line.startswith("python train.py") and line not in COMPARED + ANSWERS]
 BENCHMARKS = [line for line in LINES if line.startswith("python scripts/benchmark.py")]
 SCRIPTS = [line for line in LINES if line.startswith("python scripts/") and line not in BENCHMARKS]
-OTHER = [line for line in LINES if line not in TRAIN + COMPARED + BENCHMARKS + SCRIPTS]
+OTHER = [line for line in LINES if line not in TRAIN + ANSWERS + COMPARED + BENCHMARKS + SCRIPTS]
+COMPLETION = 'eval "$(python train.py -sc install=bash)"'
+# A new environment, without make: tests/wheel.sh installs the package in one.
+BY_HAND = ("python3 -m venv .venv", "pip install -e .")
 RUN = "runs/train/2026-01-31_12-00-00-000000"  # the run that all pages speak of
 # The same run, but one step of it on few images, and no figures: tests/integration has a run with everything.
 SHORT = ["trainer.steps=1", "trainer.batch_size=4", "trainer.eval_batch_size=60", "device=cpu", "tracking=none"]
@@ -88,6 +93,14 @@ def test_train_commands(
     assert len(list(tmp_path.rglob("DONE"))) == jobs
 
 
+@pytest.mark.parametrize("line", ANSWERS)
+def test_answers(line: str, command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(*shlex.split(line)[2:]) == 0
+    printed = capsys.readouterr().out
+    assert "all_logit" in printed or "num_images: 100" in printed
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture
 def as_on_the_pages(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with the run that the pages speak of, its temperature, a sweep, and a folder of pictures."""
@@ -133,10 +146,28 @@ def test_every_benchmark_is_on_a_page(script: Command, capsys: pytest.CaptureFix
 def test_other_commands_are_targets_and_tools() -> None:
     """make's targets are run by CI and by hand; the rest starts a tool, or is tested below."""
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    tools = {". .venv/bin/activate", "pre-commit install", "tensorboard --logdir runs", "tensorboard --logdir runs/sweeps"}
+    tools = {
+        ". .venv/bin/activate",
+        COMPLETION,
+        *BY_HAND,
+        "pre-commit install",
+        "tensorboard --logdir runs",
+        "tensorboard --logdir runs/sweeps",
+    }
     for line in OTHER:
         program, *words = line.split()
         assert line in tools or program == "diff" or (program == "make" and words and targets.issuperset(words)), line
+
+
+def test_tab_completes(tmp_path: Path) -> None:
+    """As the page says, in a bash that is told what was typed."""
+    typed = "python train.py loss=al"
+    line = (
+        f"{COMPLETION}; COMP_LINE='{typed}' COMP_POINT={len(typed)} COMP_CWORD=2; hydra_bash_completion; echo ${{COMPREPLY[@]}}"
+    )
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    assert done.stdout.strip() == "loss=all_logit", done.stderr
 
 
 def test_tensorboard_starts() -> None:
