@@ -125,7 +125,7 @@ def test_odd_folders_of_pictures(command: Command, tmp_path: Path) -> None:
         (["-x"], "-x: there is no such option; train.py --hydra-help lists the options"),
         (["--experimental-rerun", "x"], "--experimental-rerun: unpickles a file, which can run code; resume=<run folder>"),
         (["name="], "name=: is empty; it takes a folder"),
-        (["data._target_=vgg_nll.data.folder.FolderData"], "data.source: there is no such setting: nothing would read it"),
+        (["data._target_=vgg_nll.data.folder.FolderData"], "data.shift_pixels: there is no such setting: nothing"),
         (["--cfg"], "--cfg: needs a value: job, hydra, all"),
         (["--cfg", "nope"], "--cfg nope: must be one of job, hydra, all"),
         (["--resolve"], "--resolve flag can only be used"),

@@ -1,5 +1,6 @@
 """`--help`: every setting, what it means, and its value as it can be typed."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from vgg_nll.config import compose, shape
 from vgg_nll.config.validation import RULES
 
 CHOICES = [f"{group}={path.stem}" for group in shape.groups() for path in sorted((compose.CONFIGS / group).glob("*.yaml"))]
+
+
+@functools.cache
+def page_of(choice: str) -> str:
+    return help_page.page([choice])
 
 
 def settings(page: str) -> dict[str, str]:
@@ -31,7 +37,7 @@ def settings(page: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_setting_is_explained(choice: str) -> None:
-    page = help_page.page([choice])
+    page = page_of(choice)
     assert max(map(len, page.splitlines())) <= 100
     found = settings(page)
     assert f"* {choice}" in found
@@ -39,7 +45,7 @@ def test_every_setting_is_explained(choice: str) -> None:
 
 
 def test_every_rule_has_its_line() -> None:
-    pages = "\n".join(help_page.page([choice]) for choice in CHOICES)
+    pages = "\n".join(page_of(choice) for choice in CHOICES)
     assert [key for key in RULES if f"  {key}=" not in pages and key != "loss.reduction"] == []
 
 
@@ -47,11 +53,7 @@ def test_every_rule_has_its_line() -> None:
 def test_values_can_be_typed(choice: str) -> None:
     """All of them, on top of the default config, give the config of the page."""
     expected = compose_config(choice)
-    typed = [
-        name.removeprefix("* ")
-        for name in settings(help_page.page([choice]))
-        if name[0] == "*" or "." in name.partition("=")[0]
-    ]
+    typed = [name.removeprefix("* ") for name in settings(page_of(choice)) if name[0] == "*" or "." in name.partition("=")[0]]
     typed = [item for item in typed if not item.endswith("=???")]
     assert dict(compose.flatten(compose_config(*typed))) == dict(compose.flatten(expected))
 

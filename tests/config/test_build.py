@@ -274,7 +274,7 @@ def test_what_cannot_be_built_is_a_config_error(
 ) -> None:
     """In one line that names the key."""
     monkeypatch.setitem(sys.modules, "test_build", sys.modules[__name__])
-    cfg = config(*overrides)
+    cfg = config("model.width=0.0625", *overrides)
     with pytest.raises(ConfigError, match=f"^{message}[^\n]*$"):
         device = build.make_device(cfg)
         model = build.make_model(cfg, 4, 32, device)
