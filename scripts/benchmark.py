@@ -8,23 +8,20 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from vgg_nll.cli.error_messages import errors_as_lines
+from vgg_nll.cli.scripts import count
+
 
 def _size(text: str) -> tuple[int, int]:
     first, _, second = text.partition("x")
     try:
-        return _count(first), _count(second)
+        return count(first), count(second)
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(f"{text}: must be two integers, as in 500x400") from None
 
 
-def _count(text: str, minimum: int = 1) -> int:
-    if not text.isdecimal() or int(text) < minimum:
-        raise argparse.ArgumentTypeError(f"{text}: must be an integer, at least {minimum}")
-    return int(text)
-
-
 def _processes(text: str) -> int:
-    return _count(text, minimum=0)
+    return count(text, minimum=0)
 
 
 def _file(text: str) -> Path:
@@ -51,7 +48,6 @@ def main() -> None:
     import torch  # here, and the benchmark's module, too: --help should not wait for them
 
     from vgg_nll import hardware
-    from vgg_nll.cli.error_messages import errors_as_lines
     from vgg_nll.evaluation.report import format_table
 
     try:
@@ -77,10 +73,10 @@ COMMANDS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "data": (
         "training images/s from JPEGs, against the usual PIL pipeline, and from data in memory, by augmentation",
         {
-            "pictures": {"type": _count, "default": 128, "help": "JPEGs to write and read"},
+            "pictures": {"type": count, "default": 128, "help": "JPEGs to write and read"},
             "size": {"type": _size, "default": (500, 400), "help": "of these, 4000x3000 for photographs"},
             "processes": {"type": _processes, "default": os.cpu_count(), "help": "that read pictures; 0: none beside this one"},
-            "repeats": {"type": _count, "default": 5},
+            "repeats": {"type": count, "default": 5},
         },
     ),
     "losses": (
@@ -92,60 +88,60 @@ COMMANDS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
                 "default": LOSS_SIZES,
                 "help": "rows x classes",
             },
-            "threads": {"type": _count, "default": 1, "help": "of a CPU"},
+            "threads": {"type": count, "default": 1, "help": "of a CPU"},
             "compile": {"action": "store_true", "help": "all of them with torch.compile (needs a compiler)"},
-            "repeats": {"type": _count, "default": 40},
+            "repeats": {"type": count, "default": 40},
         },
     ),
     "checkpointing": (
         "how long a checkpoint blocks training, and how much longer the steps beside its writing take",
         {
-            "image-size": {"type": _count, "default": 224},
-            "classes": {"type": _count, "default": 1000},
-            "batch-size": {"type": _count, "default": 256},
-            "steps": {"type": _count, "default": 100, "help": "between two checkpoints; the writing should end within them"},
-            "repeats": {"type": _count, "default": 5},
+            "image-size": {"type": count, "default": 224},
+            "classes": {"type": count, "default": 1000},
+            "batch-size": {"type": count, "default": 256},
+            "steps": {"type": count, "default": 100, "help": "between two checkpoints; the writing should end within them"},
+            "repeats": {"type": count, "default": 5},
             "folder": {"type": _folder, "help": "where to write; default: the system's temporary folder"},
         },
     ),
     "tensorboard": (
         "the seconds for TensorBoard's pages, and their share of a default run",
         {
-            "image-size": {"type": _count, "default": 32},
-            "classes": {"type": _count, "default": 10},
-            "images": {"type": _count, "default": 180, "help": "of a validation"},
-            "batch-size": {"type": _count, "default": 32},
-            "steps": {"type": _count, "default": 234, "help": "of a run"},
-            "validations": {"type": _count, "default": 6, "help": "of a run"},
-            "with-pictures": {"type": _count, "default": 3, "help": "of these"},
-            "repeats": {"type": _count, "default": 5},
+            "image-size": {"type": count, "default": 32},
+            "classes": {"type": count, "default": 10},
+            "images": {"type": count, "default": 180, "help": "of a validation"},
+            "batch-size": {"type": count, "default": 32},
+            "steps": {"type": count, "default": 234, "help": "of a run"},
+            "validations": {"type": count, "default": 6, "help": "of a run"},
+            "with-pictures": {"type": count, "default": 3, "help": "of these"},
+            "repeats": {"type": count, "default": 5},
         },
     ),
     "startup": (
         "the seconds to the answer to --help, and to the first step of a default run",
         {
-            "repeats": {"type": _count, "default": 5},
+            "repeats": {"type": count, "default": 5},
         },
     ),
     "step": (
         "images/s of a training step, against torchvision's VGG-16 in the usual loops and a large matrix product",
         {
-            "image-size": {"type": _count, "default": 224},
-            "classes": {"type": _count, "default": 1000},
-            "batch-size": {"type": _count, "default": 16},
+            "image-size": {"type": count, "default": 224},
+            "classes": {"type": count, "default": 1000},
+            "batch-size": {"type": count, "default": 16},
             "compile": {"action": "store_true", "help": "also with torch.compile (takes minutes, and needs a compiler)"},
-            "repeats": {"type": _count, "default": 10},
+            "repeats": {"type": count, "default": 10},
         },
     ),
     "trainer": (
         "images/s of train.py, against its bare training step",
         {
             "model": {"default": "vgg16"},
-            "image-size": {"type": _count, "default": 32},
-            "classes": {"type": _count, "default": 10},
-            "images": {"type": _count, "default": 1000, "help": "of the data set, three fifths of them for training"},
-            "batch-size": {"type": _count, "default": 32},
-            "repeats": {"type": _count, "default": 5, "help": "epochs"},
+            "image-size": {"type": count, "default": 32},
+            "classes": {"type": count, "default": 10},
+            "images": {"type": count, "default": 1000, "help": "of the data set, three fifths of them for training"},
+            "batch-size": {"type": count, "default": 32},
+            "repeats": {"type": count, "default": 5, "help": "epochs"},
         },
     ),
 }

@@ -15,9 +15,10 @@ def main() -> None:
     parser.add_argument("folders", nargs="*", type=Path, default=[Path("runs")], help="run or sweep folders (default: runs)")
     parser.add_argument("--output", type=Path, help="folder of the report (default: comparison/ in the common parent folder)")
     args = parser.parse_args()
-    from vgg_nll.comparison import report, runs  # here: they load matplotlib, and --help should not wait for that
-
     with errors_as_lines():
+        run_folder.check_folders(args.folders)
+        from vgg_nll.comparison import report, runs  # here: they load matplotlib, and mistakes should not wait for that
+
         finished, left_out = runs.find(args.folders)
         for line in left_out:
             print(line, file=sys.stderr)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from vgg_nll import run_folder
 from vgg_nll.cli.error_messages import errors_as_lines
+from vgg_nll.cli.scripts import check_run, count
 
 if TYPE_CHECKING:
     from vgg_nll.inference.evaluate import FinishedRun
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="a run folder")
-    parser.add_argument("--split", default="test", help="train, val or test (the default)")
+    parser.add_argument("--split", default="test", choices=["train", "val", "test"], help="test is the default")
     parser.add_argument("--checkpoint", default="best", choices=["best", "last", "previous"])
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--batch-size", type=int, help="images that go through the network at once (the run's eval_batch_size)")
+    parser.add_argument(
+        "--batch-size", type=count, help="images that go through the network at once (the run's eval_batch_size)"
+    )
     parser.add_argument("--data-root", help="where the data is, if it has moved (the run's data.root)")
     parser.add_argument(
         "--temperature",
@@ -28,12 +31,11 @@ def main() -> None:
         "best, which is saved in the run",
     )
     args = parser.parse_args()
-    if args.batch_size is not None and args.batch_size < 1:
-        parser.error("--batch-size must be at least 1")
-    from vgg_nll.evaluation import report  # here: they load PyTorch, and --help should not wait for that
-    from vgg_nll.inference import evaluate
-
     with errors_as_lines():
+        check_run(args.run, args.device, args.temperature or "1")
+        from vgg_nll.evaluation import report  # here: they load PyTorch, and mistakes should not wait for that
+        from vgg_nll.inference import evaluate
+
         run = evaluate.open_run(args.run, args.checkpoint, args.device, args.data_root, args.batch_size)
         evaluation = evaluate.evaluate(run, args.split)
         values = {args.split: evaluation.values}
@@ -48,10 +50,10 @@ def main() -> None:
 def temperature_of(run: "FinishedRun", given: str | None) -> float:
     from vgg_nll.inference import evaluate
 
-    if given is None:
-        return 1.0
+    if given == "saved":
+        return evaluate.read_temperature(run.trained)
     if given != "fit":
-        return evaluate.read_temperature(run.trained, given)
+        return float(given or 1)
     fitted = evaluate.fit_temperature(run)
     if fitted is None:
         print("no temperature: the validation predictions are all right (or all wrong), so the loss has no minimum")

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vgg_nll.cli.error_messages import errors_as_lines
+from vgg_nll.cli.scripts import check_run, count
+from vgg_nll.data.layout import find_pictures
 from vgg_nll.escapes import csv_cell, printable
 
 if TYPE_CHECKING:
@@ -24,10 +26,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="a run folder")
     parser.add_argument("pictures", nargs="*", type=Path, help="picture files, and folders of them")
-    parser.add_argument("--top", type=int, default=3, help="classes a picture (3)")
+    parser.add_argument("--top", type=count, default=3, help="classes a picture (3)")
     parser.add_argument("--checkpoint", default="best", choices=["best", "last", "previous"])
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--batch-size", type=int, default=64, help="pictures that go through the network at once (64)")
+    parser.add_argument("--batch-size", type=count, default=64, help="pictures that go through the network at once (64)")
     parser.add_argument(
         "--temperature",
         nargs="?",
@@ -40,23 +42,22 @@ def main() -> None:
     form.add_argument("--json", action="store_true", help="a list of objects, instead of a table")
     form.add_argument("--csv", action="store_true", help="a row per picture and class, instead of a table")
     args = parser.parse_args()
-    if args.top < 1 or args.batch_size < 1:
-        parser.error("--top and --batch-size must be at least 1")
     if not is_number(args.temperature) and Path(args.temperature).exists():  # `--temperature pictures`: it took the next word
         args.pictures.append(Path(args.temperature))
         args.temperature = "saved"
     if not args.pictures:
         parser.error("name pictures, or folders of them")
-    from vgg_nll.inference import predict, trained_model  # here: they load PyTorch, and --help should not wait for that
-    from vgg_nll.inference.evaluate import read_temperature
-    from vgg_nll.progress import track
-
     sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names of files are bytes
     unreadable: list[str] = []
     with errors_as_lines():
+        check_run(args.run, args.device, args.temperature)
+        paths = find_pictures(args.pictures)
+        from vgg_nll.inference import predict, trained_model  # here: they load PyTorch, and mistakes should not wait for that
+        from vgg_nll.inference.evaluate import read_temperature
+        from vgg_nll.progress import track
+
         trained = trained_model.load(args.run, args.checkpoint, args.device)
-        temperature = read_temperature(trained, args.temperature)
-        paths = predict.find_pictures(args.pictures)
+        temperature = read_temperature(trained) if args.temperature == "saved" else float(args.temperature)
         found = predict.predict_files(trained, paths, top_k=args.top, temperature=temperature, batch_size=args.batch_size)
         write = write_json if args.json else write_csv if args.csv else write_table
         write(readable(track(found, len(paths), "pictures"), unreadable))

@@ -67,21 +67,32 @@ def test_track_yields_every_item(monkeypatch: pytest.MonkeyPatch, terminal: bool
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_the_rest_is_estimated_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, terminal: bool) -> None:
+@pytest.mark.parametrize(
+    ("steps", "rest", "end"),
+    [(1010, "17 min", 1001.0), (2**62, "53375995583650.3 days", None), (10**6 + 10, "11.6 days", None)],
+)
+def test_the_rest_is_estimated_once(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    terminal: bool,
+    steps: int,
+    rest: str,
+    end: float | None,
+) -> None:
     """From the steps after the first one, which takes long; as soon as they have taken some seconds."""
     caplog.set_level(logging.INFO)
     monkeypatch.setattr("sys.stderr", Screen(terminal))
     now = [1000.0]
     monkeypatch.setattr("vgg_nll.progress.time.monotonic", lambda: now[0])
     monkeypatch.setattr("vgg_nll.progress.time.time", lambda: 0.0)
-    bar = Progress(total_steps=1010, first_step=5)
+    bar = Progress(total_steps=steps, first_step=5)
     for seconds in (60.0, 1.0, 1.0, 1.0, 1.0, 500.0, 1.0):
         now[0] += seconds
         bar.advance()
     bar.close()
-    expected = time.strftime("%a %H:%M", time.localtime(1001.0))
+    until = time.strftime(", until %a %H:%M", time.localtime(end)) if end is not None else ""
     assert [record.message for record in caplog.records if "to go" in record.message] == [
-        f"about 17 min to go, until {expected}: 1 s a step; validations come on top"
+        f"about {rest} to go{until}: 1 s a step; validations come on top"
     ]
 
 

@@ -13,6 +13,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 LINE_SECONDS = 10.0  # on a pipe, at least this long between two lines
+WEEK = 7 * 86_400.0
 ESTIMATE_SECONDS = 3.0  # of steps, before the rest of the run is estimated from them
 
 
@@ -38,8 +39,8 @@ class Progress:
             step = (now - self._first_end) / (self._steps - self._first_step)
             rest = step * (self._total_steps - self._steps)
             if rest >= LINE_SECONDS:
-                end = time.strftime("%a %H:%M", time.localtime(time.time() + rest))
-                self.write(f"about {duration(rest)} to go, until {end}: {step:.2g} s a step; validations come on top")
+                end = time.strftime(", until %a %H:%M", time.localtime(time.time() + rest)) if rest < WEEK else ""
+                self.write(f"about {duration(rest)} to go{end}: {step:.2g} s a step; validations come on top")
 
     def update(self, step: int, text: str) -> None:
         """Shows the latest metrics: after the bar, or as a line at most every ten seconds and at the last step."""

@@ -3,7 +3,7 @@
 import itertools
 import os
 import stat
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,6 +23,7 @@ DAMAGED = f"{CHECKPOINTS}/damaged.pt"  # a last.pt that could not be read
 METRICS = "metrics.json"
 NETWORK = "network.json"  # what the network takes and gives: preprocessing and class names
 TEMPERATURE = "temperature.json"
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0  # in it
 EVALUATION, EVALUATION_METRICS = "evaluation", "evaluation/evaluation.json"
 PROFILE_TRACE, PROFILE_OPERATORS = "profile/trace.json", "profile/operators.txt"
 DONE, FAILED = "DONE", "FAILED"
@@ -34,6 +35,23 @@ LOCK_SECONDS = 10  # the worker processes of a killed run hold its lock for some
 def has_checkpoint(folder: Path) -> bool:
     """Whether a run folder holds a state to resume from, sound or not."""
     return any((folder / name).is_file() for name in (LAST, PREVIOUS))
+
+
+def check_holds_run(folder: Path) -> None:
+    """Raises CheckpointError if a folder is not that of a run, with the run that was probably meant: around it, or inside."""
+    if (folder / CONFIG).is_file():
+        return
+    around = [parent for parent in list(folder.parents)[:2] if (parent / CONFIG).is_file()]
+    inside = sorted(path.parents[1] for path in folder.glob(f"*/{CONFIG}"))
+    meant = f"; its run folder is {around[0]}" if around else f"; it holds runs, the first is {inside[0]}" if inside else ""
+    raise CheckpointError(f"{folder}: holds no run (there is no {CONFIG}){meant}")
+
+
+def check_folders(folders: Iterable[Path]) -> None:
+    """Raises CheckpointError if one of them is not a folder."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise CheckpointError(f"{folder}: {'is not a folder' if folder.exists() else 'there is no such folder'}")
 
 
 def keep_best(folder: Path) -> None:

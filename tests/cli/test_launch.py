@@ -55,25 +55,39 @@ def test_answers_without_pytorch(tmp_path: Path, arguments: list[str], code: int
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code"),
+    ("arguments", "code", "expected"),
     [
-        *((f"{script} {option}", code) for script in SCRIPTS for option, code in (("--help", 0), ("--nope", 2))),
-        *((f"{script}", 2) for script in ("evaluate", "predict", "benchmark")),
-        ("benchmark step --help", 0),
-        ("benchmark step --repeats 0", 2),
-        ("benchmark losses --sizes 3xx", 2),
-        ("benchmark step --out .", 2),
-        ("benchmark step --out none/x.json", 2),
-        ("benchmark checkpointing --folder none", 2),
+        *((f"{script} --help", 0, "usage: ") for script in SCRIPTS),
+        *((f"{script} --nope", 2, "usage: ") for script in SCRIPTS),
+        *((script, 2, "the following arguments are required") for script in ("evaluate", "predict", "benchmark")),
+        ("benchmark step --help", 0, "Measures images/s of a training step"),
+        ("benchmark step --repeats 0", 2, "argument --repeats: 0: must be an integer, at least 1"),
+        ("benchmark losses --sizes 3xx", 2, "3xx: must be two integers, as in 500x400"),
+        ("benchmark step --out .", 2, ".: must be a file in a folder that exists"),
+        ("benchmark step --out none/x.json", 2, "none/x.json: must be a file in a folder that exists"),
+        ("benchmark checkpointing --folder none", 2, "none: there is no such folder"),
+        ("evaluate none", 1, "error: none: holds no run (there is no .hydra/config.yaml)"),
+        ("evaluate run --split tset", 2, "invalid choice: 'tset'"),
+        ("evaluate run --batch-size 0", 2, "0: must be an integer, at least 1"),
+        ("evaluate run --temperature hot", 1, "error: --temperature hot: must be a number from 0.01 to 100"),
+        ("evaluate run --device tpu", 1, "error: --device tpu: must be one of auto, cpu, cuda, cuda:<number>"),
+        ("predict none x.png", 1, "error: none: holds no run"),
+        ("predict run", 2, "name pictures, or folders of them"),
+        ("predict run x.png", 1, "error: x.png: there is no such file or folder"),
+        ("predict run . --temperature 0", 1, "error: --temperature 0: must be a number from 0.01 to 100"),
+        ("predict run . --top 0", 2, "0: must be an integer, at least 1"),
+        ("compare none", 1, "error: none: there is no such folder"),
     ],
 )
-def test_scripts_answer_without_pytorch(tmp_path: Path, arguments: str, code: int) -> None:
+def test_scripts_answer_without_pytorch(tmp_path: Path, arguments: str, code: int, expected: str) -> None:
     for name in ("torch", "torchvision", "matplotlib", "tensorboard"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(99)")
+    (tmp_path / "run/.hydra").mkdir(parents=True)
+    (tmp_path / "run/.hydra/config.yaml").touch()
     script, *others = arguments.split()
     done = run_script(tmp_path, f"scripts/{script}.py", *others, PYTHONPATH=str(tmp_path))
     assert done.returncode == code, done.stderr
-    assert "usage: " in done.stdout + done.stderr
+    assert expected in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("options", [(), ("-m", "seed=0,1")])

@@ -256,9 +256,9 @@ UNREAD = "there is no such setting: nothing would read it"
         (["+optimizer.foreach=true"], "optimizer: .*foreach"),
         (["+optimizer.fused=false"], "optimizer.fused: is set by the program; leave it out"),
         (["optimizer._target_=torch.optim.NAdam"], "optimizer._target_: takes no argument fused, which the program passes"),
-        (["optimizer._target_=nope"], "optimizer._target_=nope: there is no such class or function"),
-        (["model._target_=torch.nn.nope"], "model._target_=torch.nn.nope: there is no such class or function"),
-        (["data.source._target_=math.nope"], "data.source._target_=math.nope: there is no such class or function"),
+        (["optimizer._target_=nope"], "optimizer._target_=nope: cannot be imported .No module named 'nope'."),
+        (["model._target_=torch.nn.nope"], "model._target_=torch.nn.nope: cannot be imported .*nope.*"),
+        (["data.source._target_=math.nope"], "data.source._target_=math.nope: cannot be imported .*nope.*"),
         (["loss._target_=torch.nn.MSELoss", *NAMED], "loss: The size of tensor"),
         (
             ["loss._target_=torch.nn.CrossEntropyLoss", "+loss.reduction=none", *NAMED],

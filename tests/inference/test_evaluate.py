@@ -113,8 +113,17 @@ def test_no_temperature_where_all_is_right(
     assert "no temperature: " in capsys.readouterr().out
 
 
-def test_nothing_is_fitted_for_a_split_that_is_not_there(mine: Path, evaluate: Callable[..., int]) -> None:
-    assert evaluate(mine, "--split", "tset", "--temperature") == 1
+def test_nothing_is_fitted_for_a_split_that_is_not_there(
+    mine: Path, evaluate: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder of pictures may have no test split; the word itself is checked at once."""
+    assert evaluate(mine, "--split", "tset", "--temperature") == 2
+    opened = inference.open_run(mine, device="cpu")
+    del opened.data.sizes["test"]
+    with monkeypatch.context() as patch:
+        patch.setattr(inference, "open_run", lambda *_: opened)
+        assert evaluate(mine, "--temperature") == 1
+    assert "error: --split test: this data set has train, val\n" in capsys.readouterr().err
     assert not (mine / "temperature.json").exists()
 
 
@@ -170,7 +179,6 @@ def put_nan(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "arguments", "words"),
     [
-        (lambda folder: None, ["--split", "tset"], "--split tset: this data set has train, val, test"),
         (lambda folder: None, ["--checkpoint", "previous"], "checkpoints/previous.pt: there is no such checkpoint"),
         (lambda folder: None, ["--temperature", "saved"], "has no temperature; python scripts/evaluate.py"),
         (lambda folder: None, ["--temperature", "0"], "--temperature 0: must be a number from 0.01 to 100"),

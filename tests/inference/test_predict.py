@@ -15,7 +15,9 @@ import pytest
 import torch
 from helpers.configs import ROOT
 from PIL import Image
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from vgg_nll.data.layout import PICTURES, find_pictures
 from vgg_nll.inference import evaluate, predict
 from vgg_nll.inference.trained_model import load
 
@@ -44,7 +46,7 @@ def softmax(finished: Path) -> torch.Tensor:
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_files_give_what_the_data_set_gives(finished: Path, pictures: Path, batch_size: int) -> None:
     network = load(finished, device="cpu")
-    paths = predict.find_pictures([pictures])
+    paths = find_pictures([pictures])
     found = list(predict.predict_files(network, paths, top_k=2, temperature=1.0, batch_size=batch_size))
     assert [item.path for item in found] == [pictures / f"{i}.png" for i in range(8)]
     for item, row in zip(found, softmax(finished), strict=True):
@@ -93,13 +95,17 @@ def test_unreadable_files_are_named_and_left_out(
     assert lines[2] == "warning: 2 of 9 files were left out"
 
 
+def test_pictures_are_those_of_torchvision() -> None:
+    assert PICTURES == IMG_EXTENSIONS
+
+
 def test_links_are_followed_once(finished: Path, pictures: Path, tmp_path: Path) -> None:
     """As in training; a folder that holds itself ends; a folder with the name of a picture is none."""
     (tmp_path / "all").mkdir()
     (tmp_path / "all/linked").symlink_to(pictures)
     (tmp_path / "all/again").symlink_to(tmp_path / "all")
     (tmp_path / "all/x.png").mkdir()
-    assert len(predict.find_pictures([tmp_path / "all"])) == 8
+    assert len(find_pictures([tmp_path / "all"])) == 8
 
 
 def test_a_picture_too_narrow_is_named(finished: Path, tmp_path: Path) -> None:
@@ -145,7 +151,7 @@ def test_each_picture_is_read_once_beside_the_network(finished: Path, pictures: 
     monkeypatch.setattr(
         type(network.preprocessing), "read", lambda self, path: reads.append((path, threading.get_ident())) or read(self, path)
     )
-    paths = predict.find_pictures([pictures])
+    paths = find_pictures([pictures])
     list(predict.predict_files(network, paths, top_k=1, temperature=1.0, batch_size=3))
     assert [path for path, _ in reads] == paths
     assert threading.get_ident() not in {thread for _, thread in reads}
@@ -156,7 +162,7 @@ def test_each_picture_is_read_once_beside_the_network(finished: Path, pictures: 
     [
         (["nowhere.png"], "nowhere.png: there is no such file or folder"),
         (["."], ".: holds no pictures (.jpg, "),
-        ([".", "--temperature"], "has no temperature; python scripts/evaluate.py"),
+        (["a.png", "--temperature"], "has no temperature; python scripts/evaluate.py"),
         ([".", "--temperature", "1e-320"], "--temperature 1e-320: must be a number from 0.01 to 100"),
     ],
 )
@@ -170,6 +176,8 @@ def test_bad_input(
     words: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    if arguments[0] == "a.png":
+        Path("a.png").touch()
     assert script("predict", finished, *arguments, "--device", "cpu") == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ")
@@ -226,4 +234,4 @@ def test_no_run(tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize("option", ["--top", "--batch-size"])
 def test_impossible_numbers(script: Script, capsys: pytest.CaptureFixture[str], option: str) -> None:
     assert script("predict", "run", "a.png", option, "0") == 2
-    assert "must be at least 1" in capsys.readouterr().err
+    assert "must be an integer, at least 1" in capsys.readouterr().err

@@ -108,11 +108,9 @@ def _shown(value: Any) -> str:
     """As it would be typed."""
     if OmegaConf.is_list(value):
         return f"[{','.join(map(_shown, value))}]"
-    return (
-        {None: "null", True: "true", False: "false"}[value]
-        if value is None or isinstance(value, bool)
-        else printable(str(value))
-    )
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return printable(str(value))
 
 
 def _columns(rows: Sequence[tuple[str, str]], width: int, first: str = INDENT) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,15 +76,14 @@ class Run:
         return f"{self.provenance['device']}, {self.provenance['precision']}"
 
 
-def find(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
+def find(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
     """Returns the finished runs in and below `folders`, in order of their paths; and a line for each run that is left out.
 
     A run is finished if its folder holds `DONE` and `metrics.json`. Raises CheckpointError if one of `folders` is not a folder.
     """
     found: dict[Path, Path] = {}
+    run_folder.check_folders(folders)
     for folder in folders:
-        if not folder.is_dir():
-            raise CheckpointError(f"{folder}: {'is not a folder' if folder.exists() else 'there is no such folder'}")
         for name, _, _ in os.walk(folder):
             if _is_run(Path(name)):
                 found.setdefault(Path(name).resolve(), Path(name))

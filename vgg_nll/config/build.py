@@ -154,9 +154,10 @@ def _instantiate(group: str, node: Any, **extra: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, DataError):
             raise cause from None
-        if isinstance(cause, (ImportError, AttributeError)):
-            raise ConfigError(f"{group}._target_={node['_target_']}: there is no such class or function") from error
-        if cause is None or isinstance(cause, (TypeError, ValueError)) or is_out_of_memory(cause):
+        if isinstance(cause, ImportError):
+            reason = str(cause.__cause__ or cause).partition("\n")[0]
+            raise ConfigError(f"{group}._target_={node['_target_']}: cannot be imported ({reason})") from error
+        if cause is None or isinstance(cause, (TypeError, ValueError, AttributeError)) or is_out_of_memory(cause):
             raise _config_error(group, cause or error) from error
         raise
     return made

@@ -6,8 +6,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from vgg_nll.losses import argmax_nll
-
-MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
+from vgg_nll.run_folder import MAX_TEMPERATURE, MIN_TEMPERATURE
 
 
 class Scaled(nn.Module):

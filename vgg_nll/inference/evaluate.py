@@ -14,12 +14,11 @@ from torch import nn
 from vgg_nll import records, run_folder
 from vgg_nll.config import build
 from vgg_nll.data.interface import Batch, ImageData
-from vgg_nll.errors import CheckpointError, ConfigError, DataError
+from vgg_nll.errors import CheckpointError, DataError
 from vgg_nll.escapes import printable
 from vgg_nll.evaluation import loop, temperature
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.evaluation.metrics import Sums
-from vgg_nll.evaluation.temperature import MAX_TEMPERATURE, MIN_TEMPERATURE
 from vgg_nll.files import naming_the_file
 from vgg_nll.inference import trained_model
 from vgg_nll.inference.trained_model import TrainedModel
@@ -116,19 +115,8 @@ def write_temperature(trained: TrainedModel, value: float) -> None:
     records.write_json(trained.folder / run_folder.TEMPERATURE, {"temperature": value, "step": trained.step}, trained.run_id)
 
 
-def read_temperature(trained: TrainedModel, given: str) -> float:
-    """Returns the temperature that a person gives: a number above 0, or "saved", the one fitted to this checkpoint.
-
-    Raises ConfigError if it is neither, CheckpointError if none was saved for this checkpoint.
-    """
-    if given != "saved":
-        try:
-            value = float(given)
-        except ValueError:
-            value = math.nan
-        if not MIN_TEMPERATURE <= value <= MAX_TEMPERATURE:
-            raise ConfigError(f"--temperature {given}: must be a number from {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}")
-        return value
+def read_temperature(trained: TrainedModel) -> float:
+    """Returns the temperature that was fitted to this checkpoint. Raises CheckpointError if none was saved for it."""
     path = trained.folder / run_folder.TEMPERATURE
     fit = f"python scripts/evaluate.py {shlex.quote(str(trained.folder))} --temperature fits one"
     if not path.exists():
@@ -138,7 +126,7 @@ def read_temperature(trained: TrainedModel, given: str) -> float:
     except CheckpointError as error:
         raise CheckpointError(f"{error}; {fit} anew") from error
     saved, step = content.get("temperature"), content.get("step")
-    if not isinstance(saved, float) or not MIN_TEMPERATURE <= saved <= MAX_TEMPERATURE:
+    if not isinstance(saved, float) or not run_folder.MIN_TEMPERATURE <= saved <= run_folder.MAX_TEMPERATURE:
         raise CheckpointError(f"{path}: holds no temperature; {fit} anew")
     if step != trained.step:
         raise CheckpointError(f"{path}: is of step {step}, and the checkpoint of step {trained.step}; {fit} anew")

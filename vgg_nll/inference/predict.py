@@ -1,6 +1,5 @@
 """Prediction for picture files: the most probable classes of each, batch by batch."""
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,7 +7,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from vgg_nll.errors import DataError
 from vgg_nll.inference.trained_model import TrainedModel
@@ -28,34 +26,6 @@ class Prediction:
     classes: tuple[str, ...]
     confidence: tuple[float, ...]
     margin: float
-
-
-def find_pictures(paths: Sequence[Path]) -> list[Path]:
-    """Returns the files among `paths` as they are, and every picture in and below the folders among them.
-
-    Raises DataError if there is no such file or folder, or no picture in a folder.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            below = sorted(_below(path))
-            if not below:
-                raise DataError(f"{path}: holds no pictures ({', '.join(IMG_EXTENSIONS)})")
-            found += below
-        elif path.exists():
-            found.append(path)
-        else:
-            raise DataError(f"{path}: there is no such file or folder")
-    return found
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """Yields pictures in and below a folder, also behind links, as in training; each folder once."""
-    seen = set()
-    for name, folders, files in os.walk(folder, followlinks=True):
-        seen.add(os.path.realpath(name))
-        folders[:] = [inner for inner in folders if os.path.realpath(Path(name) / inner) not in seen]
-        yield from (Path(name) / file for file in files if file.lower().endswith(IMG_EXTENSIONS))
 
 
 def predict_files(

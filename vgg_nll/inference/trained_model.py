@@ -121,20 +121,10 @@ def load_with_config(folder: Path, cfg: DictConfig, run_id: str, checkpoint_name
 
 def read_config(folder: Path, device: str) -> tuple[DictConfig, str]:
     """Returns the config of a run, for another device, and the run's identity. Raises as `load` does."""
-    if not (folder / run_folder.CONFIG).is_file():
-        raise CheckpointError(f"{folder}: holds no run (there is no {run_folder.CONFIG}){_nearby(folder)}")
+    run_folder.check_holds_run(folder)
     run_folder.refuse_links(folder)
     content, run_id = saved.read(folder)
     return OmegaConf.create(content | {"device": device}), run_id
-
-
-def _nearby(folder: Path) -> str:
-    """Returns what was probably meant, for a message: the run around a checkpoint, or the runs in a sweep's folder."""
-    around = [parent for parent in list(folder.parents)[:2] if (parent / run_folder.CONFIG).is_file()]
-    inside = sorted(path.parents[1] for path in folder.glob(f"*/{run_folder.CONFIG}"))
-    if around:
-        return f"; its run folder is {around[0]}"
-    return f"; it holds runs, the first is {inside[0]}" if inside else ""
 
 
 def _read_network(path: Path, run_id: str, device: torch.device) -> tuple[tuple[str, ...], Preprocessing]:

@@ -1,0 +1,31 @@
+"""What scripts/ are given, checked before they load PyTorch, which takes seconds."""
+
+import argparse
+import contextlib
+from pathlib import Path
+
+from vgg_nll import run_folder
+from vgg_nll.config.validation import RULES
+from vgg_nll.errors import ConfigError
+
+
+def count(text: str, minimum: int = 1) -> int:
+    """Reads an integer, as argparse's `type`."""
+    if not text.isdecimal() or int(text) < minimum:
+        raise argparse.ArgumentTypeError(f"{text}: must be an integer, at least {minimum}")
+    return int(text)
+
+
+def check_run(folder: Path, device: str, temperature: str) -> None:
+    """Raises CheckpointError if a folder holds no run, ConfigError for a device or a temperature that cannot be."""
+    run_folder.check_holds_run(folder)
+    problem = RULES["device"].find_error(device)
+    if problem:
+        raise ConfigError(f"--device {device}: {problem}")
+    if temperature in ("fit", "saved"):
+        return
+    value, low, high = 0.0, run_folder.MIN_TEMPERATURE, run_folder.MAX_TEMPERATURE
+    with contextlib.suppress(ValueError):
+        value = float(temperature)
+    if not low <= value <= high:
+        raise ConfigError(f"--temperature {temperature}: must be a number from {low:g} to {high:g}")
