@@ -1,6 +1,7 @@
 """`--help`: every setting, what it means, and its value as it can be typed."""
 
 import functools
+import re
 from collections.abc import Callable
 from itertools import zip_longest
 from pathlib import Path
@@ -63,6 +64,7 @@ def test_help(command: Callable[..., int], capsys: pytest.CaptureFixture[str], t
     assert "  optimizer.lr=0.3  " in page
     assert "  seed=0  " in page
     assert "  data.root=???  " in page
+    assert re.search(r"data.image_size=224 +pixels that the network sees", page)  # the comment of the chosen file
     assert list(tmp_path.iterdir()) == []
     assert command(option, "loss=nope") == 1
     assert "there is no such loss; there are all_logit, argmax" in capsys.readouterr().err

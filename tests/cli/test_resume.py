@@ -51,7 +51,8 @@ def test_run_then_resume(command: Command, capfd: pytest.CaptureFixture[str], tm
 
 def test_only_the_best_weights_are_kept(command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """After the end: they can be evaluated and fine-tuned, and the messages say why nothing can be continued."""
-    assert command(*QUICK, "trainer.steps=2", "hydra.run.dir=run", "checkpoint.keep=best") == 0
+    saves = "checkpoint.every_steps=1"  # so that there is a previous.pt
+    assert command(*QUICK, "trainer.steps=2", "hydra.run.dir=run", saves, "checkpoint.keep=best") == 0
     assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["best.pt"]
     assert trained_model.load(tmp_path / "run", device="cpu").class_names
     capfd.readouterr()
