@@ -99,6 +99,8 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         else:
             options.append(word)
             nargs, choices = known[name].nargs, known[name].choices
+            if nargs == 0 and "=" in word:
+                raise ConfigError(f"{word}: {name} takes no value")
             if nargs is None and "=" not in word and not rest:
                 raise ConfigError(f"{word}: needs a value{': ' + ', '.join(choices) if choices else ''}")
             if "=" not in word and (nargs is None or (nargs == "?" and rest and rest[0] in (choices or ()))):

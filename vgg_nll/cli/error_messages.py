@@ -73,7 +73,8 @@ def _as_expected(error: Exception) -> Exception | None:
             return ConfigError("out of memory: fewer images at once take less (--batch-size; in training, trainer.batch_size)")
     frames = list(traceback_module.walk_tb(error.__traceback__))
     package = frames[-1][0].f_globals.get("__name__", "").partition(".")[0] if frames else ""
-    return ConfigError(" ".join(str(error).split())) if package in READERS else None
+    what = " ".join(str(error).split()) or f"a setting of {package} cannot be used ({type(error).__name__})"
+    return ConfigError(what) if package in READERS else None
 
 
 def _open_standard_streams() -> None:
