@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -72,9 +73,9 @@ def _main(arguments: list[str], folder: Path, printed: Path, file_limit: int | N
     out = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1)
     os.dup2(out, 2)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, the command does not
     if file_limit is not None:  # a write beyond it fails with an error instead of a signal
         import resource
-        import signal
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
