@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from vgg_nll import hardware, records, run_folder
 from vgg_nll.config import build, validation
 from vgg_nll.errors import ConfigError
+from vgg_nll.files import expanded
 from vgg_nll.evaluation import report
 from vgg_nll.evaluation.metrics import Sums
 from vgg_nll.inference.trained_model import write_network
@@ -27,6 +28,7 @@ from vgg_nll.training import diagnostics
 from vgg_nll.training.checkpoint_saver import CheckpointSaver
 from vgg_nll.training.logger import TrainingLogger
 from vgg_nll.training.profiler import make_profiler
+from vgg_nll.training.pruning import MedianRule, Pruned
 from vgg_nll.training.signals import BEFORE, Interrupted, Signals
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.trainer import Trainer
@@ -70,12 +72,16 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
         signals.defer()
         origin.write(trainer.data)
         write_network(folder, trainer.data.preprocessing, trainer.data.class_names, origin.run_id)
-        for marker in (run_folder.DONE, run_folder.FAILED):
+        for marker in (run_folder.DONE, run_folder.FAILED, run_folder.PRUNED):
             (folder / marker).unlink(missing_ok=True)
         try:
             trainer.fit()
             _finish(trainer, origin)
             saved_all = trainer.saver.close()
+        except Pruned as why:
+            (folder / run_folder.PRUNED).write_text(f"{why}\n")
+            log.info(f"stopped, since finished runs are better: {why}")
+            return trainer.state.best_metrics["accuracy"]
         except Exception as error:
             with contextlib.suppress(OSError):
                 (folder / run_folder.FAILED).write_text(f"{type(error).__name__}: {error}\n")
@@ -140,6 +146,7 @@ def prepare(origin: Origin, signals: Signals) -> Trainer:
         save_every_steps=cfg.checkpoint.every_steps,
         signals=signals,
         profiler=make_profiler(settings.profile, folder, device),
+        pruning=MedianRule(None if settings.prune_against is None else expanded(settings.prune_against), cfg.loss),
         seed=cfg.seed,
     )
     first = state.step + 1
@@ -216,7 +223,8 @@ def _finish(trainer: Trainer, origin: Origin) -> None:
         | {"overrides": list(origin.overrides), "seed": cfg.seed}
         | tested
         | ({} if test is None else {"reliability": _reliability(test.sums)})
-        | {"val": state.best_metrics, "best_step": state.best_step, "seconds": round(state.seconds, 1)}
+        | {"val": state.best_metrics, "best_step": state.best_step, "validation_losses": state.validation_losses}
+        | {"seconds": round(state.seconds, 1)}
         | _provenance(trainer)
         | {"config": OmegaConf.to_container(cfg)},
         origin.run_id,

@@ -27,8 +27,24 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0  # in it
 EVALUATION, EVALUATION_METRICS = "evaluation", "evaluation/evaluation.json"
 PROFILE_TRACE, PROFILE_OPERATORS = "profile/trace.json", "profile/operators.txt"
 DONE, FAILED = "DONE", "FAILED"
+PRUNED = "PRUNED"  # in a sweep: stopped since others are better
 PROJECTOR = "projector_config.pbtxt"  # TensorBoard's; the pictures lie in folders that are named by their steps
-OURS = (HYDRA, RUN, LOG, LOCK, CHECKPOINTS, METRICS, NETWORK, TEMPERATURE, EVALUATION, "profile", DONE, FAILED, PROJECTOR)
+OURS = (
+    HYDRA,
+    RUN,
+    LOG,
+    LOCK,
+    CHECKPOINTS,
+    METRICS,
+    NETWORK,
+    TEMPERATURE,
+    EVALUATION,
+    "profile",
+    DONE,
+    FAILED,
+    PRUNED,
+    PROJECTOR,
+)
 LOCK_SECONDS = 10  # the worker processes of a killed run hold its lock for some seconds
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from omegaconf import DictConfig
 
 from vgg_nll.config import shape, validation
 from vgg_nll.config.compose import CONFIGS, composed, is_override, key_of
@@ -32,7 +33,7 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     options, overrides = _split(arguments)
     if any(option in COMPLETION for option in options):
         return list(arguments)
-    in_sweep = _is_sweep(options, overrides)
+    in_sweep = is_sweep(arguments)
     ready = [_quoted(word, in_sweep) for word in overrides if word != "experiment=null"]  # which is the default
     problems = [_problem(typed, word, in_sweep) for typed, word in zip(_without_default(overrides), ready, strict=True)]
     if any(problems):
@@ -43,14 +44,15 @@ def prepare(arguments: Sequence[str]) -> list[str]:
 def check(arguments: Sequence[str]) -> None:
     """Raises ConfigError for a config that cannot run, before anything slow is loaded or a folder is made.
 
-    The jobs of a sweep are checked one by one when they start: a bad one does not end the others.
+    Not those of a sweep, which are many.
     """
     options, overrides = _split(arguments)
-    if _is_sweep(options, overrides) or any(
-        word in (*ANSWERS, *COMPLETION) or word.startswith(("-c", "--c")) for word in options
-    ):
-        return  # --cfg prints what there is; --config-dir brings files that are not known here
-    cfg = composed(overrides)
+    if not is_answer(options):
+        check_config(composed(overrides))
+
+
+def check_config(cfg: DictConfig) -> None:
+    """Raises ConfigError or DataError for a config that cannot run, as far as that can be told without PyTorch."""
     validation.check(cfg)
     weights = cfg.model.weights
     if weights is not None and not expanded(weights).exists():
@@ -59,8 +61,14 @@ def check(arguments: Sequence[str]) -> None:
         check_root(expanded(cfg.data.root))
 
 
-def _is_sweep(options: Sequence[str], overrides: Sequence[str]) -> bool:
-    return any(option in SWEEP for option in options) or "hydra.mode=MULTIRUN" in overrides
+def is_answer(options: Sequence[str]) -> bool:
+    """Tells whether something is printed and nothing trained; or whether --config-dir brings files that are not known here."""
+    return any(word in (*ANSWERS, *COMPLETION) or word.startswith(("-c", "--c")) for word in options)
+
+
+def is_sweep(arguments: Sequence[str]) -> bool:
+    """Tells whether the arguments ask for a sweep."""
+    return any(word in (*SWEEP, "hydra.mode=MULTIRUN") for word in arguments)
 
 
 def escaped(text: str) -> str:
@@ -141,6 +149,8 @@ def _problem(typed: str, word: str, in_sweep: bool) -> str | None:
         return f"{typed}: is not key=value"
     if name == "resume":  # a path, whatever it looks like
         return None
+    if name.partition(".")[0] in shape.OF_SWEEPS and not in_sweep:
+        return f"{typed}: is a setting of sweeps, which begin with -m"
     if name in (*HYDRA_FOLDERS, "name") and equals and not value.strip("'\""):
         return f"{typed}: is empty; it takes a folder"
     if name in (*shape.groups(), "experiment") and equals and (value == "null" or value[:1] in ("[", "{")):

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from vgg_nll.config.compose import CONFIGS, composed, flatten, key_of
+from vgg_nll.config.shape import OF_SWEEPS
 from vgg_nll.errors import CheckpointError, ConfigError, DataError, TrainingError
 from vgg_nll.escapes import printable
 from vgg_nll.training.signals import Interrupted
@@ -132,7 +133,9 @@ def _known_keys(arguments: Sequence[str]) -> list[str]:
     """Returns every key and group of the config that the group choices among the arguments give."""
     groups = [path.name for path in CONFIGS.iterdir() if path.is_dir()]
     choices = [argument for argument in arguments if key_of(argument) in groups and "," not in argument]
-    return [*groups, *(key for key, _ in flatten(composed(choices)))]
+    of_sweep = [choice for choice in choices if key_of(choice) in OF_SWEEPS]
+    configs = composed([choice for choice in choices if choice not in of_sweep]), composed(of_sweep, "sweep")
+    return [*groups, *(key for cfg in configs for key, _ in flatten(cfg))]
 
 
 def _nearest(word: str, words: Sequence[str]) -> str:

@@ -1,28 +1,24 @@
 """The command `python train.py`, also installed as `vgg-nll`: Hydra around `run.train`."""
 
 import contextlib
-import hashlib
 import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from vgg_nll import run_folder
-from vgg_nll.cli import arguments, error_messages, help_page, resume
-from vgg_nll.config.compose import CONFIGS, VERSION_BASE, is_override, key_of, register_resolver
+from vgg_nll.cli import arguments, error_messages, help_page, resume, sweep
+from vgg_nll.config.compose import CONFIGS, VERSION_BASE, is_override, key_of
 from vgg_nll.errors import ConfigError
 
-MAX_NAME_BYTES = 200
-SWEEP_RECORD = "multirun.yaml"  # Hydra's
 OTHER_FOLDER = "hydra.run.dir=<folder> takes another run folder"
 
 
@@ -33,13 +29,10 @@ def main() -> None:
     logging.raiseExceptions = False  # a closed pipe (| head) would otherwise give pages of errors
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a request to save, before there is a state
-    register_resolver("job_folder", _job_folder, replace=True)
 
     def job(cfg: DictConfig) -> float:
         hydra_job = HydraConfig.get()
-        in_sweep = hydra_job.mode is RunMode.MULTIRUN
-        errors = _errors_of_a_sweep() if in_sweep else error_messages.errors_as_lines(OTHER_FOLDER, traceback=traceback)
-        with errors:
+        with error_messages.errors_as_lines(OTHER_FOLDER, traceback=traceback):
             from vgg_nll import run  # loaded by `LoadTraining` before
 
             folder = Path(hydra_job.runtime.output_dir if cfg.resume is None else cfg.resume).absolute()
@@ -49,6 +42,9 @@ def main() -> None:
         typed = arguments.prepare(sys.argv[1:])
         if "--help" in typed or "-h" in typed:
             print(help_page.page([item for item in typed if is_override(item) and key_of(item) != "resume"]))
+            return
+        if arguments.is_sweep(typed) and not arguments.is_answer(typed):
+            sweep.main(typed, traceback=traceback)
             return
         sys.argv[1:], main_config = resume.prepare(typed)
         here = Path.cwd()
@@ -67,14 +63,8 @@ class LoadTraining(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(OmegaConf.select(config, "hydra.run.dir")).absolute()
-        self._load([folder, *folder.parents])
 
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        folder = Path(OmegaConf.select(config, "hydra.sweep.dir")).absolute()
-        self._load([folder, *folder.parents])
-
-    def _load(self, folders: list[Path]) -> None:
-        self.new_folders[:] = [folder for folder in folders if not folder.exists()]
+        self.new_folders[:] = [folder for folder in (folder, *folder.parents) if not folder.exists()]
         try:
             from vgg_nll import run  # noqa: F401
         except ImportError as error:  # Hydra would turn it into a warning, and start the job
@@ -89,33 +79,9 @@ def _without_empty_folders() -> Iterator[None]:
     except BaseException:
         for folder in LoadTraining.new_folders:
             inside = list(folder.glob("*"))
-            if {path.name for path in inside} <= {SWEEP_RECORD, run_folder.LOG}:
+            if {path.name for path in inside} <= {run_folder.LOG}:
                 for path in inside:
                     path.unlink()
             with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()
         raise
-
-
-@contextlib.contextmanager
-def _errors_of_a_sweep() -> Iterator[None]:
-    """Prints the lines at once, and raises the error for Hydra: the other jobs continue, and the exit code is 1.
-
-    A signal ends the whole sweep.
-    """
-    try:
-        yield
-    except error_messages.EXPECTED as error:
-        error_messages.show(error, OTHER_FOLDER)
-        raise
-
-
-def _job_folder(overrides: Sequence[str]) -> str:
-    """Returns the folder name of a sweep's job: its overrides, shortened with a hash if a file system would not take them."""
-    name = ",".join(sorted(overrides))
-    names = name.split("/")
-    last = names[-1].encode()
-    if len(last) > MAX_NAME_BYTES:
-        digest = hashlib.blake2b(last, digest_size=6).hexdigest()
-        names[-1] = f"{last[:MAX_NAME_BYTES].decode(errors='ignore')}...{digest}"
-    return "/".join(names)

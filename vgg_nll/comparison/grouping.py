@@ -4,16 +4,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from vgg_nll.comparison.keys import CHOICES, EXPECTED, NO_EFFECT
 from vgg_nll.comparison.runs import Run
 
-CHOICES = ("data", "model", "loss")  # config groups whose choice has a column of its own
-# Keys that cannot change the result of a run.
-NO_EFFECT = (
-    *("tracking.", "checkpoint.", "trainer.log_every_steps.", "trainer.figures_every_epochs."),
-    *("data.num_workers.", "data.download."),
-)
-# Keys that may differ without a note at the top of the report.
-EXPECTED = ("seed.", "loss.", "name.", "device.", "resume.", "resume_strict.")
 ABSENT = "absent"
 MAX_CHARACTERS = 60  # of a value that is shown
 

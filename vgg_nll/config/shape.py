@@ -9,7 +9,8 @@ import yaml
 
 from vgg_nll.config import compose
 
-NOT_SECTIONS = ("hydra", "experiment")
+OF_SWEEPS = ("sweep", "launcher", "search")  # of configs/sweep.yaml: a run knows nothing of them
+NOT_SECTIONS = ("hydra", "experiment", *OF_SWEEPS)
 # Read by name; every other key of a section with a `_target_` is the constructor's business.
 REQUIRED = ("model.head", "model.weights", "optimizer.lr")
 SCALARS = (str, int, float, bool, type(None))

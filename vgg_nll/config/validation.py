@@ -28,10 +28,11 @@ class Rule:
     items: int | None = None  # a list of so many of these; 0: of any number
     pattern: str = ""  # of text, if the choices are not all; they say it in words
     is_path: bool = False  # the command line quotes it for Hydra
+    word: str = ""  # that may stand in the place of the value
 
     def find_error(self, value: Any) -> str | None:
         """Returns what is allowed if `value` is not; else None."""
-        if value is None and self.optional:
+        if (value is None and self.optional) or (self.word and value == self.word):
             return None
         if self.items is not None:
             fits = isinstance(value, list) and self.items in (0, len(value))
@@ -66,7 +67,13 @@ class Rule:
             if math.isfinite(bound)
         ]
         what = f"a list of {self.items or 'any number'}, each " if self.items is not None else ""
-        return what + names[self.type] + (", " + " and ".join(bounds) if bounds else "") + (", or null" * self.optional)
+        return (
+            what
+            + names[self.type]
+            + (", " + " and ".join(bounds) if bounds else "")
+            + (", or null" * self.optional)
+            + (f", or {self.word}" if self.word else "")
+        )
 
 
 COUNT = Rule(int, min_value=1)
@@ -134,6 +141,20 @@ RULES: dict[str, Rule] = {
     "trainer.figures_every_epochs": EPOCHS,
     "trainer.early_stop_validations": Rule(int, min_value=1, optional=True),
     "trainer.profile": FLAG,
+    "trainer.prune_against": Rule(str, optional=True, is_path=True),
+    "sweep.name": replace(TEXT, optional=True),
+    "sweep.prune": Rule(str, choices=("median", "null"), optional=True),
+    "sweep.fail_fast": FLAG,
+    "launcher.jobs": replace(COUNT, word="auto"),
+    "launcher.cluster": Rule(str, choices=("slurm", "local", "debug")),
+    "launcher.partition": replace(TEXT, optional=True),
+    "launcher.timeout_minutes": COUNT,
+    "launcher.gpus": Rule(int, min_value=0),
+    "launcher.cpus": COUNT,
+    "launcher.memory_gb": COUNT,
+    "search.trials": COUNT,
+    "search.sampler_seed": Rule(int, min_value=0),
+    "search.space": Rule(str, items=0),
 }
 PATHS = tuple(key for key, rule in RULES.items() if rule.is_path)
 

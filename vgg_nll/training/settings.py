@@ -21,6 +21,7 @@ class TrainerSettings:
     figures_every_epochs: float
     early_stop_validations: int | None
     profile: bool
+    prune_against: str | None
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Returns the optimizer steps of the whole run, at least 1."""

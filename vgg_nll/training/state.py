@@ -41,6 +41,7 @@ class TrainState:
     validated_step: int = 0  # the last step whose validation was finished
     best_step: int = -1
     best_metrics: dict[str, float] = field(default_factory=dict)
+    validation_losses: list[list[float]] = field(default_factory=list)  # [epoch, loss], in order
     validations_since_best: int = 0
     seconds: float = 0.0  # of training, over all processes
     window_loss: Tensor = field(init=False)  # sum over images
@@ -72,6 +73,7 @@ class TrainState:
             "window_loss": self.window_loss,
             "window_correct": self.window_correct,
             "best_metrics": self.best_metrics,
+            "validation_losses": self.validation_losses,
             **{name: getattr(self, name) for name in NUMBERS},
         }
 
@@ -84,7 +86,7 @@ class TrainState:
         check_weights(self.model, content["model"])
         self._load_optimizer(content["optimizer"])
         self.model.load_state_dict(content["model"])
-        for name in (*NUMBERS, "best_metrics"):
+        for name in (*NUMBERS, "best_metrics", "validation_losses"):
             setattr(self, name, content[name])
         self.window_loss = content["window_loss"].to(self.device)
         self.window_correct = content["window_correct"].to(self.device)
@@ -186,6 +188,10 @@ def _check_numbers(content: dict[str, Any]) -> None:
         raise ValueError("the checkpoint's best_metrics are not numbers")
     if content["best_step"] >= 0 and "accuracy" not in best:
         raise ValueError("the checkpoint's best_metrics lack the accuracy")
+    history = content["validation_losses"]
+    pairs = history if isinstance(history, list) else [None]
+    if not all(isinstance(pair, list) and [type(value) for value in pair] == [float, float] for pair in pairs):
+        raise ValueError("the checkpoint's validation_losses are not pairs of epoch and loss")
     for name, dtype in (("window_loss", torch.float64), ("window_correct", torch.int64)):
         window = content[name]
         if not _has_numbers(window) or window.shape != torch.Size([]) or window.dtype != dtype:

@@ -20,6 +20,7 @@ from vgg_nll.progress import track
 from vgg_nll.training.checkpoint_saver import CheckpointSaver
 from vgg_nll.training.logger import TrainingLogger
 from vgg_nll.training.profiler import Profiler
+from vgg_nll.training.pruning import MedianRule
 from vgg_nll.training.schedule import due
 from vgg_nll.training.settings import TrainerSettings
 from vgg_nll.training.signals import Interrupted, Signals
@@ -51,6 +52,7 @@ class Trainer:
     save_every_steps: int
     signals: Signals
     profiler: Profiler
+    pruning: MedianRule
     seed: int
     _last_save: float = field(init=False, default=0.0)
 
@@ -151,6 +153,8 @@ class Trainer:
         is_best = self._validate() if validate else False
         if save:
             self._save(is_best=is_best)
+        if validate and state.step < total:
+            self.pruning.check(*state.validation_losses[-1])
 
     def _validate(self) -> bool:
         """Evaluates, and tells whether this is the best step so far; a tie counts, since it has seen more images."""
@@ -170,6 +174,7 @@ class Trainer:
         if is_best:
             state.best_step, state.best_metrics = state.step, values
         state.validated_step = state.step
+        state.validation_losses.append([state.step / self.data.steps_per_epoch, values["loss"]])
         return is_best
 
     def _save(self, *, is_best: bool) -> None:

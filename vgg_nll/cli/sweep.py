@@ -1,0 +1,231 @@
+"""`python train.py -m ...`: words -> jobs, all checked before the first one starts; then the loop, a table, an exit code."""
+
+import functools
+import os
+import re
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import get_class
+from omegaconf import DictConfig
+
+from vgg_nll.cli import arguments, error_messages
+from vgg_nll.config import validation
+from vgg_nll.config.compose import composed, flatten, is_override, key_of
+from vgg_nll.config.shape import OF_SWEEPS
+from vgg_nll.errors import ConfigError
+from vgg_nll.escapes import printable
+from vgg_nll.evaluation.report import format_table
+from vgg_nll.progress import track
+from vgg_nll.sweeps import jobs, record
+from vgg_nll.sweeps.display import Display
+from vgg_nll.sweeps.grid import Search
+from vgg_nll.sweeps.jobs import Job
+from vgg_nll.sweeps.local import Launcher
+from vgg_nll.sweeps.loop import Loop
+from vgg_nll.sweeps.means import Means
+from vgg_nll.sweeps.record import Sweep
+from vgg_nll.sweeps.status import DONE_WITH, FAILED, Status
+from vgg_nll.training.signals import Signals
+
+SWEEPS = Path("runs/sweeps")
+DIRECTORY = "hydra.sweep.dir"
+NAME = re.compile(r"\w[\w.=+ -]{0,99}")
+# What Hydra's own sweeps take, and what takes its place here.
+REPLACED = {
+    "hydra/launcher": "launcher=local launcher.jobs=<number> runs jobs side by side",
+    "hydra/sweeper": "search=optuna searches",
+    "hydra.launcher": "launcher.jobs=<number> runs jobs side by side",
+    "hydra.sweeper": "search=optuna searches",
+    "hydra.run.dir": f"{DIRECTORY}=<folder> is that of a sweep",
+    "hydra.sweep.subdir": "jobs are named by the overrides that differ",
+}
+MAX_ERRORS, MAX_ROWS = 10, 40
+COLUMNS = {"accuracy %": ("accuracy", 100), "NLL (argmax)": ("nll_argmax", 1), "ECE %": ("ece", 100)}
+Leaves = Mapping[str, Any]  # of a config
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person has typed for a sweep: its settings, its folder, the words for its jobs."""
+
+    cfg: DictConfig
+    folder: Path
+    words: list[str]
+    command: str  # that continues it
+
+
+def main(typed: Sequence[str], *, traceback: bool) -> None:
+    """Runs the sweep that these words, ready for Hydra, describe. Ends the process with 1 if a job did not finish."""
+    request = read(typed)
+    cfg, folder = request.cfg, request.folder
+    search: Search = _make("search", cfg.search, words=jobs.parse(request.words), folder=folder)
+    checked = _check_all(search.examples)
+    device = str(next(iter(checked.values()))["device"])
+    run_job = functools.partial(run_one, traceback=traceback)
+    launcher: Launcher = _make("launcher", cfg.launcher, main=run_job, device=device, folder=folder)
+    record.check_folder(folder)
+    sweep, register = _open(folder, search, checked)
+    print(printable(f"sweep {folder.name}: {search.number} jobs, {launcher.describe()}; in {folder}"))
+    print(printable(f"continue with: {request.command}"), flush=True)
+    with Signals() as signals:
+        signals.defer()
+        loop = Loop(
+            sweep=sweep,
+            search=search,
+            launcher=launcher,
+            display=Display(search.number, launcher.slots),
+            signals=signals,
+            means=Means(sweep),
+            register=register,
+            arguments=[f"trainer.prune_against={folder.absolute()}"] if cfg.sweep.prune == "median" else [],
+            fail_fast=cfg.sweep.fail_fast,
+        )
+        statuses = loop.run()
+        _report(sweep, statuses, search.number, request.command)
+    if signals.stop is not None:
+        sys.exit(128 + signals.stop)
+    sys.exit(any(status.state not in DONE_WITH for status in statuses.values()))
+
+
+def run_one(words: list[str], *, traceback: bool) -> None:
+    """What a job does: `python train.py <words>`, in this process."""
+    from vgg_nll.cli import launch
+
+    os.environ[error_messages.FULL_ERROR] = "1" if traceback else "0"
+    sys.argv[1:] = words
+    launch.main()
+
+
+def read(typed: Sequence[str]) -> Request:
+    """Returns what is typed, sorted. Raises ConfigError for what a sweep does not take."""
+    overrides = [word for word in typed if is_override(word)]
+    for word in overrides:
+        key = next((key for key in REPLACED if key_of(word) == key or key_of(word).startswith(f"{key}.")), None)
+        if key is not None:
+            raise ConfigError(f"{word}: is for Hydra's own sweeps; {REPLACED[key]}")
+        if key_of(word) == "resume":
+            raise ConfigError(f"{word}: goes with one run; a sweep continues by its name: -m sweep=<name>")
+    own = [word for word in overrides if key_of(word).partition(".")[0] in OF_SWEEPS]
+    names = [word.partition("=")[2].strip("'\"") for word in own if key_of(word) in ("sweep", "sweep.name")]
+    cfg = composed([word for word in own if key_of(word) not in ("sweep", "sweep.name")], "sweep")
+    errors = [f"sweep={name}: must be a name: letters, digits, and . _ - = +, no / and at most 100 of them" for name in names]
+    errors = [error for error, name in zip(errors, names, strict=True) if not NAME.fullmatch(name) and name != "null"]
+    errors += validation.find_errors(dict(flatten(cfg)))
+    if errors:
+        raise ConfigError("\n".join(errors))
+    directory = arguments.path_of(DIRECTORY, overrides)
+    name = names[-1] if names and names[-1] != "null" else f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
+    folder = SWEEPS / name if directory is None else directory
+    rest = [word for word in sys.argv[1:] if key_of(word) not in ("sweep", "sweep.name") and word not in arguments.SWEEP]
+    program = sys.argv[0] if sys.argv[0].endswith(".py") else Path(sys.argv[0]).name
+    named = [f"sweep={name}"] if directory is None else []
+    command = shlex.join([*(["python"] if program.endswith(".py") else []), program, "-m", *named, *rest])
+    used = {*own, *(word for word in overrides if key_of(word) in (DIRECTORY, "hydra.mode"))}
+    return Request(cfg, folder, [word for word in overrides if word not in used], command)
+
+
+def _make(group: str, settings: DictConfig, **given: Any) -> Any:
+    """Returns the object of a config group, made with its settings and with what the program gives."""
+    options = {str(key): value for key, value in settings.items() if not str(key).startswith("_")}
+    try:
+        return get_class(settings["_target_"])(**options, **given)
+    except (TypeError, ImportError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{group}: {error}") from error
+
+
+def _check_all(examples: Sequence[Sequence[str]]) -> dict[tuple[str, ...], Leaves]:
+    """Returns the leaves of every job's config. Raises ConfigError with a line for every error, and the jobs that have it."""
+    found: dict[tuple[str, ...], Leaves] = {}
+    errors: Counter[str] = Counter()
+    example: dict[str, str] = {}
+    for overrides in track(examples, len(examples), "checks"):
+        try:
+            found[tuple(overrides)] = _check(overrides)
+        except error_messages.EXPECTED as error:
+            for line in error_messages.explain(error, overrides).split("\n"):
+                errors[line] += 1
+                example.setdefault(line, " ".join(overrides))
+    if errors:
+        number = len(examples)
+        lines = [
+            line if count == number else f"{line} (in {count} of {number} jobs, as in: {example[line]})"
+            for line, count in errors.items()
+        ]
+        rest = [f"and {len(lines) - MAX_ERRORS} more"] if len(lines) > MAX_ERRORS else []
+        raise ConfigError("\n".join([*lines[:MAX_ERRORS], *rest]))
+    return found
+
+
+def _check(overrides: Sequence[str]) -> Leaves:
+    cfg = composed(overrides)
+    arguments.check_config(cfg)
+    return dict(flatten(cfg))
+
+
+def _open(
+    folder: Path, search: Search, checked: Mapping[tuple[str, ...], Leaves]
+) -> tuple[Sweep, Callable[[Sequence[str]], Job]]:
+    """Returns the sweep, with all jobs that are known now in its record; and a function that adds one."""
+    fresh = not folder.exists()
+    known: dict[tuple[str, ...], Job] = {}
+    try:
+        with record.locked(folder):
+            sweep = record.open_sweep(folder, search.swept)
+            if len(checked) == search.number:
+                known = record.add(sweep, list(checked.items()))
+            record.write(sweep)
+    except ConfigError:
+        if fresh:
+            record.remove_empty(folder)
+        raise
+
+    def register(overrides: Sequence[str]) -> Job:
+        words = tuple(overrides)
+        if words not in known:
+            leaves = _check(words)
+            with record.locked(folder):
+                sweep.jobs |= record.read(folder).jobs  # those of other processes
+                known.update(record.add(sweep, [(words, leaves)]))
+                record.write(sweep)
+        return known[words]
+
+    return sweep, register
+
+
+def _report(sweep: Sweep, statuses: Mapping[Job, Status], number: int, command: str) -> None:
+    """Prints a table of the jobs, and what to do next."""
+    done = sorted(statuses.items(), key=lambda item: -(item[1].objective or -1.0))
+    rows = []
+    for job, status in done[:MAX_ROWS]:
+        split = "test" if "test/accuracy" in status.metrics else "val"
+        cells = [(status.metrics.get(f"{split}/{name}"), factor) for name, factor in COLUMNS.values()]
+        numbers = ["-" if value is None else f"{factor * value:.4g}" for value, factor in cells]
+        objective = "-" if status.objective is None else f"{100 * status.objective:.4g}"
+        seconds = "-" if status.seconds is None else f"{status.seconds:.0f}"
+        rows.append([printable(job.name), status.state, objective, *numbers, seconds])
+    head = ["job", "state", "validation accuracy %", *(f"test {name}" for name in COLUMNS), "seconds"]
+    if rows:
+        print(f"\n{format_table(head, rows, markdown=False)}")
+    if len(done) > MAX_ROWS:
+        print(f"and {len(done) - MAX_ROWS} more")
+    counts = Counter(status.state for status in statuses.values())
+    counts["not started"] = max(0, number - len(statuses))
+    print(
+        f"\n{', '.join(f'{count} {state}' for state, count in counts.items() if count)}; all in {sweep.folder / record.TABLE}"
+    )
+    quoted = shlex.quote(str(sweep.folder))
+    print(f"curves: tensorboard --logdir {quoted}\ncompare: python scripts/compare.py {quoted}")
+    if any(status.state not in DONE_WITH for status in statuses.values()) or counts["not started"]:
+        print(printable(f"continue with: {command}"), file=sys.stderr)
+    for job, status in statuses.items():
+        if status.state == FAILED:
+            print(printable(f"error: {job.name}: {status.reason}"), file=sys.stderr)

@@ -1,0 +1,111 @@
+"""Mean, minimum and maximum over the seeds of a setting, as TensorBoard runs beside the jobs."""
+
+import contextlib
+import multiprocessing
+import signal
+from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from vgg_nll import records, run_folder
+from vgg_nll.config.compose import key_of
+from vgg_nll.files import atomic_write
+from vgg_nll.sweeps import jobs, record
+from vgg_nll.sweeps.jobs import OWN_RUNS, Job
+from vgg_nll.sweeps.record import ALWAYS_OPEN, Sweep
+
+MEMBERS = "runs.txt"  # in the folder of a mean: the jobs that it is of
+ALL = "all"  # the name of the only setting of a sweep over seeds
+WITHOUT = "speed/"  # tags that say something of the machine
+
+
+class Means:
+    """Keeps the means of a sweep up to date, in a process of its own: reading and writing event files loads PyTorch.
+
+    A setting has means once two of its jobs are finished.
+    """
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+        self._due: dict[str, None] = {}
+        self._process: BaseProcess | None = None
+
+    def update(self, job: Job) -> None:
+        """Writes the means of a job's setting anew, soon."""
+        self._due[setting_of(job, self._sweep)] = None
+        if self._process is None or not self._process.is_alive():
+            self._start()
+
+    def finish(self) -> None:
+        """Waits until all means are written."""
+        if self._process is not None:
+            self._process.join()
+        self._start()
+        if self._process is not None:
+            self._process.join()
+
+    def _start(self) -> None:
+        """Starts the process, if there is something to write."""
+        found: dict[str, list[str]] = {}
+        for job in self._sweep.jobs.values():
+            setting = setting_of(job, self._sweep)
+            if setting in self._due and (self._sweep.folder_of(job) / run_folder.DONE).is_file():
+                found.setdefault(setting, []).append(job.name)
+        self._due.clear()
+        new = {setting: names for setting, names in found.items() if len(names) > 1 and not self._are_written(setting, names)}
+        if new:
+            method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+            self._process = multiprocessing.get_context(method).Process(target=_write_all, args=(self._sweep.folder, new))
+            self._process.start()
+
+    def _are_written(self, setting: str, names: Sequence[str]) -> bool:
+        path = self._sweep.folder / OWN_RUNS[0] / setting / MEMBERS
+        return path.is_file() and path.read_text(encoding="utf-8").splitlines() == sorted(names)
+
+
+def setting_of(job: Job, sweep: Sweep) -> str:
+    """Returns what a job shares with those that differ from it in the seed or the fold alone, as a folder name."""
+    words = sorted(_plain(word) for word in job.overrides if key_of(word) in sweep.swept and key_of(word) not in ALWAYS_OPEN)
+    return jobs.name_job(words, sweep.swept, records.checksum(words), ()) if words else ALL
+
+
+def _plain(word: str) -> str:
+    """0.001 for 1e-3: seeds may have been added with another spelling."""
+    key, equals, value = word.partition("=")
+    with contextlib.suppress(ValueError):
+        value = f"{float(value):g}" if not value.lstrip("+-").isdecimal() else value
+    return f"{key}{equals}{value}"
+
+
+def _write_all(folder: Path, settings: dict[str, list[str]]) -> None:
+    """Runs in a process of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sweep, which waits for this
+    with record.locked(folder):
+        for setting, names in settings.items():
+            _write(folder, setting, sorted(names))
+
+
+def _write(folder: Path, setting: str, names: Sequence[str]) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    from vgg_nll.comparison.statistics import mean_over_runs
+    from vgg_nll.tracking.event_files import event_files, read_curves
+
+    curves = [read_curves(folder / name) for name in names]
+    tags = sorted({tag for by_tag in curves for tag in by_tag if not tag.startswith(WITHOUT)})
+    points = {tag: mean_over_runs(curves, tag) for tag in tags}
+    if not any(points.values()):  # tracking=none
+        return
+    for column, own in enumerate(OWN_RUNS, start=1):
+        place = folder / own / setting
+        place.mkdir(parents=True, exist_ok=True)
+        before = event_files(place)
+        # An open TensorBoard drops the points that it has read before.
+        writer = SummaryWriter(str(place), purge_step=0)
+        for tag, values in points.items():
+            for point in values:
+                writer.add_scalar(tag, point[column], point.step)
+        writer.close()
+        for path in before:
+            path.unlink()
+        atomic_write(place / MEMBERS, "".join(f"{name}\n" for name in names))

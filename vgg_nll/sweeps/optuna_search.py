@@ -1,0 +1,128 @@
+"""Optuna chooses the values; its journal lies in the sweep's folder, so a search that was stopped continues."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import IntervalSweep, Override
+
+from vgg_nll.config.compose import key_of
+from vgg_nll.errors import ConfigError
+from vgg_nll.sweeps import jobs
+from vgg_nll.sweeps.jobs import Job, Words
+from vgg_nll.sweeps.record import PRIVATE
+from vgg_nll.sweeps.status import FAILED, FINISHED, PRUNED, Status
+
+JOURNAL = "optuna.journal"
+OVERRIDES = "overrides"  # of a trial's job, in its user attributes
+DIGITS = 4  # of a number that is drawn: enough for a result, short enough for the name of a folder
+
+
+class OptunaSearch:
+    """Tree-structured Parzen estimators (Bergstra et al., 2011) over the space, towards a high validation accuracy.
+
+    Trial k is a function of (`sampler_seed`, k, the results so far). A job that fails is a failed trial, and the search goes on.
+
+    Args:
+        words: what was typed; a key in it takes the place of the same key in `space`.
+        folder: of the sweep.
+        trials: jobs in all, over all commands.
+        space: overrides with several values.
+
+    Raises ConfigError if Optuna is not installed, or if there is nothing to choose.
+    """
+
+    def __init__(self, words: Words, folder: Path, *, trials: int, sampler_seed: int, space: Sequence[str]) -> None:
+        try:
+            import optuna
+        except ImportError as error:
+            raise ConfigError("search=optuna: Optuna is not installed: pip install optuna") from error
+        self._optuna = optuna
+        typed = {*words.values, *words.open}
+        both = jobs.parse([word for word in space if key_of(word) not in typed])
+        values = {**both.values, **words.values}
+        choices = {key: [*options] for key, options in values.items() if len(options) > 1}
+        self._fixed = [options[0] for options in values.values() if len(options) == 1]
+        open_ = {**both.open, **words.open}
+        if not choices and not open_:
+            raise ConfigError("search=optuna: nothing to choose; give a key several values, or an interval(<low>,<high>)")
+        self._distributions: dict[str, Any] = {
+            **{key: optuna.distributions.CategoricalDistribution(options) for key, options in choices.items()},
+            **{key: self._interval(override) for key, override in open_.items()},
+        }
+        self._keys = {key: override.get_key_element() for key, override in open_.items()}
+        self.swept = list(self._distributions)
+        self.number, self._seed, self._folder = trials, sampler_seed, folder
+        ends = [{key: options[end] for key, options in choices.items()} for end in (0, -1)]
+        for end, name in zip(ends, ("low", "high"), strict=True):
+            end |= {key: getattr(self._distributions[key], name) for key in open_}
+        self.examples = [self._overrides(end) for end in ends]
+        self._study: Any = None
+        self._trials: dict[tuple[str, ...], int] = {}
+        self._earlier: list[tuple[str, ...]] = []
+
+    def ask(self) -> Sequence[str] | None:
+        if self._study is None:
+            self._open()
+        if self._earlier:
+            return self._earlier.pop(0)
+        while len(self._study.get_trials(deepcopy=False)) < self.number:
+            number = len(self._study.get_trials(deepcopy=False))
+            self._study.sampler = self._optuna.samplers.TPESampler(seed=self._seed + number)
+            trial = self._study.ask(self._distributions)
+            overrides = tuple(self._overrides(trial.params))
+            trial.set_user_attr(OVERRIDES, list(overrides))
+            if overrides not in self._trials:
+                self._trials[overrides] = trial.number
+                return overrides
+            self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)  # it has run, and would give the same result
+        return None
+
+    def tell(self, job: Job, status: Status) -> None:
+        state = self._optuna.trial.TrialState
+        told = {FINISHED: state.COMPLETE, PRUNED: state.PRUNED, FAILED: state.FAIL}
+        number = self._trials.get(job.overrides)
+        if number is None or status.state not in told:  # an interrupted one continues later
+            return
+        value = status.objective if status.state == FINISHED else None
+        before = self._study.get_trials(deepcopy=False)[number]
+        if not before.state.is_finished():
+            self._study.tell(number, value, state=told[status.state])
+        elif before.state == state.FAIL and status.state == FINISHED:  # repeated, and better this time
+            again = self._optuna.trial.create_trial(
+                params=before.params, distributions=before.distributions, value=value, user_attrs=before.user_attrs
+            )
+            self._study.add_trial(again)
+
+    def _open(self) -> None:
+        """Opens the study, and takes up the trials that it has."""
+        optuna = self._optuna
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        backend = optuna.storages.journal.JournalFileBackend(str(self._folder / PRIVATE / JOURNAL))
+        storage = optuna.storages.JournalStorage(backend)
+        self._study = optuna.create_study(storage=storage, study_name="sweep", direction="maximize", load_if_exists=True)
+        for trial in self._study.get_trials(deepcopy=False):
+            overrides = tuple(trial.user_attrs.get(OVERRIDES, ()))
+            if overrides and overrides not in self._trials:
+                self._trials[overrides] = trial.number
+                self._earlier.append(overrides)
+
+    def _interval(self, override: Override) -> Any:
+        sweep = override.value()
+        assert isinstance(sweep, IntervalSweep)
+        low, high = sweep.start, sweep.end
+        is_log = "log" in sweep.tags
+        if low is None or high is None or not low < high or (is_log and low <= 0):
+            above = " above 0" if is_log else ""
+            raise ConfigError(f"{override.input_line}: needs a lower and an upper bound{above}")
+        if isinstance(low, int) and isinstance(high, int):
+            return self._optuna.distributions.IntDistribution(low, high, log=is_log)
+        return self._optuna.distributions.FloatDistribution(low, high, log=is_log)
+
+    def _overrides(self, params: Mapping[str, Any]) -> list[str]:
+        chosen = [f"{self._keys[key]}={_rounded(value)}" if key in self._keys else str(value) for key, value in params.items()]
+        return [*self._fixed, *chosen]
+
+
+def _rounded(value: float) -> str:
+    return str(value) if isinstance(value, int) else repr(float(f"{value:.{DIGITS}g}"))

@@ -1,0 +1,206 @@
+"""The folder of a sweep: which jobs it has, what they share, and who may change it."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from vgg_nll import records, run_folder
+from vgg_nll.errors import CheckpointError, ConfigError
+from vgg_nll.sweeps import jobs
+from vgg_nll.sweeps.jobs import IGNORED, Job
+
+RECORD = "sweep.json"  # the jobs, and the settings that they share
+TABLE = "sweep.csv"  # what became of them
+PRIVATE = ".sweep"  # locks, and what running jobs print
+LOCK = f"{PRIVATE}/lock"
+LOCK_SECONDS = 60
+ALWAYS_OPEN = ("seed", "data.fold")  # may be widened although only one value was given before
+MAX_SHOWN = 5
+
+
+@dataclass
+class Sweep:
+    """A sweep's folder and what its record holds.
+
+    Attributes:
+        shared: leaves that all jobs have in common, and must keep; swept: keys that have had several values.
+        jobs: identity of the config -> job, in the order in which they were asked for.
+    """
+
+    folder: Path
+    sweep_id: str
+    shared: dict[str, Any] = field(default_factory=dict)
+    swept: list[str] = field(default_factory=list)
+    jobs: dict[str, Job] = field(default_factory=dict)
+
+    def folder_of(self, job: Job) -> Path:
+        """The run folder of a job."""
+        return self.folder / job.name
+
+    def private(self, name: str) -> Path:
+        """A file of the sweep's own."""
+        return self.folder / PRIVATE / name
+
+    @contextmanager
+    def claim(self, job: Job) -> Iterator[bool]:
+        """Tells whether this process may run the job, and holds it for the block; a claim ends with its process."""
+        lock = FileLock(self.private(f"{job.name}.lock"), timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+
+def check_folder(folder: Path) -> None:
+    """Raises ConfigError if a folder holds something else than a sweep."""
+    if (folder / RECORD).exists() or not os.path.lexists(folder):
+        return
+    if not folder.is_dir() or any(path.name != PRIVATE for path in folder.iterdir()):
+        raise ConfigError(f"{folder}: is not the folder of a sweep (there is no {RECORD}); choose another name")
+
+
+def open_sweep(folder: Path, swept: Sequence[str]) -> Sweep:
+    """Returns the sweep of a folder; a new one, which is not written yet, if there is none. Errors are those of `read`."""
+    if (folder / RECORD).exists():
+        sweep = read(folder)
+        sweep.swept += [key for key in swept if key not in sweep.swept]
+        return sweep
+    return Sweep(folder, records.new_run_id(), swept=list(swept))
+
+
+def read(folder: Path) -> Sweep:
+    """Returns the sweep of a folder. Raises CheckpointError if its record is missing or damaged."""
+    path = folder / RECORD
+    content = records.read_json(path)
+    match content:
+        case {"shared": dict(shared), "swept": list(swept), "jobs": list(items), "sweep": str(sweep_id)}:
+            found = {}
+            for item in items:
+                match item:
+                    case {"name": str(name), "identity": str(identity), "overrides": list(overrides)}:
+                        if Path(name).name == name and name not in ("", ".", "..") and _are_texts(overrides):
+                            found[identity] = Job(name, tuple(overrides))
+                            continue
+                raise CheckpointError(f"{path}: is damaged: it holds a job that no sweep writes")
+            if _are_texts(swept):
+                return Sweep(folder, sweep_id, shared, swept, found)
+    raise CheckpointError(f"{path}: is damaged: it does not hold what a sweep writes")
+
+
+def add(sweep: Sweep, planned: Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]) -> dict[tuple[str, ...], Job]:
+    """Adds jobs to the record; returns those that are planned, by their overrides, with the folder that each has or gets.
+
+    Jobs with equal configs are one job.
+
+    Args:
+        planned: overrides and leaves of the config, of each job.
+
+    Raises ConfigError with the differences if a planned job differs from the others in a setting that is not swept.
+    """
+    open_keys = {*sweep.swept, *ALWAYS_OPEN}
+    common = _common([leaves for _, leaves in planned], open_keys)
+    if sweep.jobs:
+        _check_same(sweep, [leaves for _, leaves in planned], open_keys)
+        common = {key: value for key, value in common.items() if sweep.shared.get(key, value) == value}
+        common |= {key: value for key, value in sweep.shared.items() if key not in common and not _is_open(key, open_keys)}
+    sweep.shared = common
+    wanted: dict[tuple[str, ...], Job] = {}
+    taken = {job.name for job in sweep.jobs.values()}
+    for overrides, leaves in planned:
+        identity = jobs.identity(leaves, sweep.swept)
+        if identity not in sweep.jobs:
+            name = jobs.name_job(overrides, open_keys, identity, taken)
+            sweep.jobs[identity] = Job(name, overrides)
+            taken.add(name)
+        wanted[overrides] = sweep.jobs[identity]
+    return wanted
+
+
+def write(sweep: Sweep) -> None:
+    """Writes the record, whole."""
+    items = [{"name": job.name, "identity": key, "overrides": list(job.overrides)} for key, job in sweep.jobs.items()]
+    content = {"shared": sweep.shared, "swept": sweep.swept, "jobs": items, "sweep": sweep.sweep_id}
+    records.write_json(sweep.folder / RECORD, content, sweep.sweep_id)
+
+
+def remove_empty(folder: Path) -> None:
+    """Removes the folder of a sweep that did not begin."""
+    (folder / LOCK).unlink(missing_ok=True)
+    for path in (folder / PRIVATE, folder):
+        with suppress(OSError):  # not empty
+            path.rmdir()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Lets one process at a time change the sweep's own files."""
+    (folder / PRIVATE).mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=LOCK_SECONDS)
+    try:
+        lock.acquire(poll_interval=0.05)
+    except Timeout as error:
+        raise ConfigError(f"{folder}: another process has held the sweep for {LOCK_SECONDS} s; stop it, or wait") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_running(folder: Path) -> bool:
+    """Tells whether a process holds a run folder."""
+    path = folder / run_folder.LOCK
+    if not path.exists():
+        return False
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def _check_same(sweep: Sweep, planned: Sequence[Mapping[str, Any]], open_keys: set[str]) -> None:
+    changed = {
+        key: (value, leaves[key])
+        for leaves in planned
+        for key, value in sweep.shared.items()
+        if key in leaves and leaves[key] != value and not _is_open(key, open_keys)
+    }
+    if changed:
+        shown = [f"{key}={before} (now {now})" for key, (before, now) in list(changed.items())[:MAX_SHOWN]]
+        rest = f", and {len(changed) - MAX_SHOWN} more" if len(changed) > MAX_SHOWN else ""
+        raise ConfigError(
+            f"sweep={sweep.folder.name}: was made with {', '.join(shown)}{rest}; restore it, sweep over both values, or take "
+            "another name"
+        )
+
+
+def _common(planned: Sequence[Mapping[str, Any]], open_keys: set[str]) -> dict[str, Any]:
+    """Returns the leaves that all jobs have in common, without those that may vary."""
+    first, *others = planned
+    return {
+        key: value
+        for key, value in first.items()
+        if not _is_open(key, open_keys) and all(other.get(key, ...) == value for other in others)
+    }
+
+
+def _is_open(key: str, open_keys: set[str]) -> bool:
+    """Tells whether a leaf may vary: it is swept, lies in a group that is, or changes no result."""
+    swept = any(key == name or key.startswith(f"{name}.") for name in open_keys)
+    return swept or f"{key}.".startswith(IGNORED) or "experiment" in open_keys
+
+
+def _are_texts(items: Sequence[Any]) -> bool:
+    return all(isinstance(item, str) for item in items)

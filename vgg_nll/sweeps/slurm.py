@@ -1,0 +1,90 @@
+"""Jobs of a Slurm cluster, through submitit."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vgg_nll.errors import ConfigError
+from vgg_nll.sweeps.local import JobMain, Share, Started, new_process
+from vgg_nll.sweeps.record import PRIVATE
+
+FAILURE = 1
+
+
+class SlurmLauncher:
+    """Submits each job to Slurm. What Slurm itself prints lies in `.sweep/slurm/` of the sweep's folder.
+
+    Args:
+        jobs: at most so many in the queue; cluster: "slurm", or submitit's "local" and "debug".
+
+    Raises ConfigError if submitit is not installed, or there is no Slurm.
+    """
+
+    def __init__(
+        self,
+        jobs: int,
+        *,
+        cluster: str,
+        partition: str | None,
+        timeout_minutes: int,
+        gpus: int,
+        cpus: int,
+        memory_gb: int,
+        main: JobMain,
+        device: str,
+        folder: Path,
+    ) -> None:
+        try:
+            import submitit
+        except ImportError as error:
+            raise ConfigError("launcher=slurm: submitit is not installed: pip install submitit") from error
+        try:
+            self._executor = submitit.AutoExecutor(str(folder / PRIVATE / "slurm/%j"), cluster=cluster)
+        except RuntimeError as error:
+            raise ConfigError(f"launcher.cluster={cluster}: {error}; launcher=local runs jobs on this machine") from error
+        self._executor.update_parameters(
+            name=folder.name,
+            timeout_min=timeout_minutes,
+            gpus_per_node=gpus,
+            cpus_per_task=cpus,
+            mem_gb=memory_gb,
+            **({} if partition is None else {"slurm_partition": partition}),
+        )
+        self.slots, self._main, self._cluster = jobs, main, cluster
+
+    def start(self, arguments: Sequence[str], errors: Path) -> "SlurmJob":
+        share = Share({}, 1, errors.absolute())
+        return SlurmJob(self._executor.submit(run_on_node, self._main, list(arguments), share))
+
+    def wait(self, started: Sequence[Started], seconds: float) -> None:
+        time.sleep(seconds)
+
+    def describe(self) -> str:
+        return f"up to {self.slots} in the queue of {self._cluster}"
+
+
+class SlurmJob:
+    """A job that was submitted."""
+
+    def __init__(self, job: Any) -> None:
+        self._job = job
+
+    def exit_code(self) -> int | None:
+        if not self._job.done():
+            return None
+        try:
+            return int(self._job.result())
+        except Exception:  # submitit has its own for each way to lose a job; the folder says what the run had reached
+            return FAILURE
+
+    def stop(self) -> None:
+        self._job.cancel()
+
+
+def run_on_node(main: JobMain, arguments: list[str], share: Share) -> int:
+    """Runs a job in a new process of the node, as a local sweep does; returns its exit code."""
+    process = new_process(main, arguments, share)
+    process.start()
+    process.join()
+    return process.exitcode or 0

@@ -1,0 +1,96 @@
+"""What became of a job, as its run folder says."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vgg_nll import records, run_folder
+from vgg_nll.errors import CheckpointError
+from vgg_nll.files import atomic_write, read_regular_file
+from vgg_nll.sweeps import record
+from vgg_nll.sweeps.jobs import Job
+from vgg_nll.sweeps.record import Sweep
+
+FINISHED, PRUNED, FAILED, RUNNING, INTERRUPTED, WAITING = "finished", "pruned", "failed", "running", "interrupted", "waiting"
+DONE_WITH = (FINISHED, PRUNED)  # not to be run again
+OBJECTIVE = "accuracy"  # of the best validation
+MAX_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Status:
+    """State of one job.
+
+    Attributes:
+        reason: of a job that failed or was pruned, in one line.
+        objective: the best validation accuracy of a finished job; None for the others.
+        metrics: "val/accuracy", ... of a finished job.
+    """
+
+    state: str
+    reason: str = ""
+    objective: float | None = None
+    seconds: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def of(folder: Path, *, look_for_processes: bool = True) -> Status:
+    """Returns the status of the job with this run folder.
+
+    Args:
+        look_for_processes: tells a running job from an interrupted one, by its lock.
+    """
+    for marker, state in ((run_folder.PRUNED, PRUNED), (run_folder.FAILED, FAILED)):
+        if (folder / marker).is_file():
+            return Status(state, _line(folder / marker))
+    if (folder / run_folder.DONE).is_file():
+        return _finished(folder)
+    if look_for_processes and record.is_running(folder):
+        return Status(RUNNING)
+    begun = run_folder.has_checkpoint(folder) or (folder / run_folder.CONFIG).is_file()
+    return Status(INTERRUPTED if begun else WAITING)
+
+
+def _finished(folder: Path) -> Status:
+    try:
+        content = records.read_json(folder / run_folder.METRICS)
+    except CheckpointError as error:
+        return Status(FAILED, str(error))
+    metrics = {f"{split}/{name}": float(value) for split in ("val", "test") for name, value in _numbers(content.get(split))}
+    seconds = dict(_numbers({"seconds": content.get("seconds")})).get("seconds")
+    return Status(FINISHED, "", metrics.get(f"val/{OBJECTIVE}"), seconds, metrics)
+
+
+def _numbers(values: Any) -> list[tuple[str, float]]:
+    items = values.items() if isinstance(values, dict) else ()
+    return [(name, value) for name, value in items if isinstance(value, (int, float)) and not isinstance(value, bool)]
+
+
+def _line(path: Path) -> str:
+    try:
+        return " ".join(read_regular_file(path, MAX_BYTES).decode(errors="replace").split())
+    except (OSError, ValueError) as error:
+        return f"{path.name} cannot be read ({error})"
+
+
+def write_table(sweep: Sweep, statuses: Mapping[Job, Status]) -> None:
+    """Writes `sweep.csv`: a row per job of the sweep, whole."""
+    rows = [(job, statuses[job]) for job in sweep.jobs.values() if job in statuses]
+    names = sorted({name for _, status in rows for name in status.metrics}, key=_order)
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("job", "overrides", "state", "objective", "seconds", "error", *names))
+    for job, status in rows:
+        cells: Sequence[Any] = [status.metrics.get(name) for name in names]
+        first = (job.name, " ".join(job.overrides), status.state, status.objective, status.seconds, status.reason)
+        table.writerow("" if cell is None else cell if isinstance(cell, str) else json.dumps(cell) for cell in (*first, *cells))
+    atomic_write(sweep.folder / record.TABLE, text.getvalue())
+
+
+def _order(name: str) -> tuple[bool, str]:
+    """Test metrics before those of validation."""
+    return name.startswith("val/"), name
