@@ -8,6 +8,7 @@ from pathlib import Path
 from vgg_nll import run_folder
 from vgg_nll.cli.error_messages import errors_as_lines
 from vgg_nll.errors import CheckpointError, ConfigError
+from vgg_nll.sweeps.account import account
 
 
 def main() -> None:
@@ -17,16 +18,21 @@ def main() -> None:
     args = parser.parse_args()
     with errors_as_lines():
         run_folder.check_folders(args.folders)
-        from vgg_nll.comparison import report, runs  # here: they load matplotlib, and mistakes should not wait for that
+        from vgg_nll.comparison import folds, report, runs  # here: they load matplotlib, and mistakes should not wait for that
 
+        sweeps, missing = account(args.folders)
         finished, left_out = runs.find(args.folders)
+        finished, incomplete = folds.join_folds(finished)
+        left_out = [*left_out, *incomplete, *missing]
+        for line in sweeps:
+            print(line, file=sys.stderr)
         for line in left_out:
             print(line, file=sys.stderr)
         if not finished:
             folders = ", ".join(map(str, args.folders))
             finished_is = f"the folder of a finished run holds {run_folder.DONE} and {run_folder.METRICS}"
             raise CheckpointError(f"{folders}: no finished run there ({finished_is}); name another folder")
-        made = report.make(finished, left_out)
+        made = report.make(finished, left_out, sweeps)
         print(made.printed())
         output = args.output if args.output is not None else _common_folder(args.folders) / "comparison"
         try:

@@ -14,9 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from vgg_nll import hardware, records, run_folder
 from vgg_nll.config import build, validation
 from vgg_nll.errors import ConfigError
-from vgg_nll.files import expanded
 from vgg_nll.evaluation import report
 from vgg_nll.evaluation.metrics import Sums
+from vgg_nll.files import expanded
 from vgg_nll.inference.trained_model import write_network
 from vgg_nll.model import summary
 from vgg_nll.origin import Origin

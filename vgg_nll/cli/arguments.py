@@ -162,6 +162,8 @@ def _problem(typed: str, word: str, in_sweep: bool) -> str | None:
             return None
         if not in_sweep:
             return f"{typed}: several values need -m; as a list they are {key}=[{value}]"
+        if not override.is_discrete_sweep():  # interval(): for a search
+            return None
         return None if next(iter(override.sweep_string_iterator()), None) is not None else f"{typed}: there is no value in it"
     except HydraException as error:
         if "ConfigLoader" in str(error):  # glob(*): over the names in a group

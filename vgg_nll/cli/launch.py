@@ -63,7 +63,6 @@ class LoadTraining(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(OmegaConf.select(config, "hydra.run.dir")).absolute()
-
         self.new_folders[:] = [folder for folder in (folder, *folder.parents) if not folder.exists()]
         try:
             from vgg_nll import run  # noqa: F401

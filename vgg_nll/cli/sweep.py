@@ -1,6 +1,7 @@
 """`python train.py -m ...`: words -> jobs, all checked before the first one starts; then the loop, a table, an exit code."""
 
 import functools
+import inspect
 import os
 import re
 import shlex
@@ -66,13 +67,14 @@ def main(typed: Sequence[str], *, traceback: bool) -> None:
     request = read(typed)
     cfg, folder = request.cfg, request.folder
     search: Search = _make("search", cfg.search, words=jobs.parse(request.words), folder=folder)
-    checked = _check_all(search.examples)
+    checked = _check_all(search.examples, search.swept)
     device = str(next(iter(checked.values()))["device"])
     run_job = functools.partial(run_one, traceback=traceback)
     launcher: Launcher = _make("launcher", cfg.launcher, main=run_job, device=device, folder=folder)
     record.check_folder(folder)
     sweep, register = _open(folder, search, checked)
-    print(printable(f"sweep {folder.name}: {search.number} jobs, {launcher.describe()}; in {folder}"))
+    number = f"{search.number} job{'s' * (search.number > 1)}"
+    print(printable(f"sweep {folder.name}: {number}, {launcher.describe()}; in {folder}"))
     print(printable(f"continue with: {request.command}"), flush=True)
     with Signals() as signals:
         signals.defer()
@@ -135,14 +137,16 @@ def _make(group: str, settings: DictConfig, **given: Any) -> Any:
     """Returns the object of a config group, made with its settings and with what the program gives."""
     options = {str(key): value for key, value in settings.items() if not str(key).startswith("_")}
     try:
-        return get_class(settings["_target_"])(**options, **given)
-    except (TypeError, ImportError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
+        constructor = get_class(settings["_target_"])
+        unknown = options.keys() - inspect.signature(constructor).parameters.keys()
+        if unknown:
+            raise ConfigError(f"{group}.{min(unknown)}: there is no such setting")
+        return constructor(**options, **given)
+    except (TypeError, ImportError) as error:
         raise ConfigError(f"{group}: {error}") from error
 
 
-def _check_all(examples: Sequence[Sequence[str]]) -> dict[tuple[str, ...], Leaves]:
+def _check_all(examples: Sequence[Sequence[str]], swept: Sequence[str]) -> dict[tuple[str, ...], Leaves]:
     """Returns the leaves of every job's config. Raises ConfigError with a line for every error, and the jobs that have it."""
     found: dict[tuple[str, ...], Leaves] = {}
     errors: Counter[str] = Counter()
@@ -153,7 +157,7 @@ def _check_all(examples: Sequence[Sequence[str]]) -> dict[tuple[str, ...], Leave
         except error_messages.EXPECTED as error:
             for line in error_messages.explain(error, overrides).split("\n"):
                 errors[line] += 1
-                example.setdefault(line, " ".join(overrides))
+                example.setdefault(line, " ".join(word for word in overrides if key_of(word) in swept))
     if errors:
         number = len(examples)
         lines = [

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from vgg_nll.comparison import figures, tables
+from vgg_nll.comparison import export, figures, tables
 from vgg_nll.comparison.grouping import Group, config_differences, group_runs, shared_provenance
 from vgg_nll.comparison.runs import Run
 from vgg_nll.comparison.statistics import Point, mean_over_runs
@@ -17,6 +17,7 @@ from vgg_nll.comparison.tables import Table
 from vgg_nll.evaluation.report import format_table
 from vgg_nll.files import atomic_write
 from vgg_nll.plots import caption
+from vgg_nll.progress import track
 from vgg_nll.tracking.event_files import Curve, read_curves
 
 TITLE = "Comparison of losses"
@@ -76,13 +77,15 @@ class Report:
 
     summary: Sequence[Section]  # also printed
     details: Sequence[Section]
+    runs: Sequence[Run]
+    curves: Mapping[Path, Mapping[str, Curve]]  # by run folder
 
     def printed(self) -> str:
         """Returns the summary as Markdown, for a terminal."""
         return _markdown(self.summary)
 
     def write(self, folder: Path) -> None:
-        """Writes `comparison.html`, which holds everything, and `comparison.md` with its pictures.
+        """Writes `comparison.html`, which holds everything, `comparison.md` with its pictures, `runs.csv` and `curves.csv`.
 
         Raises OSError if the disk refuses.
         """
@@ -92,16 +95,19 @@ class Report:
             atomic_write(folder / f"{picture.name}.png", picture.png)
         atomic_write(folder / "comparison.md", f"# {TITLE}\n\n{_markdown(sections)}")
         atomic_write(folder / "comparison.html", _html(sections))
+        export.write_runs(folder / export.RUNS, self.runs)
+        export.write_curves(folder / export.CURVES, self.curves)
 
 
-def make(runs: Sequence[Run], left_out: Sequence[str]) -> Report:
+def make(runs: Sequence[Run], left_out: Sequence[str], sweeps: Sequence[str] = ()) -> Report:
     """Returns the report of at least one finished run.
 
     Args:
-        left_out: a line for each run that cannot be compared.
+        left_out: a line for each run that cannot be compared; sweeps: a line for each sweep, on its jobs.
     """
     groups, duplicates = group_runs(runs)
-    curves = {run.folder: read_curves(run.folder) for group in groups for run in group.runs}
+    folders = [folder for group in groups for run in group.runs for folder in run.folders]
+    curves = dict(zip(folders, track(map(read_curves, folders), len(folders), "curves"), strict=True))
     seeds = sorted({run.seed for run in runs})
     losses = sorted({loss for group in groups for loss in group.losses})
     intro = f"{_count(len(runs), 'finished run')} of {', '.join(losses)}; seeds {_list(seeds)}."
@@ -109,6 +115,7 @@ def make(runs: Sequence[Run], left_out: Sequence[str]) -> Report:
     intro += f" All with {', '.join(provenance)}." if provenance else ""
     intro += f" Left out: {_count(len(left_out), 'run')}, listed at the end of the page." if left_out else ""
     summary, details = [Section(text=intro), _differences_in_config(runs)], []
+    summary += [Section(text="Sweeps:", notes=sweeps)] if sweeps else []
     missing = [*duplicates, *_missing(groups, curves)]
     summary += [Section(text="What is missing:", notes=missing)] if missing else []
     summary.append(Section("Losses", table=tables.overview(groups)))
@@ -119,7 +126,7 @@ def make(runs: Sequence[Run], left_out: Sequence[str]) -> Report:
         details.append(Section(f"In detail{name}", table=tables.means(group), pictures=pictures))
     summary.append(Section(text=METHOD))
     details += [Section("Left out", "These runs are not in the numbers:", left_out)] if left_out else []
-    return Report(summary, details)
+    return Report(summary, details, [part for run in runs for part in run.parts or (run,)], curves)
 
 
 def _differences_in_config(runs: Sequence[Run]) -> Section:
@@ -147,7 +154,7 @@ def _missing(groups: Sequence[Group], curves: Mapping[Path, Mapping[str, Curve]]
             each = "; ".join(f"{loss} {text}" for loss, text in seeds.items())
             lines.append(f"{group.name}: seeds differ ({each}); differences are over those that both losses have")
     runs = [run for group in groups for run in group.runs]
-    without_curves = sum(not curves[run.folder] for run in runs)
+    without_curves = sum(not any(curves[folder] for folder in run.folders) for run in runs)
     if without_curves > 0:
         lines.append(f"{without_curves} of {len(runs)} runs: no curves (tracking=none, or event files that cannot be read)")
     return lines
@@ -170,7 +177,10 @@ def _differences(group: Group, title: str) -> list[Section]:
 def _curves(group: Group, curves: Mapping[Path, Mapping[str, Curve]], name: str) -> list[Picture]:
     """Returns the picture of the group's curves; none if no run has any."""
     bands = {
-        loss: {tag: mean_over_runs([curves[run.folder] for run in by_seed.values()], tag) for tag in figures.TAGS}
+        loss: {
+            tag: mean_over_runs([curves[folder] for run in by_seed.values() for folder in run.folders], tag)
+            for tag in figures.TAGS
+        }
         for loss, by_seed in group.losses.items()
     }
     if not any(points for by_tag in bands.values() for points in by_tag.values()):
@@ -199,7 +209,7 @@ def _without_common_step(
         f"{tag} of {loss}"
         for loss, by_tag in bands.items()
         for tag, points in by_tag.items()
-        if not points and any(tag in curves[run.folder] for run in group.losses[loss].values())
+        if not points and any(tag in curves[folder] for run in group.losses[loss].values() for folder in run.folders)
     ]
     return f" Not drawn, since the seeds share no step: {', '.join(lost)}." if lost else ""
 

@@ -1,5 +1,6 @@
 """Run folders -> the finished runs, as a comparison needs them."""
 
+import contextlib
 import json
 import math
 import os
@@ -52,6 +53,12 @@ class Bins:
         gaps = (abs(correct - confidence) for correct, confidence in zip(self.correct, self.confidence, strict=True))
         return sum(gaps) / sum(self.images)
 
+    @property
+    def mce(self) -> float:
+        """Returns the maximum over bins of |correct - confidence| / images."""
+        rows = zip(self.images, self.correct, self.confidence, strict=True)
+        return max(abs(correct - confidence) / max(images, 1) for images, correct, confidence in rows)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -69,6 +76,12 @@ class Run:
     overrides: Mapping[str, str]  # key -> value, as given on the command line
     config: Mapping[str, str]  # every leaf, as text
     provenance: Mapping[str, str]  # device, precision, versions, ...
+    parts: tuple["Run", ...] = ()  # the folds of a cross-validation, which this run stands for
+
+    @property
+    def folders(self) -> list[Path]:
+        """Returns the run folders whose curves it has."""
+        return [part.folder for part in self.parts] or [self.folder]
 
     @property
     def machine(self) -> str:
@@ -111,16 +124,18 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 def _is_run(folder: Path) -> bool:
     """Returns whether a run began here, finished or not."""
-    return run_folder.holds_run(folder) or any((folder / name).is_file() for name in (run_folder.CONFIG, run_folder.FAILED))
+    return run_folder.holds_run(folder) or any(
+        (folder / name).is_file() for name in (run_folder.CONFIG, run_folder.FAILED, run_folder.PRUNED)
+    )
 
 
 def _failure(folder: Path) -> str:
-    """Returns what FAILED says, on one line; empty if there is no such file."""
-    try:
-        words = read_regular_file(folder / run_folder.FAILED, MAX_TEXT).decode(errors="replace").split()
-    except (OSError, ValueError):
-        return ""
-    return f" (failed: {' '.join(words)[:200]})"
+    """Returns what FAILED or PRUNED says, on one line; empty if there is no such file."""
+    for name in (run_folder.FAILED, run_folder.PRUNED):
+        with contextlib.suppress(OSError, ValueError):
+            words = read_regular_file(folder / name, MAX_TEXT).decode(errors="replace").split()
+            return f" ({name.lower()}: {' '.join(words)[:200]})"
+    return ""
 
 
 def _read(folder: Path) -> Run:

@@ -113,6 +113,8 @@ RULES: dict[str, Rule] = {
     "data.split_seed": Rule(int, min_value=0),
     "data.mean": Rule(float, items=3),
     "data.std": Rule(float, above=0, items=3),
+    "data.folds": Rule(int, min_value=2, optional=True),
+    "data.fold": Rule(int, min_value=0),
     "data.shift_pixels": Rule(int, min_value=0),
     "data.cutout_pixels": Rule(int, min_value=0),
     "data.horizontal_flip": FLAG,
@@ -174,6 +176,10 @@ def find_errors(values: Mapping[str, Any]) -> list[str]:
     for key in ("data.shift_pixels", "data.cutout_pixels"):
         if isinstance(size, int) and isinstance(values.get(key), int) and values[key] >= size:
             found.append(f"{key}={values[key]}: must be less than data.image_size={size}")
+    fold, folds = values.get("data.fold"), values.get("data.folds")
+    if isinstance(fold, int) and fold >= (folds if isinstance(folds, int) else 1):
+        why = f"must be less than data.folds={folds}" if folds else "needs data.folds=<number of folds>"
+        found.append(f"data.fold={fold}: {why}")
     warmup, epochs = values.get("schedule.warmup_epochs"), values.get("trainer.epochs")
     numbers = isinstance(warmup, (int, float)) and isinstance(epochs, (int, float))
     if numbers and values.get("trainer.steps") is None and float(warmup or 0) > float(epochs or 0):

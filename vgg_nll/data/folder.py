@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 from vgg_nll import hardware, rng
 from vgg_nll.data.augment import CropAndFlip
 from vgg_nll.data.decoding import jpeg_decoder, read_picture
-from vgg_nll.data.interface import Batch, check_batch_size, digest_of
+from vgg_nll.data.interface import Batch, check_batch_size, digest_of, fold_split
 from vgg_nll.data.layout import EXPECTED_TREE, check_root
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.data.workers import load_batches
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 Transform = Callable[[Tensor, torch.Generator], Tensor]
 Key = tuple[int, int]  # epoch, index
+Samples = list[tuple[str, int]]  # path, class
 
 
 class FolderData:
@@ -38,6 +39,8 @@ class FolderData:
     Every draw is a function of (seed, epoch, index), for any number of workers.
 
     Args:
+        folds, fold: cross-validation: all pictures are pooled, and fold number `fold` of `folds` is tested;
+            None: as the folders are.
         num_workers: processes that read, decode, crop and resize pictures; 0: this process does.
 
     Raises DataError if folders are missing or empty, or if splits differ in their classes.
@@ -53,6 +56,8 @@ class FolderData:
         min_crop: float,
         horizontal_flip: bool,
         num_workers: int,
+        folds: int | None = None,
+        fold: int = 0,
         batch_size: int,
         eval_batch_size: int,
         seed: int,
@@ -60,12 +65,13 @@ class FolderData:
     ) -> None:
         folders = _open(expanded(root))
         self.class_names = tuple(folders["train"].classes)
+        samples = {name: folder.samples for name, folder in folders.items()}
+        samples = samples if folds is None else _refold(samples, folds, fold)
         self.preprocessing = Preprocessing(image_size, round(image_size / 0.875), mean, std, device)
-        self.sizes = {name: len(folder) for name, folder in folders.items()}
+        self.sizes = {name: len(files) for name, files in samples.items()}
+        start = len(str(expanded(root)))
         self.digest = digest_of(
-            os.fsencode(f"{name}{path[len(folder.root) :]}\0")
-            for name, folder in sorted(folders.items())
-            for path, _ in folder.samples
+            os.fsencode(f"{name}{path[start:]}\0") for name, files in sorted(samples.items()) for path, _ in files
         )
         check_batch_size(batch_size, self.sizes["train"])
         advice = [f"raise data.num_workers (now {num_workers})"]
@@ -76,9 +82,9 @@ class FolderData:
         self.steps_per_epoch = self.sizes["train"] // batch_size
         # Large pictures keep twice this or more on their shorter side, so that the smallest crop has image_size pixels.
         needed = max(image_size, math.ceil(image_size / math.sqrt(3 * min_crop)))
-        self._train = _Pictures(folders["train"], CropAndFlip(image_size, min_crop, horizontal_flip), needed, seed)
+        self._train = _Pictures(samples["train"], CropAndFlip(image_size, min_crop, horizontal_flip), needed, seed)
         middle = partial(_without_draw, self.preprocessing.transform)
-        self._eval = {name: _Pictures(folder, middle, image_size, seed) for name, folder in folders.items()}
+        self._eval = {name: _Pictures(files, middle, image_size, seed) for name, files in samples.items()}
         self._batch_size, self._eval_batch_size = batch_size, eval_batch_size
         self._num_workers, self._seed, self._device = num_workers, seed, device
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -105,14 +111,14 @@ class FolderData:
 class _Pictures(Dataset[Any]):
     """Maps (epoch, index) to a uint8 picture [H, W, 3] and its class."""
 
-    def __init__(self, folder: ImageFolder, transform: Transform, image_size: int, seed: int) -> None:
-        self.folder, self.transform, self.image_size, self.seed = folder, transform, image_size, seed
+    def __init__(self, samples: Samples, transform: Transform, image_size: int, seed: int) -> None:
+        self.samples, self.transform, self.image_size, self.seed = samples, transform, image_size, seed
 
     def __len__(self) -> int:
-        return len(self.folder)
+        return len(self.samples)
 
     def __getitem__(self, key: Key) -> tuple[Tensor, int]:
-        path, label = self.folder.samples[key[1]]
+        path, label = self.samples[key[1]]
         picture = read_picture(Path(path), self.image_size)
         square = self.transform(picture, rng.generator(self.seed, "augment", *key))
         return square.permute(1, 2, 0).contiguous(), label
@@ -120,6 +126,14 @@ class _Pictures(Dataset[Any]):
 
 def _without_draw(transform: v2.Transform, picture: Tensor, _: torch.Generator) -> Tensor:
     return transform(picture)
+
+
+def _refold(samples: dict[str, Samples], folds: int, fold: int) -> dict[str, Samples]:
+    """Returns the pictures of a cross-validation; validation gets its share of what is not tested."""
+    files = [sample for part in samples.values() for sample in part]
+    val_share = len(samples["val"]) / (len(samples["train"]) + len(samples["val"]))
+    index = fold_split(torch.tensor([label for _, label in files]), folds, fold, val_share)
+    return {name: [files[k] for k in members.tolist()] for name, members in index.items()}
 
 
 def _open(root: Path) -> dict[str, ImageFolder]:

@@ -81,6 +81,31 @@ def stratified_split(target: Tensor, shares: dict[str, float], seed: int) -> dic
     return {name: torch.cat(pieces).sort().values for name, pieces in parts.items()}
 
 
+def fold_split(target: Tensor, folds: int, fold: int, val_share: float) -> dict[str, Tensor]:
+    """Returns disjoint, sorted index sets: fold number `fold` of `folds` is "test", the rest "train" and "val".
+
+    Each class is dealt out evenly, so every image is in the test set of one fold; sizes of folds differ by one at most.
+
+    Args:
+        target: [N] classes of all images; val_share: of the rest.
+
+    Raises DataError if there are fewer images than folds.
+    """
+    if len(target) < folds:
+        raise DataError(f"data.folds={folds}: is more than the {len(target)} images")
+    draw = torch.Generator().manual_seed(0)
+    number = torch.empty(len(target), dtype=torch.int64)
+    dealt = 0
+    for label in target.unique():
+        members = (target == label).nonzero().squeeze(1)
+        members = members[torch.randperm(len(members), generator=draw)]
+        number[members] = (dealt + torch.arange(len(members))) % folds
+        dealt += len(members)
+    rest = (number != fold).nonzero().squeeze(1)
+    inner = stratified_split(target[rest], {"val": val_share}, seed=0)
+    return {"train": rest[inner["train"]], "val": rest[inner["val"]], "test": (number == fold).nonzero().squeeze(1)}
+
+
 def check_labels(target: Tensor, num_classes: int, what: str) -> None:
     """Raises DataError with the first label outside [0, num_classes)."""
     outside = ((target < 0) | (target >= num_classes)).nonzero()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vgg_nll import rng
 from vgg_nll.data import augment
-from vgg_nll.data.interface import Batch, Source, Split, check_batch_size, check_labels, digest_of
+from vgg_nll.data.interface import Batch, Source, Split, check_batch_size, check_labels, digest_of, fold_split
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.errors import DataError
 
@@ -21,6 +21,8 @@ class ResidentData:
         shift_pixels: training images are shifted by up to this many pixels each way.
         horizontal_flip: training images are mirrored with probability 1/2.
         cutout_pixels: side of a black square in each training image; 0 for none.
+        folds, fold: cross-validation: all images are pooled, and fold number `fold` of `folds` is tested;
+            None: the splits of the source.
         seed: of the order and the augmentation.
 
     Raises DataError for labels outside [0, C), and for a training set smaller than a batch.
@@ -35,6 +37,8 @@ class ResidentData:
         shift_pixels: int = 0,
         horizontal_flip: bool = False,
         cutout_pixels: int = 0,
+        folds: int | None = None,
+        fold: int = 0,
         batch_size: int,
         eval_batch_size: int,
         seed: int,
@@ -45,6 +49,7 @@ class ResidentData:
             check_labels(split.target, len(class_names), f"data, {name} split")
             if len(split.target) == 0:
                 raise DataError(f"data: the {name} split is empty; raise data.{name}_share")
+        splits = splits if folds is None else _refold(splits, folds, fold)
         self.class_names = class_names
         image_size = splits["train"].images.shape[-1]
         self.preprocessing = Preprocessing(image_size, image_size, mean, std, device)
@@ -80,6 +85,14 @@ class ResidentData:
         images = augment.random_shift(images, self._shift_pixels, draw)
         images = augment.random_horizontal_flip(images, draw) if self._horizontal_flip else images
         return augment.cutout(images, self._cutout_pixels, draw)
+
+
+def _refold(splits: dict[str, Split], folds: int, fold: int) -> dict[str, Split]:
+    """Returns the splits of a cross-validation; validation gets its share of what is not tested."""
+    images, target = (torch.cat([getattr(split, part) for split in splits.values()]) for part in ("images", "target"))
+    sizes = {name: len(split.target) for name, split in splits.items()}
+    index = fold_split(target, folds, fold, sizes["val"] / (sizes["train"] + sizes["val"]))
+    return {name: Split(images[members], target[members]) for name, members in index.items()}
 
 
 def _bytes(tensor: Tensor) -> memoryview:

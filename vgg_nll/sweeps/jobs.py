@@ -22,6 +22,7 @@ IGNORED = (*NO_EFFECT, "name.", "device.", "resume.", "resume_strict.")
 MAX_JOBS = 10_000
 MAX_NAME_BYTES = 150  # of a folder; the files in it are longer
 PLAIN = "job"  # the name of a job without overrides
+ALWAYS_OPEN = ("seed", "data.fold")  # may be widened although only one value was given before
 OWN_RUNS = ("mean", "min", "max")  # folders of a sweep that hold curves over seeds
 
 
@@ -100,12 +101,13 @@ def name_job(overrides: Sequence[str], swept: Collection[str], identity: str, ta
 
     What a file system would not take is replaced, and a hash of the config added.
     """
-    telling = [word for word in overrides if key_of(word) in swept]
-    for words in (telling, list(overrides)):
+    name = PLAIN
+    for keys in (set(swept), {*swept, *ALWAYS_OPEN}, set(map(key_of, overrides))):
+        words = [word for word in overrides if key_of(word) in keys]
         name = _as_name(sorted(words) or [PLAIN], identity)
-        if name not in taken:
+        if words and name not in taken:
             return name
-    return f"{_shortened(name)}-{identity[:6]}"
+    return f"{_shortened(name)}-{identity[:6]}" if name in taken else name
 
 
 def _as_name(words: Sequence[str], identity: str) -> str:

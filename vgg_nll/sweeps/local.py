@@ -16,6 +16,7 @@ from typing import Protocol
 
 from vgg_nll.errors import ConfigError
 
+MAX_THREADS = 1 << 10  # none: PyTorch knows the cores
 MEMORY_PER_JOB = 4 << 30  # bytes, for `launcher.jobs=auto` without GPUs
 # Loaded once, by the process that all jobs are forked from, if no GPU is used: seconds a job.
 PRELOADED = ["vgg_nll.cli.launch", "vgg_nll.run", "vgg_nll.data.resident", "vgg_nll.data.sources"]
@@ -75,12 +76,14 @@ class LocalLauncher:
             raise ConfigError(f"launcher.jobs={jobs}: {there}, and every job takes one; lower it, or set device=cpu")
         if self.slots > 1 and device.startswith("cuda:"):
             raise ConfigError(f"launcher.jobs={jobs}: device={device} is one GPU; device=auto gives each job its own")
+        if self.slots > 1 and device == "cuda" and not self._gpus:
+            raise ConfigError(f"launcher.jobs={jobs}: no GPU was found; set device=cpu, or install nvidia-smi")
         self._free = list(range(self.slots))
 
     def start(self, arguments: Sequence[str], errors: Path) -> "LocalJob":
         slot = self._free.pop(0)
         environment = {"CUDA_VISIBLE_DEVICES": self._gpus[slot]} if self._gpus else {}
-        share = Share(environment, self.slots, errors)
+        share = Share(environment, self.slots, MAX_THREADS, errors)
         process = new_process(self._main, arguments, share)
         process.start()
         return LocalJob(process, slot, self._free)
@@ -117,10 +120,12 @@ class LocalJob:
 
 @dataclass(frozen=True)
 class Share:
-    """What a job gets of the machine: environment variables, 1 / `jobs` of the cores, a file for its stderr."""
+    """What a job gets of the machine: environment variables, 1 / `jobs` of the threads, but no more than `max_threads`; and a
+    file for its stderr."""
 
     environment: Mapping[str, str]
     jobs: int
+    max_threads: int
     errors: Path
 
 
@@ -148,10 +153,11 @@ def run_job(main: JobMain, arguments: list[str], share: Share) -> None:
     for number, handle in enumerate((nothing, nothing, errors)):
         os.dup2(handle, number)
     sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, "w" if number else "r", 1, closefd=False) for number in range(3))
-    if share.jobs > 1:
-        import torch  # not before its GPU is set
+    import torch  # not before its GPU is set
 
-        torch.set_num_threads(max(1, torch.get_num_threads() // share.jobs))
+    threads = torch.get_num_threads()
+    if share.jobs > 1 or threads > share.max_threads:
+        torch.set_num_threads(max(1, min(threads // share.jobs, share.max_threads)))
     main(arguments)
 
 

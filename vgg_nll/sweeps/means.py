@@ -11,8 +11,8 @@ from vgg_nll import records, run_folder
 from vgg_nll.config.compose import key_of
 from vgg_nll.files import atomic_write
 from vgg_nll.sweeps import jobs, record
-from vgg_nll.sweeps.jobs import OWN_RUNS, Job
-from vgg_nll.sweeps.record import ALWAYS_OPEN, Sweep
+from vgg_nll.sweeps.jobs import ALWAYS_OPEN, OWN_RUNS, Job
+from vgg_nll.sweeps.record import Sweep
 
 MEMBERS = "runs.txt"  # in the folder of a mean: the jobs that it is of
 ALL = "all"  # the name of the only setting of a sweep over seeds

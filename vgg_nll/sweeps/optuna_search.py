@@ -21,7 +21,7 @@ DIGITS = 4  # of a number that is drawn: enough for a result, short enough for t
 class OptunaSearch:
     """Tree-structured Parzen estimators (Bergstra et al., 2011) over the space, towards a high validation accuracy.
 
-    Trial k is a function of (`sampler_seed`, k, the results so far). A job that fails is a failed trial, and the search goes on.
+    Trial k is a function of (`sampler_seed`, k, the results so far). A job that fails is a failed trial; the search goes on.
 
     Args:
         words: what was typed; a key in it takes the place of the same key in `space`.

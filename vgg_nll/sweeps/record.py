@@ -12,14 +12,13 @@ from filelock import FileLock, Timeout
 from vgg_nll import records, run_folder
 from vgg_nll.errors import CheckpointError, ConfigError
 from vgg_nll.sweeps import jobs
-from vgg_nll.sweeps.jobs import IGNORED, Job
+from vgg_nll.sweeps.jobs import ALWAYS_OPEN, IGNORED, Job
 
 RECORD = "sweep.json"  # the jobs, and the settings that they share
 TABLE = "sweep.csv"  # what became of them
 PRIVATE = ".sweep"  # locks, and what running jobs print
 LOCK = f"{PRIVATE}/lock"
 LOCK_SECONDS = 60
-ALWAYS_OPEN = ("seed", "data.fold")  # may be widened although only one value was given before
 MAX_SHOWN = 5
 
 
@@ -119,7 +118,7 @@ def add(sweep: Sweep, planned: Sequence[tuple[tuple[str, ...], Mapping[str, Any]
     for overrides, leaves in planned:
         identity = jobs.identity(leaves, sweep.swept)
         if identity not in sweep.jobs:
-            name = jobs.name_job(overrides, open_keys, identity, taken)
+            name = jobs.name_job(overrides, sweep.swept, identity, taken)
             sweep.jobs[identity] = Job(name, overrides)
             taken.add(name)
         wanted[overrides] = sweep.jobs[identity]

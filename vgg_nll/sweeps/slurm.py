@@ -51,10 +51,10 @@ class SlurmLauncher:
             mem_gb=memory_gb,
             **({} if partition is None else {"slurm_partition": partition}),
         )
-        self.slots, self._main, self._cluster = jobs, main, cluster
+        self.slots, self._main, self._cluster, self._cpus = jobs, main, cluster, cpus
 
     def start(self, arguments: Sequence[str], errors: Path) -> "SlurmJob":
-        share = Share({}, 1, errors.absolute())
+        share = Share({}, 1, self._cpus, errors.absolute())
         return SlurmJob(self._executor.submit(run_on_node, self._main, list(arguments), share))
 
     def wait(self, started: Sequence[Started], seconds: float) -> None:
