@@ -1,9 +1,10 @@
 """Progress: bars on a terminal, plain lines on a pipe."""
 
 import logging
+import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import TypeVar
 
@@ -59,6 +60,45 @@ class Progress:
     def close(self) -> None:
         """Ends the bar, which stays on the screen."""
         self._bar.close()
+
+
+class JobBars:
+    """A bar over many jobs, with a live line above it for each of those that run; nothing on a pipe but plain lines.
+
+    Args:
+        total: number of jobs; lines: how many run at once.
+    """
+
+    def __init__(self, total: int, lines: int) -> None:
+        self.is_live = sys.stderr.isatty()
+        room = os.get_terminal_size(sys.stderr.fileno()).lines - 4 if self.is_live else lines
+        lines, hidden = max(1, min(lines, room)), not self.is_live
+        form = "{l_bar}{bar}| {n_fmt}/{total_fmt} jobs [{elapsed}<{remaining}]{postfix}"
+        self._lines = [tqdm(position=k, bar_format="{desc}", leave=False, disable=hidden) for k in range(lines)]
+        self._bar = tqdm(total=total, position=lines, bar_format=form, dynamic_ncols=True, disable=hidden)
+
+    def show(self, texts: Sequence[str]) -> None:
+        """Shows a text on each live line."""
+        width = self._bar.ncols or 100
+        for k, line in enumerate(self._lines):
+            line.set_description_str(texts[k][: width - 1] if k < len(texts) else "")
+
+    def write(self, text: str) -> None:
+        """Writes a line that stays."""
+        if self.is_live:
+            tqdm.write(text)
+        else:
+            print(text, flush=True)
+
+    def advance(self, note: str) -> None:
+        """Moves the bar by one job, with a note after it."""
+        self._bar.set_postfix_str(note, refresh=False)
+        self._bar.update()
+
+    def close(self) -> None:
+        """Ends the live lines; the bar stays."""
+        for bar in (*self._lines, self._bar):
+            bar.close()
 
 
 def duration(seconds: float) -> str:

@@ -213,7 +213,7 @@ def _log_hint(trainer: Trainer, cfg: DictConfig) -> None:
 
 def _finish(trainer: Trainer, origin: Origin) -> None:
     """Evaluates the test split; prints the metrics, and writes metrics.json."""
-    test, state, folder, cfg = trainer.test(), trainer.state, trainer.folder, origin.cfg
+    test, state, folder, cfg = trainer.test(), trainer.state, trainer.saver.folder, origin.cfg
     tested = {} if test is None else {"test": dict(test.values)}
     splits = {"validation": state.best_metrics} | tested
     log.info(f"\nbest of validation: step {state.best_step}\n{report.final_table(splits)}\n")

@@ -123,6 +123,33 @@ def lock_run_folder(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+@contextmanager
+def hold(path: Path, seconds: float = 0.0) -> Iterator[bool]:
+    """Tells whether this process holds a lock file for the block: not if another one still holds it after so many seconds.
+
+    A lock ends with its process, however that ends.
+    """
+    lock = FileLock(path, timeout=seconds)
+    try:
+        lock.acquire(poll_interval=0.05)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def is_running(folder: Path) -> bool:
+    """Tells whether a process trains in a run folder."""
+    path = folder / LOCK
+    if not path.exists():
+        return False
+    with hold(path) as is_free:
+        return not is_free
+
+
 def remove_new_files(folder: Path, before: Set[Path]) -> None:
     """Removes what this process has put into a folder in which no run began: nothing else, and no folder of the user's.
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers.configs import TINY
 from helpers.processes import run_script
 
 Command = Callable[..., int]
@@ -79,13 +78,3 @@ def test_full_error_shows_the_traceback(tmp_path: Path) -> None:
     assert "Traceback" in done.stderr
     assert "ConfigError" in done.stderr
     assert done.returncode == 1
-
-
-def test_a_bad_job_does_not_end_a_sweep(command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    tiny = [argument for argument in TINY if not argument.startswith("trainer.batch_size")]
-    assert command("-m", *tiny, "tracking=none", "trainer.steps=1", "trainer.batch_size=0,-1,4") == 1
-    error = capfd.readouterr().err
-    for size in (0, -1):
-        assert error.count(f"error: trainer.batch_size={size}: must be an integer, at least 1") == 1
-    assert "Traceback" not in error
-    assert len(list(tmp_path.rglob("DONE"))) == 1

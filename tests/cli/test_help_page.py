@@ -16,6 +16,7 @@ from vgg_nll.config.validation import RULES
 GROUPS = [[f"{group}={path.stem}" for path in sorted((compose.CONFIGS / group).glob("*.yaml"))] for group in shape.groups()]
 # Every choice of every group, in few combinations.
 CHOICES = [tuple(filter(None, row)) for row in zip_longest(*GROUPS)] + [("experiment=overfit",)]
+OF_SWEEPS = [("launcher=local", "search=grid"), ("launcher=slurm", "search=optuna")]
 
 
 @functools.cache
@@ -45,14 +46,23 @@ def test_every_setting_is_explained(choices: tuple[str, ...]) -> None:
     assert max(map(len, page_of(choices).splitlines())) <= 100
     found = settings(page_of(choices))
     assert {f"* {choice}" for choice in choices} <= found.keys()
+    found = {name: text for name, text in found.items() if re.split(r"[.=]", name.removeprefix("* "))[0] not in shape.OF_SWEEPS}
     assert [name for name, text in found.items() if not text] == []
     typed = [name.removeprefix("* ") for name in found if name[0] == "*" or "." in name.partition("=")[0]]
     cfg = compose_config(*(item for item in typed if not item.endswith("=???")))
     assert dict(compose.flatten(cfg)) == dict(compose.flatten(compose_config(*choices)))
 
 
+@pytest.mark.parametrize("choices", OF_SWEEPS)
+def test_every_setting_of_sweeps_is_explained(choices: tuple[str, ...]) -> None:
+    found = settings(page_of(choices))
+    assert {f"* {choice}" for choice in choices} <= found.keys()
+    of_sweeps = {name: text for name, text in found.items() if re.split(r"[.=]", name.removeprefix("* "))[0] in shape.OF_SWEEPS}
+    assert len(of_sweeps) > 7 and all(of_sweeps.values())
+
+
 def test_every_rule_has_its_line() -> None:
-    pages = "\n".join(map(page_of, CHOICES))
+    pages = "\n".join(map(page_of, [*CHOICES, *OF_SWEEPS]))
     assert [key for key in RULES if f"  {key}=" not in pages and key != "loss.reduction"] == []
 
 

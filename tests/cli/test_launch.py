@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.configs import ROOT, TINY, compose_config
-from helpers.pictures import FOLDER, write_folder
 from helpers.processes import run_script
 from omegaconf import OmegaConf
 
@@ -35,7 +34,12 @@ QUICK = (*TINY, "tracking=none")
         (["loss=argmx", "hydra.run.dir=new"], 1, "(did you mean argmax?)"),
         (["seed=3"], 99, ""),
         (["-cd", ".", "seed=3"], 99, ""),
-        (["hydra.mode=MULTIRUN", "seed=0,1"], 99, ""),
+        (
+            ["hydra.mode=MULTIRUN", "seed=0,x"],
+            1,
+            "error: seed=x: must be an integer, at least 0 (in 1 of 2 jobs, as in: seed=x)",
+        ),
+        (["-m", "seed=0,1"], 1, ""),
         (["resume=runs/a", "optimizer.momentum=0.5"], 1, "resume=runs/a: there is no such folder"),
         (["trainer.batch_size=0", "seed=x"], 1, "error: trainer.batch_size=0: must be an integer, at least 1"),
         (["data=image_folder", "data.root=none"], 1, "data.root=none: there is no such folder; expected none/train/"),
@@ -103,9 +107,9 @@ def test_a_broken_library_is_one_line(tmp_path: Path, options: tuple[str, ...]) 
 
 
 def test_an_interrupt_while_pytorch_loads_leaves_nothing(tmp_path: Path) -> None:
-    """A Ctrl-C in these seconds ends a single run, a resumed one and a sweep without a folder and without a traceback."""
+    """A Ctrl-C in these seconds ends a run without a folder and without a traceback."""
     (tmp_path / "torch.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)")
-    for options in ((), ("hydra.run.dir=new",), ("-m", "seed=0,1")):
+    for options in ((), ("hydra.run.dir=new",)):
         done = run_script(tmp_path, "train.py", *options, *TINY, PYTHONPATH=str(tmp_path))
         assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
     assert {path.name for path in tmp_path.iterdir()} <= {"torch.py", "__pycache__"}
@@ -144,58 +148,6 @@ def test_a_signal_before_the_first_step_leaves_nothing(
     assert capfd.readouterr().err == f"stopped by {number.name}: before the first step\n"
     assert not (tmp_path / "run").exists()
     assert signal.getsignal(number) is before
-
-
-def test_sweep(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two losses, two seeds: four folders named by their overrides, each with a finished run, and four objectives."""
-    from hydra.core.plugins import Plugins
-
-    Plugins.instance()  # the first call imports the plugins anew
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
-    returned: list[float] = []
-    launch = BasicSweeper.sweep
-
-    def sweep(self: BasicSweeper, arguments: list[str]) -> object:
-        results = launch(self, arguments)
-        returned.extend(job.return_value for batch in results for job in batch)
-        return results
-
-    monkeypatch.setattr(BasicSweeper, "sweep", sweep)
-    assert command("-m", *QUICK, "trainer.steps=1", "loss=argmax,all_logit", "seed=0,1", "hydra.sweep.dir=sweep") == 0
-    names = sorted(path.parent.name for path in tmp_path.glob("sweep/*/DONE"))
-    assert len(names) == 4
-    assert all(
-        f"loss={loss}" in name and f"seed={seed}" in name
-        for name, (loss, seed) in zip(names, [("all_logit", 0), ("all_logit", 1), ("argmax", 0), ("argmax", 1)], strict=True)
-    )
-    assert len(returned) == 4
-    assert all(0 <= objective <= 1 for objective in returned)
-    # a job of the sweep can be resumed by its folder, whose name has '=' and ',' in it
-    assert command(f"resume=sweep/{names[0]}", "trainer.steps=2") == 0
-    assert checkpoint.load(tmp_path / "sweep" / names[0] / "checkpoints/last.pt")["step"] == 2
-    # and the same sweep again does not write over its runs
-    assert command("-m", *QUICK, "trainer.steps=1", "loss=argmax", "seed=0", "hydra.sweep.dir=sweep") == 1
-    assert checkpoint.load(tmp_path / "sweep" / names[2] / "checkpoints/last.pt")["step"] == 1
-
-
-def test_a_sweep_with_many_overrides_has_folders_that_fit(command: Command, tmp_path: Path) -> None:
-    many = [f"data.{name}={value}" for name, value in (("noise", 0.3), ("split_seed", 0), ("shift_pixels", 1))]
-    many += ["optimizer.betas=[0.9,0.999]", "optimizer.weight_decay=0.05", "schedule.warmup_epochs=0.1", "trainer.clip_norm=1"]
-    assert command("-m", *QUICK, *many, "trainer.steps=1", "seed=0,1", "hydra.sweep.dir=sweep") == 0
-    names = {path.parent.name for path in tmp_path.glob("sweep/*/DONE")}
-    assert len(names) == 2
-    assert all(200 < len(name) < 255 for name in names)
-
-
-def test_a_sweep_over_folders_keeps_its_jobs_apart(command: Command, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        write_folder(tmp_path / "pictures" / name)
-    folders = [f"data.root={','.join(str(tmp_path / 'pictures' / name) for name in ('a', 'b'))}", "data.num_workers=0"]
-    assert (
-        command("-m", *FOLDER, *folders, "model.width=0.0625", "tracking=none", "trainer.steps=1", "hydra.sweep.dir=sweep") == 0
-    )
-    assert len(list((tmp_path / "sweep").rglob("DONE"))) == 2
 
 
 def test_what_an_earlier_start_left_stays_there(command: Command, tmp_path: Path) -> None:
@@ -238,11 +190,10 @@ def test_what_was_there_stays_there(command: Command, capfd: pytest.CaptureFixtu
     assert {path.name for path in (tmp_path / "mine").iterdir()} == {"thesis.txt", "checkpoints"}
 
 
-@pytest.mark.parametrize("key", ["run.dir", "sweep.dir"])
-def test_two_runs_in_one_second_have_two_folders(key: str) -> None:
+def test_two_runs_in_one_second_have_two_folders() -> None:
     """The default folder is a time, down to the microsecond."""
     text = (ROOT / "configs/hydra/runs.yaml").read_text()
-    (form,) = re.findall(rf"^{key.split('.')[0]}:\n  dir: .*\$\{{now:([^}}]+)\}}", text, re.MULTILINE)
+    (form,) = re.findall(r"^run:\n  dir: .*\$\{now:([^}]+)\}", text, re.MULTILINE)
     one = datetime(2026, 1, 1, 12, 0, 0, 1)
     assert one.strftime(form) != one.replace(microsecond=2).strftime(form)
 

@@ -47,7 +47,7 @@ def check(arguments: Sequence[str]) -> None:
     Not those of a sweep, which are many.
     """
     options, overrides = _split(arguments)
-    if not is_answer(options):
+    if not prints(options) and not any(word.startswith(("-c", "--c")) for word in options):  # --config-dir brings other files
         check_config(composed(overrides))
 
 
@@ -61,9 +61,9 @@ def check_config(cfg: DictConfig) -> None:
         check_root(expanded(cfg.data.root))
 
 
-def is_answer(options: Sequence[str]) -> bool:
-    """Tells whether something is printed and nothing trained; or whether --config-dir brings files that are not known here."""
-    return any(word in (*ANSWERS, *COMPLETION) or word.startswith(("-c", "--c")) for word in options)
+def prints(options: Sequence[str]) -> bool:
+    """Tells whether something is printed and nothing trained."""
+    return any(word in (*ANSWERS, *COMPLETION, "-c") or word.startswith("--cfg") for word in options)
 
 
 def is_sweep(arguments: Sequence[str]) -> bool:

@@ -17,7 +17,7 @@ SETTING_WIDTH = 34
 INDENT = "  "
 USAGE = (
     ("python train.py [key=value ...]", "trains one network"),
-    ("python train.py -m key=a,b [...]", "a sweep: one run for each combination of values"),
+    ("python train.py -m [sweep=NAME] key=a,b [...]", "a sweep: one run for each combination of values"),
     ("python train.py resume=FOLDER [...]", "continues a run"),
     ("python train.py [...] --cfg job", "prints the whole config, trains nothing"),
     ('eval "$(python train.py -sc install=bash)"', "Tab completes keys and names, in this bash"),
@@ -28,7 +28,8 @@ LINE = re.compile(r"(?P<indent> *)(?P<key>\w+):(?P<value>[^#]*)(# (?P<comment>.*
 
 def page(overrides: Sequence[str]) -> str:
     """Returns the page for the config that these overrides make; a sweep's values are left out."""
-    cfg = compose.composed([item for item in overrides if _is_one_value(item)], with_hydra=True)
+    of_run = [item for item in overrides if compose.key_of(item).partition(".")[0] not in shape.OF_SWEEPS]
+    cfg = compose.composed([item for item in of_run if _is_one_value(item)], with_hydra=True)
     chosen = {key: str(name) for key, name in cfg.hydra.runtime.choices.items()}
     texts = comments(compose.CONFIGS / "train.yaml")
     for group in shape.groups():
@@ -47,7 +48,23 @@ def page(overrides: Sequence[str]) -> str:
         for name, value in _leaves(section, f"{key}."):
             lines += _setting(name, value, texts)
     lines += ["", "experiment, several settings under one name:", *_options("experiment", chosen)]
+    lines += ["", "With -m, for all jobs together (sweep=NAME is short for sweep.name=NAME):", *_of_sweeps(overrides)]
     return "\n".join(lines)
+
+
+def _of_sweeps(overrides: Sequence[str]) -> Iterator[str]:
+    own = [item for item in overrides if compose.key_of(item).partition(".")[0] in shape.OF_SWEEPS]
+    own = [item for item in own if compose.key_of(item) != "sweep" and _is_one_value(item)]
+    cfg = compose.composed(own, "sweep", with_hydra=True)
+    chosen = {key: str(name) for key, name in cfg.hydra.runtime.choices.items()}
+    texts = comments(compose.CONFIGS / "sweep.yaml")
+    for group in shape.OF_SWEEPS:
+        yield from ("", f"{group}:")
+        if group in chosen:
+            texts |= {f"{group}.{key}": text for key, text in _comments_of_group(group, chosen[group]).items()}
+            yield from _options(group, chosen)
+        for name, value in _leaves(cfg[group], f"{group}."):
+            yield from _setting(name, value, texts)
 
 
 def comments(path: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vgg_nll import run_folder
 from vgg_nll.cli import arguments, error_messages, help_page, resume, sweep
+from vgg_nll.config import shape
 from vgg_nll.config.compose import CONFIGS, VERSION_BASE, is_override, key_of
 from vgg_nll.errors import ConfigError
 
@@ -43,9 +44,11 @@ def main() -> None:
         if "--help" in typed or "-h" in typed:
             print(help_page.page([item for item in typed if is_override(item) and key_of(item) != "resume"]))
             return
-        if arguments.is_sweep(typed) and not arguments.is_answer(typed):
-            sweep.main(typed, traceback=traceback)
-            return
+        if arguments.is_sweep(typed):
+            if not arguments.prints(typed):
+                sweep.main(typed, traceback=traceback)
+                return
+            typed = [word for word in typed if key_of(word).partition(".")[0] not in shape.OF_SWEEPS]
         sys.argv[1:], main_config = resume.prepare(typed)
         here = Path.cwd()
         if main_config == resume.FRESH and "${" in str(here):
@@ -64,10 +67,7 @@ class LoadTraining(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(OmegaConf.select(config, "hydra.run.dir")).absolute()
         self.new_folders[:] = [folder for folder in (folder, *folder.parents) if not folder.exists()]
-        try:
-            from vgg_nll import run  # noqa: F401
-        except ImportError as error:  # Hydra would turn it into a warning, and start the job
-            sys.exit(f"error: a library cannot be loaded ({error}); install the project again: pip install -e .")
+        sweep.load_training()
 
 
 @contextlib.contextmanager

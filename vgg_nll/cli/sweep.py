@@ -17,22 +17,23 @@ from hydra.utils import get_class
 from omegaconf import DictConfig
 
 from vgg_nll.cli import arguments, error_messages
-from vgg_nll.config import validation
-from vgg_nll.config.compose import composed, flatten, is_override, key_of
+from vgg_nll.config import validation, words
+from vgg_nll.config.compose import SEARCH_PATH, composed, flatten, is_override, key_of
 from vgg_nll.config.shape import OF_SWEEPS
 from vgg_nll.errors import ConfigError
 from vgg_nll.escapes import printable
-from vgg_nll.evaluation.report import format_table
 from vgg_nll.progress import track
-from vgg_nll.sweeps import jobs, record
+from vgg_nll.sweeps import record
 from vgg_nll.sweeps.display import Display
 from vgg_nll.sweeps.grid import Search
 from vgg_nll.sweeps.jobs import Job
 from vgg_nll.sweeps.local import Launcher
 from vgg_nll.sweeps.loop import Loop
 from vgg_nll.sweeps.means import Means
+from vgg_nll.sweeps.processes import new_process
 from vgg_nll.sweeps.record import Sweep
-from vgg_nll.sweeps.status import DONE_WITH, FAILED, Status
+from vgg_nll.sweeps.status import DONE_WITH
+from vgg_nll.sweeps.summary import print_summary
 from vgg_nll.training.signals import Signals
 
 SWEEPS = Path("runs/sweeps")
@@ -47,8 +48,7 @@ REPLACED = {
     "hydra.run.dir": f"{DIRECTORY}=<folder> is that of a sweep",
     "hydra.sweep.subdir": "jobs are named by the overrides that differ",
 }
-MAX_ERRORS, MAX_ROWS = 10, 40
-COLUMNS = {"accuracy %": ("accuracy", 100), "NLL (argmax)": ("nll_argmax", 1), "ECE %": ("ece", 100)}
+MAX_ERRORS = 10
 Leaves = Mapping[str, Any]  # of a config
 
 
@@ -66,12 +66,13 @@ def main(typed: Sequence[str], *, traceback: bool) -> None:
     """Runs the sweep that these words, ready for Hydra, describe. Ends the process with 1 if a job did not finish."""
     request = read(typed)
     cfg, folder = request.cfg, request.folder
-    search: Search = _make("search", cfg.search, words=jobs.parse(request.words), folder=folder)
+    search: Search = _make("search", cfg.search, words=words.parse(request.words), folder=folder)
     checked = _check_all(search.examples, search.swept)
     device = str(next(iter(checked.values()))["device"])
     run_job = functools.partial(run_one, traceback=traceback)
     launcher: Launcher = _make("launcher", cfg.launcher, main=run_job, device=device, folder=folder)
     record.check_folder(folder)
+    _load()
     sweep, register = _open(folder, search, checked)
     number = f"{search.number} job{'s' * (search.number > 1)}"
     print(printable(f"sweep {folder.name}: {number}, {launcher.describe()}; in {folder}"))
@@ -90,30 +91,52 @@ def main(typed: Sequence[str], *, traceback: bool) -> None:
             fail_fast=cfg.sweep.fail_fast,
         )
         statuses = loop.run()
-        _report(sweep, statuses, search.number, request.command)
+        print_summary(sweep, statuses, search.number, request.command)
     if signals.stop is not None:
         sys.exit(128 + signals.stop)
     sys.exit(any(status.state not in DONE_WITH for status in statuses.values()))
 
 
-def run_one(words: list[str], *, traceback: bool) -> None:
-    """What a job does: `python train.py <words>`, in this process."""
+def _load() -> None:
+    """Loads PyTorch in the process that jobs are forked from. If it cannot be loaded, nothing has begun."""
+    process = new_process(load_training)
+    process.start()
+    process.join()
+    if process.exitcode:
+        sys.exit(1)
+
+
+def load_training() -> None:
+    """Loads what a run needs; if that fails, ends the process with a line."""
+    try:
+        from vgg_nll import run  # noqa: F401
+    except ImportError as error:
+        sys.exit(f"error: a library cannot be loaded ({error}); install the project again: pip install -e .")
+
+
+def run_one(line: list[str], *, traceback: bool) -> None:
+    """What a job does: `python train.py <line>`, in this process."""
     from vgg_nll.cli import launch
 
     os.environ[error_messages.FULL_ERROR] = "1" if traceback else "0"
-    sys.argv[1:] = words
+    sys.argv[1:] = line
     launch.main()
 
 
 def read(typed: Sequence[str]) -> Request:
     """Returns what is typed, sorted. Raises ConfigError for what a sweep does not take."""
     overrides = [word for word in typed if is_override(word)]
+    options = [word for word in typed if not is_override(word) and word not in arguments.SWEEP]
+    if options[:1] in (["-cd"], ["--config-dir"]) and len(options) == 2:
+        overrides.append(f"{SEARCH_PATH}=['file://{Path(options[1]).absolute()}']")
+    elif options:
+        raise ConfigError(f"{options[0]}: goes with one run; leave out -m")
     for word in overrides:
         key = next((key for key in REPLACED if key_of(word) == key or key_of(word).startswith(f"{key}.")), None)
         if key is not None:
             raise ConfigError(f"{word}: is for Hydra's own sweeps; {REPLACED[key]}")
         if key_of(word) == "resume":
-            raise ConfigError(f"{word}: goes with one run; a sweep continues by its name: -m sweep=<name>")
+            raise ConfigError(f"{word}: goes with one run; leave out -m; a sweep continues with -m sweep=<name>")
     own = [word for word in overrides if key_of(word).partition(".")[0] in OF_SWEEPS]
     names = [word.partition("=")[2].strip("'\"") for word in own if key_of(word) in ("sweep", "sweep.name")]
     cfg = composed([word for word in own if key_of(word) not in ("sweep", "sweep.name")], "sweep")
@@ -193,43 +216,13 @@ def _open(
         raise
 
     def register(overrides: Sequence[str]) -> Job:
-        words = tuple(overrides)
-        if words not in known:
-            leaves = _check(words)
+        job = tuple(overrides)
+        if job not in known:
+            leaves = _check(job)
             with record.locked(folder):
                 sweep.jobs |= record.read(folder).jobs  # those of other processes
-                known.update(record.add(sweep, [(words, leaves)]))
+                known.update(record.add(sweep, [(job, leaves)]))
                 record.write(sweep)
-        return known[words]
+        return known[job]
 
     return sweep, register
-
-
-def _report(sweep: Sweep, statuses: Mapping[Job, Status], number: int, command: str) -> None:
-    """Prints a table of the jobs, and what to do next."""
-    done = sorted(statuses.items(), key=lambda item: -(item[1].objective or -1.0))
-    rows = []
-    for job, status in done[:MAX_ROWS]:
-        split = "test" if "test/accuracy" in status.metrics else "val"
-        cells = [(status.metrics.get(f"{split}/{name}"), factor) for name, factor in COLUMNS.values()]
-        numbers = ["-" if value is None else f"{factor * value:.4g}" for value, factor in cells]
-        objective = "-" if status.objective is None else f"{100 * status.objective:.4g}"
-        seconds = "-" if status.seconds is None else f"{status.seconds:.0f}"
-        rows.append([printable(job.name), status.state, objective, *numbers, seconds])
-    head = ["job", "state", "validation accuracy %", *(f"test {name}" for name in COLUMNS), "seconds"]
-    if rows:
-        print(f"\n{format_table(head, rows, markdown=False)}")
-    if len(done) > MAX_ROWS:
-        print(f"and {len(done) - MAX_ROWS} more")
-    counts = Counter(status.state for status in statuses.values())
-    counts["not started"] = max(0, number - len(statuses))
-    print(
-        f"\n{', '.join(f'{count} {state}' for state, count in counts.items() if count)}; all in {sweep.folder / record.TABLE}"
-    )
-    quoted = shlex.quote(str(sweep.folder))
-    print(f"curves: tensorboard --logdir {quoted}\ncompare: python scripts/compare.py {quoted}")
-    if any(status.state not in DONE_WITH for status in statuses.values()) or counts["not started"]:
-        print(printable(f"continue with: {command}"), file=sys.stderr)
-    for job, status in statuses.items():
-        if status.state == FAILED:
-            print(printable(f"error: {job.name}: {status.reason}"), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Cross-validation: the runs of all folds -> one run, with metrics over all images, each tested by the fold that held it out."""
+"""Cross-validation: the runs of all folds -> one run, with metrics over all images, each tested once."""
 
 from collections import defaultdict
 from collections.abc import Sequence

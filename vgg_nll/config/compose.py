@@ -24,13 +24,16 @@ MAY_INSTANTIATE: dict[str, Any] = (
 )
 
 
+SEARCH_PATH = "hydra.searchpath"  # more folders with configs
+
+
 def composed(overrides: Sequence[str], name: str = "train", with_hydra: bool = False) -> DictConfig:
     """Returns `configs/<name>.yaml` with these overrides; those of Hydra itself, and its options, are left out.
 
     Args:
         with_hydra: with Hydra's own section, which knows what was chosen of each group.
     """
-    own = [item for item in overrides if is_override(item) and not item.startswith("hydra")]
+    own = [item for item in overrides if is_override(item) and (not item.startswith("hydra") or key_of(item) == SEARCH_PATH)]
     with initialize_config_dir(str(CONFIGS), **VERSION_BASE):
         return compose(name, overrides=own, return_hydra_config=with_hydra)
 

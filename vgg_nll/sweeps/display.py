@@ -1,15 +1,12 @@
-"""What a sweep shows: on a terminal one live line per job and a bar for all; on a pipe, a line when a job starts or ends."""
+"""What a sweep shows: a line when a job starts or ends, and, on a terminal, what each running job does now."""
 
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tqdm import tqdm
-
 from vgg_nll import run_folder
 from vgg_nll.escapes import printable
-from vgg_nll.progress import duration
+from vgg_nll.progress import JobBars, duration
 from vgg_nll.sweeps.jobs import Job
 from vgg_nll.sweeps.status import FINISHED, INTERRUPTED, PRUNED, WAITING, Status
 
@@ -25,15 +22,9 @@ class Display:
     """
 
     def __init__(self, total: int, slots: int) -> None:
-        self._total, self._ended = total, 0
+        self._total, self._unfinished = total, 0
         self._numbers: dict[Job, int] = {}
-        self._on_terminal = sys.stderr.isatty()
-        lines = min(slots, max(1, (os.get_terminal_size(2).lines if self._on_terminal else 24) - 4))
-        hidden = not self._on_terminal
-        self._lines = [tqdm(position=k, bar_format="{desc}", leave=False, disable=hidden) for k in range(lines)]
-        form = "{l_bar}{bar}| {n_fmt}/{total_fmt} jobs [{elapsed}<{remaining}]{postfix}"
-        self._bar = tqdm(total=total, position=lines, bar_format=form, dynamic_ncols=True, disable=hidden)
-        self._failures = 0
+        self._bars = JobBars(total, slots)
 
     def started(self, job: Job, *, resumed: bool) -> None:
         """A job begins, or continues."""
@@ -51,31 +42,21 @@ class Display:
 
     def refresh(self, running: Mapping[Job, Path]) -> None:
         """Shows the last line of the log of each running job."""
-        if not self._on_terminal:
-            return
-        jobs = list(running.items())
-        for k, line in enumerate(self._lines):
-            line.set_description_str(f"{self._mark(jobs[k][0])}: {_last_line(jobs[k][1])}" if k < len(jobs) else "")
+        if self._bars.is_live:
+            self._bars.show([f"{self._mark(job)}: {_last_line(folder)}" for job, folder in running.items()])
 
     def write(self, text: str) -> None:
         """Writes a line that stays."""
-        if self._on_terminal:
-            tqdm.write(printable(text), file=sys.stdout)
-        else:
-            print(printable(text), flush=True)
+        self._bars.write(printable(text))
 
     def close(self) -> None:
         """Ends the live lines; the bar stays."""
-        for bar in (*self._lines, self._bar):
-            bar.close()
+        self._bars.close()
 
     def _end(self, job: Job, status: Status, text: str) -> None:
-        self._ended += 1
-        self._failures += status.state not in (FINISHED, PRUNED)
+        self._unfinished += status.state not in (FINISHED, PRUNED)
         self.write(f"{self._mark(job)}: {text}")
-        if self._failures:
-            self._bar.set_postfix_str(f", {self._failures} not finished", refresh=False)
-        self._bar.update()
+        self._bars.advance(f"{self._unfinished} not finished" if self._unfinished else "")
 
     def _mark(self, job: Job) -> str:
         number = self._numbers.setdefault(job, len(self._numbers) + 1)
@@ -88,11 +69,11 @@ def _result(status: Status) -> str:
 
 
 def _last_line(folder: Path) -> str:
-    """Returns the last line of a run's log; empty if there is none yet."""
+    """Returns the last line of a run's log."""
     try:
         with (folder / run_folder.LOG).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
             lines = file.read().decode(errors="replace").split("\n")
     except OSError:
-        return "loads"
+        lines = []
     return printable(next((line for line in reversed(lines) if line.strip()), "loads"))

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from vgg_nll.config.words import Words
 from vgg_nll.errors import ConfigError
-from vgg_nll.sweeps.jobs import Job, Words
+from vgg_nll.sweeps.jobs import Job
 from vgg_nll.sweeps.status import Status
 
 
@@ -33,9 +34,8 @@ class GridSearch:
 
     def __init__(self, words: Words, folder: Path) -> None:
         if words.open:
-            key, override = next(iter(words.open.items()))
-            typed = override.input_line or key
-            raise ConfigError(f"{typed}: needs search=optuna, which chooses values; or give values: {key}=a,b")
+            key, interval = next(iter(words.open.items()))
+            raise ConfigError(f"{interval.typed}: needs search=optuna, which chooses values; or give values: {key}=a,b")
         self.swept = words.swept
         self.examples = list(words.combinations())
         self.number = len(self.examples)

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Protocol
 
 from vgg_nll.errors import ConfigError
+from vgg_nll.sweeps.processes import new_process
 
 MAX_THREADS = 1 << 10  # none: PyTorch knows the cores
 MEMORY_PER_JOB = 4 << 30  # bytes, for `launcher.jobs=auto` without GPUs
-# Loaded once, by the process that all jobs are forked from, if no GPU is used: seconds a job.
-PRELOADED = ["vgg_nll.cli.launch", "vgg_nll.run", "vgg_nll.data.resident", "vgg_nll.data.sources"]
 JobMain = Callable[[list[str]], None]  # the command line of one run -> its run, in this process
 
 
@@ -84,7 +83,8 @@ class LocalLauncher:
         slot = self._free.pop(0)
         environment = {"CUDA_VISIBLE_DEVICES": self._gpus[slot]} if self._gpus else {}
         share = Share(environment, self.slots, MAX_THREADS, errors)
-        process = new_process(self._main, arguments, share)
+        # PyTorch reads which GPUs it may see when it is loaded: a job with a GPU of its own starts from nothing.
+        process = new_process(run_job, self._main, list(arguments), share, afresh=bool(self._gpus))
         process.start()
         return LocalJob(process, slot, self._free)
 
@@ -127,19 +127,6 @@ class Share:
     jobs: int
     max_threads: int
     errors: Path
-
-
-def new_process(main: JobMain, arguments: Sequence[str], share: Share) -> BaseProcess:
-    """Returns a process that will run a job.
-
-    A job with a GPU of its own starts from nothing, since PyTorch reads which GPUs it may see when it is loaded. The others are
-    forked from a process that has loaded PyTorch once.
-    """
-    if share.environment or "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn").Process(target=run_job, args=(main, list(arguments), share))
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    return context.Process(target=run_job, args=(main, list(arguments), share))
 
 
 def run_job(main: JobMain, arguments: list[str], share: Share) -> None:

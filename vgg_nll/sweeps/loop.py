@@ -58,6 +58,7 @@ class Loop:
     _running: dict[Job, Running] = field(default_factory=dict)
     _elsewhere: deque[Job] = field(default_factory=deque)
     _stopping: bool = False
+    _shares: bool = False
 
     def run(self) -> dict[Job, Status]:
         """Returns the status of every job, after the last one has ended or, after a signal, has saved its state."""
@@ -74,6 +75,7 @@ class Loop:
         finally:
             self._end_all()
             self.means.finish()
+            self.display.close()
 
     def _start_jobs(self) -> None:
         while not self._stopping and len(self._running) < self.launcher.slots:
@@ -105,6 +107,9 @@ class Loop:
                 if now.state != RUNNING:
                     self._launch(job, claim.pop_all())
                     return True
+        if not self._elsewhere and not self._shares:
+            self._shares = True
+            self.display.write("another process works on this sweep, too; on one CPU, launcher.jobs=2 in one command is faster")
         self._elsewhere.append(job)
         return False
 

@@ -1,7 +1,6 @@
 """Mean, minimum and maximum over the seeds of a setting, as TensorBoard runs beside the jobs."""
 
 import contextlib
-import multiprocessing
 import signal
 from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
@@ -12,6 +11,7 @@ from vgg_nll.config.compose import key_of
 from vgg_nll.files import atomic_write
 from vgg_nll.sweeps import jobs, record
 from vgg_nll.sweeps.jobs import ALWAYS_OPEN, OWN_RUNS, Job
+from vgg_nll.sweeps.processes import new_process
 from vgg_nll.sweeps.record import Sweep
 
 MEMBERS = "runs.txt"  # in the folder of a mean: the jobs that it is of
@@ -54,8 +54,7 @@ class Means:
         self._due.clear()
         new = {setting: names for setting, names in found.items() if len(names) > 1 and not self._are_written(setting, names)}
         if new:
-            method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-            self._process = multiprocessing.get_context(method).Process(target=_write_all, args=(self._sweep.folder, new))
+            self._process = new_process(_write_all, self._sweep.folder, new)
             self._process.start()
 
     def _are_written(self, setting: str, names: Sequence[str]) -> bool:
@@ -86,10 +85,8 @@ def _write_all(folder: Path, settings: dict[str, list[str]]) -> None:
 
 
 def _write(folder: Path, setting: str, names: Sequence[str]) -> None:
-    from torch.utils.tensorboard import SummaryWriter
-
-    from vgg_nll.comparison.statistics import mean_over_runs
-    from vgg_nll.tracking.event_files import event_files, read_curves
+    from vgg_nll.comparison.statistics import mean_over_runs  # these load PyTorch
+    from vgg_nll.tracking.event_files import read_curves, write_curves
 
     curves = [read_curves(folder / name) for name in names]
     tags = sorted({tag for by_tag in curves for tag in by_tag if not tag.startswith(WITHOUT)})
@@ -99,13 +96,5 @@ def _write(folder: Path, setting: str, names: Sequence[str]) -> None:
     for column, own in enumerate(OWN_RUNS, start=1):
         place = folder / own / setting
         place.mkdir(parents=True, exist_ok=True)
-        before = event_files(place)
-        # An open TensorBoard drops the points that it has read before.
-        writer = SummaryWriter(str(place), purge_step=0)
-        for tag, values in points.items():
-            for point in values:
-                writer.add_scalar(tag, point[column], point.step)
-        writer.close()
-        for path in before:
-            path.unlink()
+        write_curves(place, {tag: [(point.step, point[column]) for point in values] for tag, values in points.items()})
         atomic_write(place / MEMBERS, "".join(f"{name}\n" for name in names))

@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.types import IntervalSweep, Override
-
 from vgg_nll.config.compose import key_of
+from vgg_nll.config.words import Interval, Words, parse
 from vgg_nll.errors import ConfigError
-from vgg_nll.sweeps import jobs
-from vgg_nll.sweeps.jobs import Job, Words
+from vgg_nll.sweeps.jobs import Job
 from vgg_nll.sweeps.record import PRIVATE
 from vgg_nll.sweeps.status import FAILED, FINISHED, PRUNED, Status
 
@@ -39,7 +37,7 @@ class OptunaSearch:
             raise ConfigError("search=optuna: Optuna is not installed: pip install optuna") from error
         self._optuna = optuna
         typed = {*words.values, *words.open}
-        both = jobs.parse([word for word in space if key_of(word) not in typed])
+        both = parse([word for word in space if key_of(word) not in typed])
         values = {**both.values, **words.values}
         choices = {key: [*options] for key, options in values.items() if len(options) > 1}
         self._fixed = [options[0] for options in values.values() if len(options) == 1]
@@ -48,9 +46,9 @@ class OptunaSearch:
             raise ConfigError("search=optuna: nothing to choose; give a key several values, or an interval(<low>,<high>)")
         self._distributions: dict[str, Any] = {
             **{key: optuna.distributions.CategoricalDistribution(options) for key, options in choices.items()},
-            **{key: self._interval(override) for key, override in open_.items()},
+            **{key: self._interval(interval) for key, interval in open_.items()},
         }
-        self._keys = {key: override.get_key_element() for key, override in open_.items()}
+        self._keys = {key: interval.key for key, interval in open_.items()}
         self.swept = list(self._distributions)
         self.number, self._seed, self._folder = trials, sampler_seed, folder
         ends = [{key: options[end] for key, options in choices.items()} for end in (0, -1)]
@@ -107,14 +105,11 @@ class OptunaSearch:
                 self._trials[overrides] = trial.number
                 self._earlier.append(overrides)
 
-    def _interval(self, override: Override) -> Any:
-        sweep = override.value()
-        assert isinstance(sweep, IntervalSweep)
-        low, high = sweep.start, sweep.end
-        is_log = "log" in sweep.tags
+    def _interval(self, interval: Interval) -> Any:
+        low, high, is_log = interval.low, interval.high, interval.is_log
         if low is None or high is None or not low < high or (is_log and low <= 0):
             above = " above 0" if is_log else ""
-            raise ConfigError(f"{override.input_line}: needs a lower and an upper bound{above}")
+            raise ConfigError(f"{interval.typed}: needs a lower and an upper bound{above}")
         if isinstance(low, int) and isinstance(high, int):
             return self._optuna.distributions.IntDistribution(low, high, log=is_log)
         return self._optuna.distributions.FloatDistribution(low, high, log=is_log)

@@ -2,12 +2,10 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from vgg_nll import records, run_folder
 from vgg_nll.errors import CheckpointError, ConfigError
@@ -45,19 +43,9 @@ class Sweep:
         """A file of the sweep's own."""
         return self.folder / PRIVATE / name
 
-    @contextmanager
-    def claim(self, job: Job) -> Iterator[bool]:
+    def claim(self, job: Job) -> AbstractContextManager[bool]:
         """Tells whether this process may run the job, and holds it for the block; a claim ends with its process."""
-        lock = FileLock(self.private(f"{job.name}.lock"), timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
+        return run_folder.hold(self.private(f"{job.name}.lock"))
 
 
 def check_folder(folder: Path) -> None:
@@ -144,29 +132,10 @@ def remove_empty(folder: Path) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Lets one process at a time change the sweep's own files."""
     (folder / PRIVATE).mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK, timeout=LOCK_SECONDS)
-    try:
-        lock.acquire(poll_interval=0.05)
-    except Timeout as error:
-        raise ConfigError(f"{folder}: another process has held the sweep for {LOCK_SECONDS} s; stop it, or wait") from error
-    try:
+    with run_folder.hold(folder / LOCK, LOCK_SECONDS) as is_free:
+        if not is_free:
+            raise ConfigError(f"{folder}: another process has held the sweep for {LOCK_SECONDS} s; stop it, or wait")
         yield
-    finally:
-        lock.release()
-
-
-def is_running(folder: Path) -> bool:
-    """Tells whether a process holds a run folder."""
-    path = folder / run_folder.LOCK
-    if not path.exists():
-        return False
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        return True
-    lock.release()
-    return False
 
 
 def _check_same(sweep: Sweep, planned: Sequence[Mapping[str, Any]], open_keys: set[str]) -> None:

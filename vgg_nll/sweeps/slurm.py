@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from vgg_nll.errors import ConfigError
-from vgg_nll.sweeps.local import JobMain, Share, Started, new_process
+from vgg_nll.sweeps.local import JobMain, Share, Started, run_job
+from vgg_nll.sweeps.processes import new_process
 from vgg_nll.sweeps.record import PRIVATE
 
 FAILURE = 1
@@ -84,7 +85,7 @@ class SlurmJob:
 
 def run_on_node(main: JobMain, arguments: list[str], share: Share) -> int:
     """Runs a job in a new process of the node, as a local sweep does; returns its exit code."""
-    process = new_process(main, arguments, share)
+    process = new_process(run_job, main, arguments, share)
     process.start()
     process.join()
     return process.exitcode or 0

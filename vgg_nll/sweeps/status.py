@@ -49,7 +49,7 @@ def of(folder: Path, *, look_for_processes: bool = True) -> Status:
             return Status(state, _line(folder / marker))
     if (folder / run_folder.DONE).is_file():
         return _finished(folder)
-    if look_for_processes and record.is_running(folder):
+    if look_for_processes and run_folder.is_running(folder):
         return Status(RUNNING)
     begun = run_folder.has_checkpoint(folder) or (folder / run_folder.CONFIG).is_file()
     return Status(INTERRUPTED if begun else WAITING)

@@ -4,7 +4,7 @@ import io
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
@@ -100,6 +100,18 @@ def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
             if value.WhichOneof("value") == "simple_value":
                 values[value.tag][event.step] = value.simple_value
     return {tag: sorted(by_step.items()) for tag, by_step in values.items()}
+
+
+def write_curves(folder: Path, curves: Mapping[str, Curve]) -> None:
+    """Writes curves into a new event file, in the place of all that are there."""
+    before = event_files(folder)
+    # An open TensorBoard drops the points that it has read before.
+    with SummaryWriter(str(folder), purge_step=0) as writer:
+        for tag, points in curves.items():
+            for step, value in points:
+                writer.add_scalar(tag, value, step)
+    for path in before:
+        path.unlink()
 
 
 def read_times(folder: Path, tag: str) -> list[tuple[int, float]]:

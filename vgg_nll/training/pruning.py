@@ -46,7 +46,7 @@ class MedianRule:
     def _histories(self) -> list[History]:
         """Those of all finished runs; read anew, since more may have finished."""
         assert self._folder is not None
-        found = []
+        found: list[History] = []
         for path in sorted(self._folder.glob(f"*/{run_folder.DONE}")):
             try:
                 content = records.read_json(path.with_name(run_folder.METRICS))

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -55,11 +54,6 @@ class Trainer:
     pruning: MedianRule
     seed: int
     _last_save: float = field(init=False, default=0.0)
-
-    @property
-    def folder(self) -> Path:
-        """The run folder."""
-        return self.saver.folder
 
     @property
     def total_steps(self) -> int:
@@ -179,8 +173,10 @@ class Trainer:
 
     def _save(self, *, is_best: bool) -> None:
         self._check_finite()
-        if not run_folder.is_whole(self.folder):
-            raise TrainingError(f"step {self.state.step}: {self.folder} was removed or renamed; nothing can be saved there")
+        if not run_folder.is_whole(self.saver.folder):
+            raise TrainingError(
+                f"step {self.state.step}: {self.saver.folder} was removed or renamed; nothing can be saved there"
+            )
         now = time.perf_counter()
         self.state.seconds += now - self._last_save
         self._last_save = now
@@ -190,8 +186,8 @@ class Trainer:
 
     def _last_good(self) -> str:
         self.saver.wait()
-        place = f"{self.folder / run_folder.CHECKPOINTS} holds the last good state"
-        return place if run_folder.has_checkpoint(self.folder) else "no state was saved before"
+        place = f"{self.saver.folder / run_folder.CHECKPOINTS} holds the last good state"
+        return place if run_folder.has_checkpoint(self.saver.folder) else "no state was saved before"
 
     def _validation_is_due(self) -> bool:
         return due(self.state.step, self.settings.validate_every_steps(self.data.steps_per_epoch), self.total_steps)
@@ -226,7 +222,7 @@ class Trainer:
 
     def _stop_if_requested(self) -> None:
         if self.signals.stop is not None:
-            where = f"after step {self.state.step} of {self.total_steps}, which is saved; resume={self.folder} continues"
+            where = f"after step {self.state.step} of {self.total_steps}, which is saved; resume={self.saver.folder} continues"
             raise Interrupted(self.signals.stop, where)
 
     def _check_finite(self) -> None:
