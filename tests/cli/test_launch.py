@@ -227,7 +227,7 @@ def test_a_folder_that_goes_away(
     def step(self: Trainer, *args: torch.Tensor) -> None:
         original(self, *args)
         if self.state.step == 2:
-            shutil.rmtree(self.folder) if gone == "removed" else self.folder.rename(tmp_path / "elsewhere")
+            shutil.rmtree(self.saver.folder) if gone == "removed" else self.saver.folder.rename(tmp_path / "elsewhere")
 
     monkeypatch.setattr(Trainer, "_step", step)
     assert command(*TINY, "trainer.steps=4", "checkpoint.every_steps=1", "hydra.run.dir=run") == 1

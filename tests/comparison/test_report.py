@@ -63,7 +63,8 @@ def test_the_page_holds_everything(tmp_path: Path, make_accuracies: MakeAccuraci
         write_events(run, ("loss/train", 1, 2.0 + seed), ("accuracy/val", 1, 0.5), ("accuracy/train", 1 + seed, 0.5))
     report_of(tmp_path).write(tmp_path / "out" / "side")
     files = {path.name: path for path in (tmp_path / "out" / "side").iterdir()}
-    assert set(files) == {"comparison.html", "comparison.md", "curves.png", "reliability.png"}
+    tables = {"runs.csv", "curves.csv"}
+    assert set(files) == {"comparison.html", "comparison.md", "curves.png", "reliability.png"} | tables
     html, markdown = Page(files["comparison.html"]), files["comparison.md"].read_text()
     pictures = [base64.b64decode(source.removeprefix("data:image/png;base64,")) for source in html.sources]
     assert pictures == [files["curves.png"].read_bytes(), files["reliability.png"].read_bytes()]

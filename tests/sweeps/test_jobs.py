@@ -56,8 +56,8 @@ def leaves(*overrides: str) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("overrides", "is_same"),
     [
-        (("optimizer.lr=1e-3",), True),  # the default
-        (("optimizer.lr=0.001", "trainer.epochs=6.0"), True),
+        (("optimizer.lr=5e-4",), True),  # the default
+        (("optimizer.lr=0.0005", "trainer.epochs=6.0"), True),
         (("device=cuda", "tracking=none", "checkpoint.keep=best", "trainer.log_every_steps=3"), True),
         (("name=other",), True),
         (("optimizer.lr=1e-2",), False),

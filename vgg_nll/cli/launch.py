@@ -48,7 +48,8 @@ def main() -> None:
             if not arguments.prints(typed):
                 sweep.main(typed, traceback=traceback)
                 return
-            typed = [word for word in typed if key_of(word).partition(".")[0] not in shape.OF_SWEEPS]
+            own = (*shape.OF_SWEEPS, *arguments.SWEEP)
+            typed = [word for word in typed if key_of(word).partition(".")[0] not in own]
         sys.argv[1:], main_config = resume.prepare(typed)
         here = Path.cwd()
         if main_config == resume.FRESH and "${" in str(here):

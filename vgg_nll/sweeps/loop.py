@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vgg_nll import run_folder
+from vgg_nll.config.compose import key_of
 from vgg_nll.files import atomic_write
 from vgg_nll.sweeps import record, status
 from vgg_nll.sweeps.display import Display
 from vgg_nll.sweeps.grid import Search
-from vgg_nll.sweeps.jobs import Job
+from vgg_nll.sweeps.jobs import IGNORED, Job
 from vgg_nll.sweeps.local import Launcher, Started
 from vgg_nll.sweeps.means import Means
 from vgg_nll.sweeps.record import Sweep
@@ -118,7 +119,8 @@ class Loop:
         resumed = run_folder.has_checkpoint(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / run_folder.FAILED).unlink(missing_ok=True)
-        place = [f"resume={folder}"] if resumed else [*job.overrides, f"hydra.run.dir={folder}"]
+        free = [word for word in job.overrides if f"{key_of(word)}.".startswith(IGNORED)]
+        place = [f"resume={folder}", *free] if resumed else [*job.overrides, f"hydra.run.dir={folder}"]
         started = self.launcher.start([*place, *self.arguments], errors)
         self._running[job] = Running(started, claim, errors, time.monotonic())
         self.display.started(job, resumed=resumed)

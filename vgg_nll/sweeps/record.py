@@ -105,11 +105,11 @@ def add(sweep: Sweep, planned: Sequence[tuple[tuple[str, ...], Mapping[str, Any]
     taken = {job.name for job in sweep.jobs.values()}
     for overrides, leaves in planned:
         identity = jobs.identity(leaves, sweep.swept)
-        if identity not in sweep.jobs:
-            name = jobs.name_job(overrides, sweep.swept, identity, taken)
-            sweep.jobs[identity] = Job(name, overrides)
-            taken.add(name)
-        wanted[overrides] = sweep.jobs[identity]
+        before = sweep.jobs.get(identity)
+        name = jobs.name_job(overrides, sweep.swept, identity, taken) if before is None else before.name
+        taken.add(name)
+        # What changes no result (the device, ...) is as it was typed last.
+        wanted[overrides] = sweep.jobs[identity] = Job(name, overrides)
     return wanted
 
 

@@ -36,8 +36,7 @@ class Trainer:
     Args:
         learning_rate: step -> learning rate.
         dtype: torch.bfloat16 for autocast, torch.float32 for none.
-        signals: when to stop, or to save before it is due.
-        seed: of the draws inside a step (dropout).
+        signals: when to stop, or to save before it is due; seed: of the draws inside a step (dropout).
     """
 
     state: TrainState

@@ -1,0 +1,79 @@
+"""A launcher whose jobs end at once, in this process, as a test says."""
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vgg_nll import records, run_folder
+from vgg_nll.sweeps.local import Started
+
+Act = Callable[[Path, list[str]], int]  # run folder, arguments -> exit code
+
+
+def folder_of(arguments: Sequence[str]) -> Path:
+    """The run folder that the arguments of a job name."""
+    (place,) = [word.partition("=")[2] for word in arguments if word.startswith(("resume=", "hydra.run.dir="))]
+    return Path(place)
+
+
+def finish(folder: Path, accuracy: float = 0.5) -> int:
+    """Leaves what a finished run leaves, as far as a sweep reads it; returns its exit code."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"val": {"accuracy": accuracy}, "test": {"accuracy": accuracy / 2, "ece": 0.25}, "seconds": 1.5}
+    records.write_json(folder / run_folder.METRICS, content, "x")
+    (folder / run_folder.DONE).touch()
+    return 0
+
+
+def begin(folder: Path) -> None:
+    """Leaves what a run leaves that was stopped after its first checkpoint."""
+    (folder / run_folder.LAST).parent.mkdir(parents=True, exist_ok=True)
+    (folder / run_folder.LAST).touch()
+
+
+@dataclass
+class FakeJob:
+    """A job that has ended, or that ends when it is asked to."""
+
+    code: int | None
+    stopped: bool = False
+
+    def exit_code(self) -> int | None:
+        return 143 if self.stopped and self.code is None else self.code
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+@dataclass
+class FakeLauncher:
+    """Runs `act` in the place of a job. An exit code of None is that of a job that runs until it is stopped."""
+
+    act: Callable[[Path, list[str]], int | None]
+    slots: int = 1
+    calls: list[list[str]] = field(default_factory=list)
+    jobs: list[FakeJob] = field(default_factory=list)
+
+    def start(self, arguments: Sequence[str], errors: Path) -> FakeJob:
+        self.calls.append(list(arguments))
+        errors.write_text("")
+        self.jobs.append(FakeJob(self.act(folder_of(arguments), list(arguments))))
+        return self.jobs[-1]
+
+    def wait(self, started: Sequence[Started], seconds: float) -> None:
+        pass
+
+    def describe(self) -> str:
+        return "at once"
+
+    def names(self) -> list[str]:
+        """The run folders of the jobs that were started, in order."""
+        return [folder_of(call).name for call in self.calls]
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    """Returns the rows of sweep.csv."""
+
+    with (folder / "sweep.csv").open() as file:
+        return list(csv.DictReader(file))
