@@ -1,6 +1,7 @@
 """A launcher whose jobs end at once, in this process, as a test says."""
 
 import csv
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,3 +78,9 @@ def table(folder: Path) -> list[dict[str, str]]:
 
     with (folder / "sweep.csv").open() as file:
         return list(csv.DictReader(file))
+
+
+def wait(arguments: list[str]) -> None:
+    """A job that runs for a minute."""
+    Path(arguments[0]).touch()
+    time.sleep(60)

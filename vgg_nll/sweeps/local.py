@@ -142,10 +142,13 @@ def run_job(main: JobMain, arguments: list[str], share: Share) -> None:
     sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, "w" if number else "r", 1, closefd=False) for number in range(3))
     import torch  # not before its GPU is set
 
-    threads = torch.get_num_threads()
-    if share.jobs > 1 or threads > share.max_threads:
-        torch.set_num_threads(max(1, min(threads // share.jobs, share.max_threads)))
+    torch.set_num_threads(threads_of(torch.get_num_threads(), share.jobs, share.max_threads))
     main(arguments)
+
+
+def threads_of(total: int, jobs: int, max_threads: int = MAX_THREADS) -> int:
+    """Returns how many of the machine's threads each of so many jobs gets."""
+    return max(1, min(total // jobs, max_threads))
 
 
 def _stop_with_parent() -> None:

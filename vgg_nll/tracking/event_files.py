@@ -103,15 +103,18 @@ def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def write_curves(folder: Path, curves: Mapping[str, Curve]) -> None:
-    """Writes curves into a new event file, in the place of all that are there."""
+    """Writes curves into a new event file, in the place of all that are there.
+
+    An open TensorBoard drops the points that it has read before. It would read no further if a file were removed, so the old
+    ones stay, without content.
+    """
     before = event_files(folder)
-    # An open TensorBoard drops the points that it has read before.
     with SummaryWriter(str(folder), purge_step=0) as writer:
         for tag, points in curves.items():
             for step, value in points:
                 writer.add_scalar(tag, value, step)
     for path in before:
-        path.unlink()
+        path.write_bytes(b"")
 
 
 def read_times(folder: Path, tag: str) -> list[tuple[int, float]]:

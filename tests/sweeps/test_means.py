@@ -1,0 +1,94 @@
+"""Mean, minimum and maximum over seeds: their numbers, when they are written, and that jobs are never touched."""
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers.runs import read_curves, read_events, write_events
+
+from vgg_nll import run_folder
+from vgg_nll.comparison.runs import find
+from vgg_nll.sweeps import means
+from vgg_nll.sweeps.jobs import Job
+from vgg_nll.sweeps.means import MEMBERS, Means, setting_of
+from vgg_nll.sweeps.record import PRIVATE, Sweep
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Sweep:
+    (tmp_path / PRIVATE).mkdir()
+    jobs = [Job(f"loss={loss},seed={seed}", (f"loss={loss}", f"seed={seed}")) for loss in "ab" for seed in range(3)]
+    return Sweep(tmp_path, "x", swept=["loss", "seed"], jobs={job.name: job for job in jobs})
+
+
+def finish(sweep: Sweep, job: Job, *points: tuple[str, int, float]) -> None:
+    folder = sweep.folder_of(job)
+    folder.mkdir()
+    write_events(folder, *points)
+    (folder / run_folder.DONE).touch()
+
+
+def test_means(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    a0, a1, a2, *_ = sweep.jobs.values()
+    finish(sweep, a0, ("loss/val", 1, 1.0), ("loss/val", 2, 0.5), ("speed/mfu", 1, 3.0), ("test/ece", 2, 0.25))
+    updates = Means(sweep)
+    updates.update(a0)
+    updates.finish()
+    assert not (sweep.folder / "mean").exists()  # of one seed
+    finish(sweep, a1, ("loss/val", 1, 3.0), ("loss/val", 2, 2.5), ("test/ece", 2, 0.5))
+    updates.update(a1)
+    updates.finish()
+    expected: dict[str, Callable[[list[float]], float]] = {"mean": statistics.fmean, "min": min, "max": max}
+    for name, function in expected.items():
+        curves = read_curves(sweep.folder / name / "loss=a")
+        assert curves == {
+            "loss/val": [(1, function([1.0, 3.0])), (2, function([0.5, 2.5]))],
+            "test/ece": [(2, function([0.25, 0.5]))],
+        }
+    finish(sweep, a2, ("loss/val", 1, 8.0))
+    updates.update(a2)
+    updates.finish()
+    assert read_curves(sweep.folder / "mean/loss=a")["loss/val"] == [(1, 4.0)]
+    assert (sweep.folder / "max/loss=a" / MEMBERS).read_text() == "".join(f"loss=a,seed={seed}\n" for seed in range(3))
+    assert {path.name for path in (sweep.folder / "mean").iterdir()} == {"loss=a"}
+    assert find([sweep.folder])[0] == []  # no comparison takes a mean for a run
+    calls: list[object] = []
+    monkeypatch.setattr(means, "new_process", lambda *arguments: calls.append(arguments))
+    updates.update(a0)
+    updates.finish()
+    assert calls == []  # nothing has changed
+
+
+def test_an_open_tensorboard_drops_the_old_points(sweep: Sweep) -> None:
+    """It has read them before, and reads on in the next file of the folder."""
+    a0, a1, a2, *_ = sweep.jobs.values()
+    finish(sweep, a0, ("loss/val", 1, 1.0), ("loss/val", 2, 1.0))
+    finish(sweep, a1, ("loss/val", 1, 3.0), ("loss/val", 2, 3.0))
+    updates = Means(sweep)
+    updates.update(a1)
+    updates.finish()
+    opened = read_events(sweep.folder / "mean/loss=a")
+    assert [point.value for point in opened.Scalars("loss/val")] == [2.0, 2.0]
+    finish(sweep, a2, ("loss/val", 1, 8.0), ("loss/val", 2, 8.0))
+    time.sleep(1.1)  # files are in the order of the seconds in their names
+    updates.update(a2)
+    updates.finish()
+    opened.Reload()
+    assert [(point.step, point.value) for point in opened.Scalars("loss/val")] == [(1, 4.0), (2, 4.0)]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "swept", "expected"),
+    [
+        (("loss=a", "seed=1"), ["loss", "seed"], "loss=a"),
+        (("loss=a", "seed=1", "data.fold=2", "device=cpu"), ["loss", "seed"], "loss=a"),
+        (("seed=1",), ["seed"], "all"),
+        (("optimizer.lr=1e-3", "seed=1"), ["optimizer.lr"], "optimizer.lr=0.001"),
+        (("optimizer.lr=0.001", "seed=2"), ["optimizer.lr"], "optimizer.lr=0.001"),
+        (("model.width=2", "loss=a"), ["loss", "model.width"], "loss=a,model.width=2"),
+    ],
+)
+def test_settings(tmp_path: Path, overrides: tuple[str, ...], swept: list[str], expected: str) -> None:
+    assert setting_of(Job("x", overrides), Sweep(tmp_path, "x", swept=swept)) == expected

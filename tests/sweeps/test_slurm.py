@@ -1,0 +1,63 @@
+"""Slurm's launcher on submitit's stand-ins for a cluster."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from helpers.configs import ROOT, TINY
+from helpers.processes import run_script
+from sweeps.fake import table, wait
+
+from vgg_nll.errors import ConfigError
+from vgg_nll.sweeps.slurm import SlurmLauncher
+
+pytest.importorskip("submitit")
+TRAIN = ("-m", "sweep=s", *TINY, "tracking=none", "trainer.steps=2", "launcher=slurm")
+
+
+def sweep(folder: Path, cluster: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return run_script(folder, "train.py", *TRAIN, f"launcher.cluster={cluster}", "launcher.cpus=1", *words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", ["debug", "local"])
+def test_a_sweep(cluster: str, tmp_path: Path) -> None:
+    """Jobs run, a failed one says why in sweep.csv, and the same command repeats that one alone."""
+    words = ("seed=0,1", "data.noise=0.3", "trainer.clip_norm=null", "optimizer.lr=0.001,1e30")
+    done = sweep(tmp_path, cluster, *words)
+    assert done.returncode == 1, done.stderr
+    rows = table(tmp_path / "runs/sweeps/s")
+    assert [row["state"] for row in rows] == ["finished", "failed"] * 2
+    assert all("TrainingError: step 1: loss nan" in row["error"] for row in rows[1::2])
+    again = sweep(tmp_path, cluster, *words)
+    assert again.stdout.count(": finished before") == 2 and again.stdout.count(": starts") == 2
+
+
+def launcher_of(cluster: str, folder: Path) -> SlurmLauncher:
+    return SlurmLauncher(
+        1,
+        cluster=cluster, partition=None, timeout_minutes=5, gpus=0, cpus=1, memory_gb=1,
+        main=wait,
+        device="cpu",
+        folder=folder,
+    )
+
+
+def test_a_machine_without_slurm(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"launcher\.cluster=slurm: .*; launcher=local runs jobs on this machine"):
+        launcher_of("slurm", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_job_that_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'tests'}{os.pathsep}{ROOT}")  # the job finds `wait`
+    launcher = launcher_of("local", tmp_path)
+    job = launcher.start([str(tmp_path / "started")], tmp_path / "err")
+    while not (tmp_path / "started").exists():
+        assert job.exit_code() is None
+        launcher.wait([job], 0.1)
+    job.stop()
+    while (code := job.exit_code()) is None:
+        launcher.wait([job], 0.1)
+    assert code != 0
