@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -41,8 +42,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return Path(os.environ["TOUR_RUNS"]).resolve()
     folder = tmp_path_factory.mktemp("tour")
     command = [sys.executable, str(ROOT / "train.py"), *SWEEP, *SHORT, f"hydra.sweep.dir={folder}/sweep"]
-    short = "hydra.sweep.subdir='loss=${hydra:runtime.choices.loss},seed=${seed}'"  # to be read in a picture
-    subprocess.run([*command, short], cwd=folder, check=True, capture_output=True)
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return folder / "sweep"
 
 
@@ -52,6 +52,14 @@ def runs(sweep: Path) -> Runs:
     paths = sorted(sweep.rglob("metrics.json"))
     assert len(paths) >= 4
     return {str(path.parent.relative_to(sweep)): json.loads(path.read_text()) for path in paths}
+
+
+@pytest.fixture(scope="module")
+def means(sweep: Path) -> dict[str, list[str]]:
+    """Name of each mean -> the names of its runs."""
+    found = {str(path.parent.relative_to(sweep)): path.read_text().split() for path in sorted(sweep.glob("*/*/runs.txt"))}
+    assert {f"{which}/loss={loss}" for which in ("mean", "min", "max") for loss in ("argmax", "all_logit")} <= found.keys()
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -130,15 +138,17 @@ def wait(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.3)
 
 
-def test_time_series(visit: Visit, runs: Runs, sweep: Path) -> None:
-    """Runs of both losses lie over each other under one tag, with the last value of each."""
+def test_time_series(visit: Visit, runs: Runs, means: dict[str, list[str]], sweep: Path) -> None:
+    """Runs of both losses lie over each other under one tag, with the last value of each; and so do their means over seeds."""
     page = visit("timeseries", "accuracy/val$")
     rows = page.locator("scalar-card").first.locator("tb-data-table-content-row")
-    wait(lambda: rows.count() == len(runs), "a row for every run")
+    wait(lambda: rows.count() == len(runs) + len(means), "a row for every run")
     found = {cells[0]: float(cells[2]) for cells in (re.split(r"\s*\n\s*", row.inner_text().strip()) for row in rows.all())}
-    assert found.keys() == runs.keys()
-    for name in runs:
-        assert found[name] == pytest.approx(event_files.read_curves(sweep / name)["accuracy/val"][-1][1], abs=1e-3)
+    assert found.keys() == runs.keys() | means.keys()
+    last = {name: event_files.read_curves(sweep / name)["accuracy/val"][-1][1] for name in runs}
+    functions: dict[str, Callable[[list[float]], float]] = {"mean": statistics.fmean, "min": min, "max": max}
+    expected = last | {name: functions[name.split("/")[0]]([last[run] for run in of]) for name, of in means.items()}
+    assert found == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize("tag", ["loss/train", "nll/all_logit", "calibration/ece", "confidence/mean"])
@@ -267,12 +277,12 @@ def test_projector(visit: Visit, runs: Runs) -> None:
     assert len(shapes) == 1
 
 
-def test_every_scalar_of_the_event_files_is_on_the_page(address: str, runs: Runs) -> None:
+def test_every_scalar_of_the_event_files_is_on_the_page(address: str, runs: Runs, means: dict[str, list[str]]) -> None:
     """The server's own list of tags, run by run; one name for one thing in every run."""
     with urllib.request.urlopen(f"{address}/data/plugin/scalars/tags") as answer:
         found = json.load(answer)
-    assert found.keys() == runs.keys()
+    assert found.keys() == runs.keys() | means.keys()
     wanted = {*tags.VALIDATION.values(), tags.LOSS_TRAIN, tags.IMAGES_PER_SECOND, f"{tags.TEST}accuracy"}
     sometimes = {"confidence/incorrect", "confidence/correct", "selection/auroc"}  # missing if no prediction is wrong, or right
-    for names in found.values():
-        assert wanted - sometimes <= set(names)
+    for name, names in found.items():
+        assert wanted - sometimes - ({tags.IMAGES_PER_SECOND} if name in means else set()) <= set(names)

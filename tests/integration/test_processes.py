@@ -95,15 +95,6 @@ def test_a_second_sigint_stops_at_once(tmp_path: Path) -> None:
     assert checkpoint.load_newest(tmp_path / "run")[0]["step"] >= 1
 
 
-def test_a_signal_ends_a_whole_sweep(tmp_path: Path) -> None:
-    arguments = [argument for argument in ENDLESS if not argument.startswith("hydra.")]
-    run = Run(tmp_path, "-m", *arguments, "seed=0,1,2", "hydra.sweep.dir=sweep", "tracking=none")
-    run.until(lambda: list(tmp_path.glob("sweep/*/checkpoints/last.pt")))
-    run.send(signal.SIGTERM)
-    assert run.end() == 143
-    assert len([path for path in (tmp_path / "sweep").iterdir() if path.is_dir()]) == 1
-
-
 def test_a_disk_that_is_full(tmp_path: Path) -> None:
     """Files of 1 MB at most: no checkpoint (4 MB) fits. The run ends with its numbers, and with an error."""
     run = Run(tmp_path, *RUN, "trainer.steps=2", file_limit=1 << 20)

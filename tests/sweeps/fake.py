@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from vgg_nll import records, run_folder
 from vgg_nll.sweeps.local import Started
 
@@ -84,3 +86,19 @@ def wait(arguments: list[str]) -> None:
     """A job that runs for a minute."""
     Path(arguments[0]).touch()
     time.sleep(60)
+
+
+def install(monkeypatch: pytest.MonkeyPatch) -> FakeLauncher:
+    """Puts a launcher whose jobs finish at once in the place of the local one. PyTorch is not loaded, no means are written."""
+    fake = FakeLauncher(lambda folder, _: finish(folder))
+
+    class Local:
+        def __new__(cls, jobs: int | str, main: object, device: str, folder: Path) -> FakeLauncher:  # type: ignore[misc]
+            fake.slots = 2 if jobs == "auto" else int(jobs)
+            return fake
+
+    monkeypatch.setattr("vgg_nll.sweeps.local.LocalLauncher", Local)
+    monkeypatch.setattr("vgg_nll.cli.sweep._load", lambda: None)
+    monkeypatch.setattr("vgg_nll.sweeps.means.Means._start", lambda _: None)
+    monkeypatch.setattr("vgg_nll.sweeps.loop.POLL_SECONDS", 0.01)
+    return fake

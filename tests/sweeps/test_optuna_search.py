@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from sweeps.fake import FakeLauncher, finish, table
-from sweeps.test_sweep_command import launcher as launcher
+from sweeps.fake import FakeLauncher, finish, install, table
 
 from vgg_nll import run_folder
 from vgg_nll.config.compose import composed
@@ -20,6 +19,11 @@ pytest.importorskip("optuna")
 Command = Callable[..., int]
 SPACE = list(composed(["search=optuna"], "sweep").search.space)
 LINE = ("-m", "sweep=s", "search=optuna", "data=synthetic")
+
+
+@pytest.fixture
+def launcher(monkeypatch: pytest.MonkeyPatch) -> FakeLauncher:
+    return install(monkeypatch)
 
 
 def value(overrides: Sequence[str], key: str) -> str:

@@ -37,7 +37,12 @@ def test_a_sweep(cluster: str, tmp_path: Path) -> None:
 def launcher_of(cluster: str, folder: Path) -> SlurmLauncher:
     return SlurmLauncher(
         1,
-        cluster=cluster, partition=None, timeout_minutes=5, gpus=0, cpus=1, memory_gb=1,
+        cluster=cluster,
+        partition=None,
+        timeout_minutes=5,
+        gpus=0,
+        cpus=1,
+        memory_gb=1,
         main=wait,
         device="cpu",
         folder=folder,
@@ -50,6 +55,7 @@ def test_a_machine_without_slurm(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_job_that_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'tests'}{os.pathsep}{ROOT}")  # the job finds `wait`
     launcher = launcher_of("local", tmp_path)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sweeps.fake import FakeLauncher, begin, finish, table
+from sweeps.fake import FakeLauncher, begin, finish, install, table
 
 from vgg_nll import run_folder
 from vgg_nll.sweeps import record
@@ -17,19 +17,8 @@ SWEEP = Path("runs/sweeps/s")
 
 @pytest.fixture
 def launcher(monkeypatch: pytest.MonkeyPatch) -> FakeLauncher:
-    """Takes the place of the local launcher; no means are written."""
-    fake = FakeLauncher(lambda folder, _: finish(folder))
-
-    class Local:
-        def __new__(cls, jobs: int, main: object, device: str, folder: Path) -> FakeLauncher:  # type: ignore[misc]
-            fake.slots = jobs
-            return fake
-
-    monkeypatch.setattr("vgg_nll.sweeps.local.LocalLauncher", Local)
-    monkeypatch.setattr("vgg_nll.cli.sweep._load", lambda: None)
-    monkeypatch.setattr("vgg_nll.sweeps.means.Means._start", lambda _: None)
-    monkeypatch.setattr("vgg_nll.sweeps.loop.POLL_SECONDS", 0.01)
-    return fake
+    """Takes the place of the local launcher; its jobs finish at once."""
+    return install(monkeypatch)
 
 
 def test_each_job_once_then_never_again(

@@ -132,7 +132,7 @@ def explain(error: Exception, arguments: Sequence[str], disk_hint: str = "") -> 
 def _known_keys(arguments: Sequence[str]) -> list[str]:
     """Returns every key and group of the config that the group choices among the arguments give."""
     groups = [path.name for path in CONFIGS.iterdir() if path.is_dir()]
-    choices = [argument for argument in arguments if key_of(argument) in groups and "," not in argument]
+    choices = [item for item in arguments if key_of(item) in groups and item.partition("=")[2].isidentifier()]
     of_sweep = [choice for choice in choices if key_of(choice) in OF_SWEEPS]
     configs = composed([choice for choice in choices if choice not in of_sweep]), composed(of_sweep, "sweep")
     return [*groups, *(key for cfg in configs for key, _ in flatten(cfg))]
