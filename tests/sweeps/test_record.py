@@ -98,6 +98,19 @@ def test_a_foreign_record_leads_nowhere_else(tmp_path: Path, name: object) -> No
         record.read(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["seed=0", ".sweep", ".sweep/seed=0.err", "sweep.csv"])
+def test_links_in_a_folder_are_refused(tmp_path: Path, name: str) -> None:
+    folder, elsewhere = tmp_path / "s", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    folder.mkdir()
+    records.write_json(folder / RECORD, {"shared": {}, "swept": [], "jobs": [], "sweep": "x"}, "x")
+    record.check_folder(folder)
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).symlink_to(elsewhere)
+    with pytest.raises(ConfigError, match=f"{name}: is a link"):
+        record.check_folder(folder)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"jobs": []}', json.dumps({"jobs": [], "checksum": "x"})])
 def test_a_damaged_record(tmp_path: Path, text: str) -> None:
     (tmp_path / RECORD).write_text(text)

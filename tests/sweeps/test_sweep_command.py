@@ -135,6 +135,17 @@ def test_errors_before_the_first_step_are_kept(
     assert "continue with: " in printed.err
 
 
+def test_cells_that_a_spreadsheet_would_run(command: Command, launcher: FakeLauncher, tmp_path: Path) -> None:
+    def act(folder: Path, _: list[str]) -> int:
+        (folder / run_folder.FAILED).write_text("=cmd|' /C calc'!A1\n")
+        return 1
+
+    launcher.act = act
+    assert command("-m", "sweep=s", "+loss.x=1,2") == 1
+    row, _ = table(tmp_path / SWEEP)
+    assert (row["overrides"], row["error"]) == ("'+loss.x=1", "'=cmd|' /C calc'!A1")
+
+
 def test_fail_fast(command: Command, launcher: FakeLauncher, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The first failure stops the other jobs, which keep their state; no new one starts."""
 

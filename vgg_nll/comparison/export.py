@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from vgg_nll.comparison.runs import Run
+from vgg_nll.escapes import csv_cell
 from vgg_nll.files import atomic_write
 from vgg_nll.tracking.event_files import Curve
 
@@ -22,7 +23,7 @@ def write_runs(path: Path, runs: Sequence[Run]) -> None:
     head = ("run", "data", "model", "loss", "seed", "device", "precision", "seconds", "split", *keys, *metrics)
     rows: list[Sequence[object]] = [
         (
-            *(run.folder, run.data, run.model, run.loss, run.seed, run.provenance["device"], run.provenance["precision"]),
+            *(str(run.folder), run.data, run.model, run.loss, run.seed, run.provenance["device"], run.provenance["precision"]),
             *(
                 run.seconds,
                 run.split,
@@ -37,7 +38,9 @@ def write_runs(path: Path, runs: Sequence[Run]) -> None:
 
 def write_curves(path: Path, curves: Mapping[Path, Mapping[str, Curve]]) -> None:
     """Writes a row per point of every curve: run, tag, step, value."""
-    rows = ((run, tag, step, value) for run, by_tag in curves.items() for tag in sorted(by_tag) for step, value in by_tag[tag])
+    rows = (
+        (str(run), tag, step, value) for run, by_tag in curves.items() for tag in sorted(by_tag) for step, value in by_tag[tag]
+    )
     _write(path, ("run", "tag", "step", "value"), rows)
 
 
@@ -46,7 +49,7 @@ def _write(path: Path, head: Sequence[str], rows: Iterator[Sequence[object]]) ->
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         table = csv.writer(text, lineterminator="\n")
         table.writerow(head)
-        table.writerows(rows)
+        table.writerows([csv_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
         text.flush()
         text.detach()
 

@@ -50,7 +50,12 @@ class Sweep:
 
 def check_folder(folder: Path) -> None:
     """Raises ConfigError if a folder holds something else than a sweep."""
-    if (folder / RECORD).exists() or not os.path.lexists(folder):
+    if not os.path.lexists(folder):
+        return
+    for path in (*folder.glob("*"), *(folder / PRIVATE).glob("*"), folder / PRIVATE):
+        if path.is_symlink():
+            raise ConfigError(f"{path}: is a link, which no sweep makes: what is written there would go elsewhere; remove it")
+    if (folder / RECORD).exists():
         return
     if not folder.is_dir() or any(path.name != PRIVATE for path in folder.iterdir()):
         raise ConfigError(f"{folder}: is not the folder of a sweep (there is no {RECORD}); choose another name")

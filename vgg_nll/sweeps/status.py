@@ -10,6 +10,7 @@ from typing import Any
 
 from vgg_nll import records, run_folder
 from vgg_nll.errors import CheckpointError
+from vgg_nll.escapes import csv_cell, printable
 from vgg_nll.files import atomic_write, read_regular_file
 from vgg_nll.sweeps import record
 from vgg_nll.sweeps.jobs import Job
@@ -87,8 +88,14 @@ def write_table(sweep: Sweep, statuses: Mapping[Job, Status]) -> None:
     for job, status in rows:
         cells: Sequence[Any] = [status.metrics.get(name) for name in names]
         first = (job.name, " ".join(job.overrides), status.state, status.objective, status.seconds, status.reason)
-        table.writerow("" if cell is None else cell if isinstance(cell, str) else json.dumps(cell) for cell in (*first, *cells))
+        table.writerow(_cell(cell) for cell in (*first, *cells))
     atomic_write(sweep.folder / record.TABLE, text.getvalue())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return csv_cell(printable(value)) if isinstance(value, str) else json.dumps(value)
 
 
 def _order(name: str) -> tuple[bool, str]:
