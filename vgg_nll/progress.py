@@ -1,7 +1,7 @@
 """Progress: bars on a terminal, plain lines on a pipe."""
 
 import logging
-import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -71,7 +71,7 @@ class JobBars:
 
     def __init__(self, total: int, lines: int) -> None:
         self.is_live = sys.stderr.isatty()
-        room = os.get_terminal_size(sys.stderr.fileno()).lines - 4 if self.is_live else lines
+        room = shutil.get_terminal_size().lines - 4 if self.is_live else lines
         lines, hidden = max(1, min(lines, room)), not self.is_live
         form = "{l_bar}{bar}| {n_fmt}/{total_fmt} jobs [{elapsed}<{remaining}]{postfix}"
         self._lines = [tqdm(position=k, bar_format="{desc}", leave=False, disable=hidden) for k in range(lines)]
@@ -79,7 +79,7 @@ class JobBars:
 
     def show(self, texts: Sequence[str]) -> None:
         """Shows a text on each live line."""
-        width = self._bar.ncols or 100
+        width = shutil.get_terminal_size().columns
         for k, line in enumerate(self._lines):
             line.set_description_str(texts[k][: width - 1] if k < len(texts) else "")
 

@@ -230,7 +230,7 @@ BAD = [
     (["search=optun", "seed=0,1"], "search=optun: there is no such search; there are grid, optuna"),
     (["sweep.prune=mean", "seed=0,1"], "sweep.prune=mean: must be one of median, null"),
     (["sweep.fail_fast=3", "seed=0,1"], "sweep.fail_fast=3: must be true or false"),
-    (["sweep.nam=x", "seed=0,1"], "sweep.nam: there is no such key (did you mean sweep.name?)"),
+    (["sweep.nme=x", "seed=0,1"], "sweep.nme: there is no such key (did you mean sweep.name?)"),
     (["optimizer.lr=interval(0,1)"], "optimizer.lr=interval(0,1): needs search=optuna"),
     (["hydra/launcher=joblib", "seed=0,1"], "is for Hydra's own sweeps; launcher=local launcher.jobs=<number>"),
     (["hydra.sweeper.max_batch_size=1", "seed=0,1"], "is for Hydra's own sweeps; search=optuna searches"),
