@@ -16,6 +16,7 @@ from vgg_nll.sweeps.record import Sweep
 
 MEMBERS = "runs.txt"  # in the folder of a mean: the jobs that it is of
 ALL = "all"  # the name of the only setting of a sweep over seeds
+WAIT_SECONDS = 600.0  # for another process that writes means of this sweep
 WITHOUT = "speed/"  # tags that say something of the machine
 
 
@@ -79,7 +80,8 @@ def _plain(word: str) -> str:
 def _write_all(folder: Path, settings: dict[str, list[str]]) -> None:
     """Runs in a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sweep, which waits for this
-    with record.locked(folder):
+    # Not the lock of the record: many runs take longer than a job should wait for that.
+    with run_folder.hold(folder / record.PRIVATE / "means.lock", WAIT_SECONDS) as is_free:
         for setting, names in settings.items():
             _write(folder, setting, sorted(names))
 
