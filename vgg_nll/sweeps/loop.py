@@ -158,11 +158,14 @@ class Loop:
         now = status.of(folder, look_for_processes=False)
         if now.state in (*DONE_WITH, FAILED):
             return now
-        stopped = [line for line in printed.splitlines() if line.startswith("stopped by ")]
-        if code < 0 or code > 128 or stopped:
-            by = signal.Signals(-code).name if code < 0 else ""
-            reason = "" if self._stopping else (stopped or [f"killed by {by}"])[-1]
-            return Status(WAITING if now.state == WAITING and self._stopping else INTERRUPTED, reason)
+        said = printed.splitlines()
+        stopped = [line for line in said if line.startswith("stopped by ")]
+        has_errors = any(line.startswith(ERROR) for line in said)
+        was_asked = self._stopping or self.signals.stop is not None
+        if not has_errors and (was_asked or code < 0 or code > 128 or stopped):
+            by = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            reason = "" if was_asked else (stopped or [f"killed by {by}"])[-1]
+            return Status(WAITING if now.state == WAITING and was_asked else INTERRUPTED, reason)
         reason = _reason(printed) or f"the process ended with exit code {code}"
         atomic_write(folder / run_folder.FAILED, f"{reason}\n")
         return Status(FAILED, reason)
