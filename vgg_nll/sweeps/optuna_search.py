@@ -20,6 +20,7 @@ class OptunaSearch:
     """Tree-structured Parzen estimators (Bergstra et al., 2011) over the space, towards a high validation accuracy.
 
     Trial k is a function of (`sampler_seed`, k, the results so far). A job that fails is a failed trial; the search goes on.
+    For Optuna it stays failed, also if the same command repeats the job and that finishes.
 
     Args:
         words: what was typed; a key in it takes the place of the same key in `space`.
@@ -83,14 +84,8 @@ class OptunaSearch:
         if number is None or status.state not in told:  # an interrupted one continues later
             return
         value = status.objective if status.state == FINISHED else None
-        before = self._study.get_trials(deepcopy=False)[number]
-        if not before.state.is_finished():
+        if not self._study.get_trials(deepcopy=False)[number].state.is_finished():
             self._study.tell(number, value, state=told[status.state])
-        elif before.state == state.FAIL and status.state == FINISHED:  # repeated, and better this time
-            again = self._optuna.trial.create_trial(
-                params=before.params, distributions=before.distributions, value=value, user_attrs=before.user_attrs
-            )
-            self._study.add_trial(again)
 
     def _open(self) -> None:
         """Opens the study, and takes up the trials that it has."""
