@@ -119,6 +119,18 @@ def test_it_finds_the_best_learning_rate(command: Command, launcher: FakeLaunche
     assert sum(found[-10:]) / 10 > sum(found[:10]) / 10
 
 
+def test_other_choices_than_before(
+    command: Command, launcher: FakeLauncher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launcher.act = lambda folder, words: finish(folder, accuracy(words))
+    assert command(*LINE, "search.trials=2", "loss=argmax,all_logit") == 0
+    assert command(*LINE, "search.trials=3", "loss=argmax,sigmoid") == 1
+    error = capsys.readouterr().err
+    assert "take another sweep name" in error and "Traceback" not in error
+    assert command(*LINE, "search.trials=3", "loss=argmax,all_logit", "optimizer.lr=interval(0.1,0.2)") == 0
+    assert len(launcher.calls) == 3
+
+
 def test_optuna_is_optional(tmp_path: Path) -> None:
     code = """
 import sys

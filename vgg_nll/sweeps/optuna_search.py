@@ -65,10 +65,14 @@ class OptunaSearch:
             self._open()
         if self._earlier:
             return self._earlier.pop(0)
-        while len(self._study.get_trials(deepcopy=False)) < self.number:
-            number = len(self._study.get_trials(deepcopy=False))
+        while (number := sum(OVERRIDES in trial.user_attrs for trial in self._study.get_trials(deepcopy=False))) < self.number:
             self._study.sampler = self._optuna.samplers.TPESampler(seed=self._seed + number)
-            trial = self._study.ask(self._distributions)
+            try:
+                trial = self._study.ask(self._distributions)
+            except ValueError as error:  # other choices than those of earlier trials
+                raise ConfigError(
+                    f"search=optuna: {error}; restore the values of before, or take another sweep name"
+                ) from error
             overrides = tuple(self._overrides(trial.params))
             trial.set_user_attr(OVERRIDES, list(overrides))
             if overrides not in self._trials:
@@ -95,10 +99,19 @@ class OptunaSearch:
         storage = optuna.storages.JournalStorage(backend)
         self._study = optuna.create_study(storage=storage, study_name="sweep", direction="maximize", load_if_exists=True)
         for trial in self._study.get_trials(deepcopy=False):
+            self._check_choices(trial.distributions)
             overrides = tuple(trial.user_attrs.get(OVERRIDES, ()))
             if overrides and overrides not in self._trials:
                 self._trials[overrides] = trial.number
                 self._earlier.append(overrides)
+
+    def _check_choices(self, before: Mapping[str, Any]) -> None:
+        """Raises ConfigError if a key has other values than in an earlier trial: Optuna allows other intervals only."""
+        for key in before.keys() & self._distributions.keys():
+            try:
+                self._optuna.distributions.check_distribution_compatibility(before[key], self._distributions[key])
+            except ValueError as error:
+                raise ConfigError(f"{key}: {error}; restore the values of before, or take another sweep name") from error
 
     def _interval(self, interval: Interval) -> Any:
         low, high, is_log = interval.low, interval.high, interval.is_log
