@@ -127,7 +127,7 @@ def test_other_choices_than_before(
     assert command(*LINE, "search.trials=3", "loss=argmax,sigmoid") == 1
     error = capsys.readouterr().err
     assert "take another sweep name" in error and "Traceback" not in error
-    assert command(*LINE, "search.trials=3", "loss=argmax,all_logit", "optimizer.lr=interval(0.1,0.2)") == 0
+    assert command(*LINE, "search.trials=3", "loss=argmax,all_logit", "optimizer.lr=tag(log,interval(0.1,0.2))") == 0
     assert len(launcher.calls) == 3
 
 

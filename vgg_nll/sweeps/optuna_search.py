@@ -67,12 +67,7 @@ class OptunaSearch:
             return self._earlier.pop(0)
         while (number := sum(OVERRIDES in trial.user_attrs for trial in self._study.get_trials(deepcopy=False))) < self.number:
             self._study.sampler = self._optuna.samplers.TPESampler(seed=self._seed + number)
-            try:
-                trial = self._study.ask(self._distributions)
-            except ValueError as error:  # other choices than those of earlier trials
-                raise ConfigError(
-                    f"search=optuna: {error}; restore the values of before, or take another sweep name"
-                ) from error
+            trial = self._study.ask(self._distributions)
             overrides = tuple(self._overrides(trial.params))
             trial.set_user_attr(OVERRIDES, list(overrides))
             if overrides not in self._trials:
