@@ -73,6 +73,7 @@ def _main(arguments: list[str], folder: Path, printed: Path, file_limit: int | N
     out = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1)
     os.dup2(out, 2)
+    os.environ.pop("HYDRA_FULL_ERROR", None)  # `main` sets it, and the test before may have started the process forked from
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, the command does not
     if file_limit is not None:  # a write beyond it fails with an error instead of a signal
         import resource

@@ -1,6 +1,7 @@
 """Slurm's launcher on submitit's stand-ins for a cluster."""
 
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -60,7 +61,9 @@ def test_a_machine_without_slurm(tmp_path: Path) -> None:
 def test_a_job_that_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'tests'}{os.pathsep}{ROOT}")  # the job finds `wait`
     launcher = launcher_of("local", tmp_path)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if the tests run in the background of a shell
     job = launcher.start([str(tmp_path / "started")], tmp_path / "err")
+    signal.signal(signal.SIGINT, before)
     while not (tmp_path / "started").exists():
         assert job.exit_code() is None
         launcher.wait([job], 0.1)
