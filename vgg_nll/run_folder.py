@@ -30,20 +30,8 @@ DONE, FAILED = "DONE", "FAILED"
 PRUNED = "PRUNED"  # in a sweep: stopped since others are better
 PROJECTOR = "projector_config.pbtxt"  # TensorBoard's; the pictures lie in folders that are named by their steps
 OURS = (
-    HYDRA,
-    RUN,
-    LOG,
-    LOCK,
-    CHECKPOINTS,
-    METRICS,
-    NETWORK,
-    TEMPERATURE,
-    EVALUATION,
-    "profile",
-    DONE,
-    FAILED,
-    PRUNED,
-    PROJECTOR,
+    *(HYDRA, RUN, LOG, LOCK, CHECKPOINTS, METRICS, NETWORK, TEMPERATURE, EVALUATION),
+    *("profile", DONE, FAILED, PRUNED, PROJECTOR),
 )
 LOCK_SECONDS = 10  # the worker processes of a killed run hold its lock for some seconds
 
@@ -112,15 +100,10 @@ def is_whole(folder: Path) -> bool:
 @contextmanager
 def lock_run_folder(folder: Path) -> Iterator[None]:
     """Holds the folder until the block or the process ends. Raises ConfigError if another process holds it."""
-    lock = FileLock(folder / LOCK, timeout=LOCK_SECONDS)
-    try:
-        lock.acquire(poll_interval=0.5)
-    except Timeout as error:
-        raise ConfigError(f"{folder}: another process is training there; wait until it ends, or stop it") from error
-    try:
+    with hold(folder / LOCK, LOCK_SECONDS) as is_free:
+        if not is_free:
+            raise ConfigError(f"{folder}: another process is training there; wait until it ends, or stop it")
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager

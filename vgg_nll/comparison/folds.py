@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from vgg_nll.comparison.keys import NO_EFFECT
+from vgg_nll.comparison.keys import IGNORED
 from vgg_nll.comparison.runs import Run
 
 FOLD, FOLDS = "data.fold", "data.folds"
@@ -13,7 +13,6 @@ MEANS = (
     *("accuracy", "top5_accuracy", "loss", "nll_argmax", "nll_argmax_prediction", "nll_all_logit", "brier"),
     *("confidence", "true_class_probability", "margin", "overconfidence"),
 )
-IGNORED = (f"{FOLD}.", *NO_EFFECT, "name.", "device.", "resume.", "resume_strict.")
 
 
 def join_folds(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
@@ -29,7 +28,9 @@ def join_folds(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     for run in runs:
         if run in single:
             continue
-        key = frozenset((name, value) for name, value in run.config.items() if not f"{name}.".startswith(IGNORED))
+        key = frozenset(
+            (name, value) for name, value in run.config.items() if name != FOLD and not f"{name}.".startswith(IGNORED)
+        )
         fold = int(run.config[FOLD])
         if fold in by_setting[key]:
             left_out.append(f"left out, same settings, seed and fold: {by_setting[key][fold].folder} ({run.folder} counts)")

@@ -1,6 +1,6 @@
 """Composes configs from configs/. Knows nothing of what they build."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,6 @@ CONFIGS = next(folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "co
 _IS_1_3 = hydra.__version__.startswith("1.3")
 # Hydra 1.3 warns if it is not told its version; 1.4 deprecates being told.
 VERSION_BASE: dict[str, str] = {"version_base": "1.3"} if _IS_1_3 else {}
-# OmegaConf 2.4, which comes with Hydra 1.4, renames it.
-register_resolver: Callable[..., None] = OmegaConf.register_new_resolver if _IS_1_3 else OmegaConf.register_resolver
 # Hydra 1.4 wants to be told which targets may run. Ours come from configs/ or from the user; those of a run folder are checked
 # by `saved`.
 MAY_INSTANTIATE: dict[str, Any] = (

@@ -37,7 +37,7 @@ class Words:
     """
 
     values: Mapping[str, Sequence[str]]
-    open: Mapping[str, "Interval"]
+    open: Mapping[str, Interval]
 
     @property
     def swept(self) -> list[str]:

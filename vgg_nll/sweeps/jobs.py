@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from vgg_nll import records
-from vgg_nll.comparison.keys import NO_EFFECT
+from vgg_nll.comparison.keys import IGNORED
 from vgg_nll.config.compose import key_of
 
-# Keys in which jobs of a sweep may differ between two machines or days, and be the same job.
-IGNORED = (*NO_EFFECT, "name.", "device.", "resume.", "resume_strict.")
 MAX_NAME_BYTES = 150  # of a folder; the files in it are longer
 PLAIN = "job"  # the name of a job without overrides
 ALWAYS_OPEN = ("seed", "data.fold")  # may be widened although only one value was given before

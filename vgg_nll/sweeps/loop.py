@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vgg_nll import run_folder
+from vgg_nll.comparison.keys import IGNORED
 from vgg_nll.config.compose import key_of
 from vgg_nll.files import atomic_write
 from vgg_nll.sweeps import record, status
 from vgg_nll.sweeps.display import Display
 from vgg_nll.sweeps.grid import Search
-from vgg_nll.sweeps.jobs import IGNORED, Job
+from vgg_nll.sweeps.jobs import Job
 from vgg_nll.sweeps.local import Launcher, Started
 from vgg_nll.sweeps.means import Means
 from vgg_nll.sweeps.record import Sweep

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from vgg_nll import records, run_folder
+from vgg_nll.comparison.keys import IGNORED
 from vgg_nll.errors import CheckpointError, ConfigError
 from vgg_nll.sweeps import jobs
-from vgg_nll.sweeps.jobs import ALWAYS_OPEN, IGNORED, Job
+from vgg_nll.sweeps.jobs import ALWAYS_OPEN, Job
 
 RECORD = "sweep.json"  # the jobs, and the settings that they share
 TABLE = "sweep.csv"  # what became of them
