@@ -112,7 +112,7 @@ COMMANDS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
             "images": {"type": count, "default": 180, "help": "of a validation"},
             "batch-size": {"type": count, "default": 32},
             "steps": {"type": count, "default": 234, "help": "of a run"},
-            "validations": {"type": count, "default": 6, "help": "of a run"},
+            "validations": {"type": count, "default": 7, "help": "of a run"},
             "with-pictures": {"type": count, "default": 3, "help": "of these"},
             "repeats": {"type": count, "default": 5},
         },

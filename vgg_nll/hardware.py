@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
+MIN_PRODUCTS, PEAK_SECONDS = 3, 0.25  # of a large matrix product
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -58,20 +59,22 @@ def describe(device: torch.device) -> str:
 
 @functools.cache
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Returns the floating-point operations per second of a large matrix product: the best of three after one to warm up.
+    """Returns the floating-point operations per second of a large matrix product: the best of as many as fit into 0.25 s.
 
-    Measured once a process. A network's speed is compared with it; it takes about 0.5 s on two CPU cores.
+    Measured once a process. A network's speed is compared with it. Other programs may take the device meanwhile: the more
+    products, the more likely is one that none disturbed.
     """
     size = 8192 if device.type == "cuda" else 1024
     a = torch.full((size, size), 0.5, device=device, dtype=dtype)
-    seconds = []
-    for _ in range(4):
+    torch.mm(a, a)  # to warm up
+    seconds: list[float] = []
+    while len(seconds) < MIN_PRODUCTS or sum(seconds) < PEAK_SECONDS:
         wait(device)
         start = time.perf_counter()
         torch.mm(a, a)
         wait(device)
         seconds.append(time.perf_counter() - start)
-    return 2 * size**3 / min(seconds[1:])
+    return 2 * size**3 / min(seconds)
 
 
 @contextmanager

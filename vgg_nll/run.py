@@ -16,6 +16,7 @@ from vgg_nll.config import build, validation
 from vgg_nll.errors import ConfigError
 from vgg_nll.evaluation import report
 from vgg_nll.evaluation.metrics import Sums
+from vgg_nll.evaluation.predictions import write_predictions
 from vgg_nll.files import expanded
 from vgg_nll.inference.trained_model import write_network
 from vgg_nll.model import summary
@@ -27,6 +28,7 @@ from vgg_nll.tracking.summaries import Hyperparameters, Layers, Text
 from vgg_nll.training import diagnostics
 from vgg_nll.training.checkpoint_saver import CheckpointSaver
 from vgg_nll.training.logger import TrainingLogger
+from vgg_nll.training.metrics_table import MetricsTable
 from vgg_nll.training.profiler import make_profiler
 from vgg_nll.training.pruning import MedianRule, Pruned
 from vgg_nll.training.signals import BEFORE, Interrupted, Signals
@@ -79,12 +81,15 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
             _finish(trainer, origin)
             saved_all = trainer.saver.close()
         except Pruned as why:
+            trainer.logger.end_session(trainer.state.step, is_success=True)
             (folder / run_folder.PRUNED).write_text(f"{why}\n")
             log.info(f"stopped, since finished runs are better: {why}")
             return trainer.state.best_metrics["accuracy"]
-        except Exception as error:
-            with contextlib.suppress(OSError):
-                (folder / run_folder.FAILED).write_text(f"{type(error).__name__}: {error}\n")
+        except BaseException as error:
+            trainer.logger.end_session(trainer.state.step, is_success=False)
+            if isinstance(error, Exception):  # a signal is none
+                with contextlib.suppress(OSError):
+                    (folder / run_folder.FAILED).write_text(f"{type(error).__name__}: {error}\n")
             raise
         finally:
             trainer.logger.close()
@@ -133,6 +138,7 @@ def prepare(origin: Origin, signals: Signals) -> Trainer:
         dtype=dtype,
         logger=TrainingLogger(
             tracker,
+            MetricsTable(folder / run_folder.METRICS_TABLE),
             class_names=data.class_names,
             pixels=data.preprocessing.pixels,
             total_steps=total_steps,
@@ -173,9 +179,8 @@ def _columns(trainer: Trainer, cfg: DictConfig) -> dict[str, str | float]:
 
 
 def _provenance(trainer: Trainer) -> dict[str, Any]:
-    device, dtype = trainer.state.device, trainer.dtype
-    peak_flops, deterministic = hardware.peak_flops(device, dtype), trainer.settings.deterministic
-    return provenance(device, dtype, peak_flops=peak_flops, deterministic=deterministic)
+    peak_flops, deterministic = trainer.logger.peak_flops, trainer.settings.deterministic
+    return provenance(trainer.state.device, trainer.dtype, peak_flops=peak_flops, deterministic=deterministic)
 
 
 def _log_run_summary(trainer: Trainer, cfg: DictConfig) -> None:
@@ -229,6 +234,8 @@ def _finish(trainer: Trainer, origin: Origin) -> None:
         | {"config": OmegaConf.to_container(cfg)},
         origin.run_id,
     )
+    shown = trainer.evaluate("val") if test is None else test
+    write_predictions(folder / run_folder.PREDICTIONS, shown.sums.by_image(), trainer.data.class_names)
     trainer.end()
     log.info(f"trained in {state.seconds:.1f} s; run folder {folder}")
     program = Path(sys.executable).with_name("tensorboard")

@@ -90,7 +90,7 @@ def test_curves_of_a_run(epoch: tuple[Path, str]) -> None:
     assert [(point.step, point.value) for point in events.Scalars("speed/epoch")] == [
         (step, pytest.approx(step / 6)) for step in (2, 4, 6)
     ]
-    assert len(events.Histograms("confidence/histogram")) == len(events.Images("calibration/reliability_diagram")) == 1
+    assert len(events.Histograms("confidence/margin_histogram")) == len(events.Images("calibration/reliability_diagram")) == 1
     assert {"config/text_summary", "provenance/text_summary", "model/text_summary"} <= set(events.Tags()["tensors"])
     validation_images = (folder / "00006/penultimate_features/tensors.tsv").read_text().splitlines()
     assert len(validation_images) == 8

@@ -45,15 +45,15 @@ def _first_event_file(monkeypatch: pytest.MonkeyPatch) -> None:
 def use(tracker: Tracker) -> None:
     for summary in (
         Scalars({"loss/train": 2.5, "confidence/incorrect": math.nan}),
-        Histogram("confidence/histogram", [0.0, 1.0, 3.0]),
-        Histogram("confidence/histogram_incorrect", [0.0, 0.0, 0.0]),
+        Histogram("confidence/margin_histogram", np.array([1.0, 4.0, 2.0, math.inf]), "log-odds"),
+        Histogram("confidence/margin_histogram_incorrect", np.array([math.nan]), "log-odds"),
         Picture("calibration/reliability_diagram", lambda: reliability_diagram([1, 3], [0, 3], [0.4, 2.7])),
         PrecisionRecall("precision_recall/a", np.array([[2, 1], [2, 0], [0, 2], [0, 1], [0.5, 1], [1, 0.5]])),
         PrecisionRecall("precision_recall/b", np.array([[0, 0], [2, 0], [0, 2], [0, 0], [0, 1], [math.nan] * 2])),
         Hyperparameters({"loss": "argmax", "lr": 0.1}),
         Embedding(lambda: EmbeddingData(torch.eye(3), ["a", "b", "b"], torch.zeros(3, 3, 2, 2, dtype=torch.uint8))),
         Layers([Layer("features.0", "Conv", (4, 2, 2), 112), Layer("classifier.0", "Linear", (2,), 10)]),
-        SessionEnd(),
+        SessionEnd(True),
     ):
         tracker.add(summary, 3)
     tracker.add(Text("config", "seed: 0"), 1)
@@ -66,7 +66,7 @@ def test_event_file(tmp_path: Path) -> None:
     assert events.Tags()["scalars"] == ["loss/train"]  # NaN is left out
     (point,) = events.Scalars("loss/train")
     assert (point.step, point.value) == (3, 2.5)
-    (histogram,) = events.Histograms("confidence/histogram")
+    (histogram,) = events.Histograms("confidence/margin_histogram")
     value = histogram.histogram_value
     assert (value.num, value.sum, value.sum_squares) == (4, pytest.approx(3.0), pytest.approx(0.25 + 25 / 12))
     assert list(value.bucket) == [0, 1, 3]
@@ -75,7 +75,7 @@ def test_event_file(tmp_path: Path) -> None:
     assert len(events.Images("calibration/reliability_diagram")) == 1
     assert "config/text_summary" in events.Tags()["tensors"]
     assert [tag for tag in events.Tags()["tensors"] if "precision" in tag] == ["precision_recall/a"]  # b has no image
-    assert events.Tags()["histograms"] == ["confidence/histogram"]  # nothing was wrong
+    assert events.Tags()["histograms"] == ["confidence/margin_histogram"]  # nothing was wrong
     names = [(node.name, node.op, list(node.input)) for node in GraphDef.FromString(events.Graph().SerializeToString()).node]
     assert names == [("features/0", "Conv", []), ("classifier/0", "Linear", ["features/0"])]
     (table,) = events.Tensors("model/text_summary")
@@ -117,7 +117,7 @@ def test_hyperparameters_of_a_resumed_run(tmp_path: Path) -> None:
     """TensorBoard keeps the first ones that it finds: those of the last start are the only ones."""
     tracker = TensorBoardTracker(tmp_path, 1)
     tracker.add(Hyperparameters({"loss": "argmax", "lr": 0.1}), 1)
-    tracker.add(SessionEnd(), 5)
+    tracker.add(SessionEnd(True), 5)
     tracker.close()
     tracker = TensorBoardTracker(tmp_path, 6)
     tracker.add(Hyperparameters({"loss": "argmax", "lr": 0.2}), 6)
@@ -167,7 +167,7 @@ def test_hyperparameters_are_one_session(tmp_path: Path) -> None:
     experiment = HParamsPluginData.FromString(plugin["_hparams_/experiment"]).experiment
     assert [metric.name.tag for metric in experiment.metric_infos] == list(tags.HYPERPARAMETER_METRICS)
     tracker = TensorBoardTracker(tmp_path, 2)
-    tracker.add(SessionEnd(), 2)
+    tracker.add(SessionEnd(True), 2)
     tracker.close()
     end = HParamsPluginData.FromString(read_events(tmp_path).PluginTagToContent("hparams")["_hparams_/session_end_info"])
     assert end.session_end_info.status == Status.Value("STATUS_SUCCESS")
@@ -270,7 +270,7 @@ def test_a_validation_that_is_done_again(tmp_path: Path) -> None:
     tracker = TensorBoardTracker(tmp_path, 1)
     for step in (2, 3):
         tracker.add(Scalars(dict.fromkeys((tags.LOSS_TRAIN, tags.LEARNING_RATE, *tags.VALIDATION.values()), 1.0)), step)
-        tracker.add(Histogram("confidence/histogram", [0.0, 1.0]), step)
+        tracker.add(Histogram("confidence/margin_histogram", np.array([0.0, 1.0]), ""), step)
     tracker.add(Text("config", "x"), 3)
     tracker.close()
     TensorBoardTracker(tmp_path, 4, first_validation=3).close()
@@ -279,7 +279,7 @@ def test_a_validation_that_is_done_again(tmp_path: Path) -> None:
     assert steps == {tag: [2, 3] for tag in (tags.LOSS_TRAIN, tags.LEARNING_RATE)} | {
         tag: [2] for tag in tags.VALIDATION.values()
     }
-    assert [point.step for point in left.Histograms("confidence/histogram")] == [2]
+    assert [point.step for point in left.Histograms("confidence/margin_histogram")] == [2]
     assert [point.step for point in left.Tensors("config/text_summary")] == [3]
 
 

@@ -147,7 +147,7 @@ def test_a_validation(caplog: pytest.LogCaptureFixture, is_best: bool) -> None:
 
 @pytest.mark.parametrize("with_figures", [False, True])
 def test_figures_come_if_asked_for(monkeypatch: pytest.MonkeyPatch, with_figures: bool) -> None:
-    tracker, marks, titles = Recorder(), [SessionEnd()], []
+    tracker, marks, titles = Recorder(), [SessionEnd(True)], []
 
     def drawn(evaluation: Evaluation, class_names: list[str], pixels: object, title: str) -> list[Summary]:
         titles.append((class_names, title))

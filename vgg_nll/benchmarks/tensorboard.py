@@ -10,17 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vgg_nll import hardware
+from vgg_nll import hardware, run_folder
 from vgg_nll.benchmarks.timing import seconds
 from vgg_nll.evaluation import features, loop
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.progress import track
 from vgg_nll.tracking.tracker import TensorBoardTracker
+from vgg_nll.training import gradients
 from vgg_nll.training.logger import TrainingLogger
+from vgg_nll.training.metrics_table import MetricsTable
 from vgg_nll.training.param_groups import param_groups
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import train_step
+from vgg_nll.training.trajectory import MAX_IMAGES
 
 
 def tensorboard(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -44,12 +47,15 @@ def tensorboard(args: argparse.Namespace) -> list[dict[str, Any]]:
         train_step(state, all_logit_nll, images[: args.batch_size], target[: args.batch_size], **options)
         hardware.wait(device)
 
+    trajectory = torch.randn(args.validations, 2, min(args.images, MAX_IMAGES), generator=draw)
+    seen = (evaluation, evaluation, trajectory)
     with tempfile.TemporaryDirectory() as folder:
         logger = _logger(Path(folder), args.classes)
         kinds: dict[str, Callable[[int], None]] = {
             "a step": lambda _: step(),
-            "scalars and histograms": lambda i: logger.validation_point(i, evaluation, is_best=False, with_figures=False),
-            "the same and figures": lambda i: logger.validation_point(i, evaluation, is_best=False, with_figures=True),
+            "scalars and histograms": lambda i: logger.validation_point(i, *seen, is_best=True, with_figures=False),
+            "the same and figures": lambda i: logger.validation_point(i, *seen, is_best=True, with_figures=True),
+            "gradients and norms": lambda i: logger.gradient_point(i, _gradients(model, images, target, args.batch_size)),
             "the end": lambda i: logger.end(i, lambda: features.extract(model, [(images, target)], dtype, _pixels)),
         }
         times: dict[str, list[float]] = {name: [] for name in kinds}
@@ -60,6 +66,7 @@ def tensorboard(args: argparse.Namespace) -> list[dict[str, Any]]:
     median = {name: statistics.median(values[1:]) for name, values in times.items()}  # the first one warms up
     without = args.validations - args.with_pictures
     cost = without * median["scalars and histograms"] + args.with_pictures * median["the same and figures"] + median["the end"]
+    cost += (1 + args.steps // gradients.EVERY_STEPS) * median["gradients and norms"]
     rows = [
         {"what": name, "n": args.repeats, "min s": f"{min(values[1:]):.4f}"}
         | {"median s": f"{median[name]:.4f}", "max s": f"{max(values[1:]):.4f}"}
@@ -72,6 +79,7 @@ def tensorboard(args: argparse.Namespace) -> list[dict[str, Any]]:
 def _logger(folder: Path, classes: int) -> TrainingLogger:
     return TrainingLogger(
         TensorBoardTracker(folder, 1),
+        MetricsTable(folder / run_folder.METRICS_TABLE),
         class_names=[str(k) for k in range(classes)],
         pixels=_pixels,
         total_steps=1,
@@ -81,6 +89,11 @@ def _logger(folder: Path, classes: int) -> TrainingLogger:
         peak_flops=1.0,
         input_hint="",
     )
+
+
+def _gradients(model: VGG16, images: Tensor, target: Tensor, batch_size: int) -> dict[str, float]:
+    logits = torch.randn(batch_size, model.num_classes, device=images.device)
+    return gradients.pushes(logits, target[:batch_size]) | gradients.layer_norms(model)
 
 
 def _pixels(images: Tensor) -> Tensor:

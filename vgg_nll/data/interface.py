@@ -14,6 +14,8 @@ from torch import Tensor
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.errors import DataError
 
+TRAIN_EVAL = "train_eval"  # the part of the training images that is evaluated beside the validation images
+TRAIN_EVAL_SHARE, MAX_TRAIN_EVAL = 16, 1000  # a forward pass over a sixteenth takes 2% of an epoch
 Batch = tuple[Tensor, Tensor]  # normalised images [B, 3, H, W] on the device, class indices [B]
 
 
@@ -35,7 +37,7 @@ class ImageData(Protocol):
         ...
 
     def eval_batches(self, split: str) -> Iterator[Batch]:
-        """Yields every image of a split once, in a fixed order, without augmentation."""
+        """Yields every image of a split once, in a fixed order, without augmentation; or those of TRAIN_EVAL."""
         ...
 
 
@@ -104,6 +106,18 @@ def fold_split(target: Tensor, folds: int, fold: int, val_share: float) -> dict[
     rest = (number != fold).nonzero().squeeze(1)
     inner = stratified_split(target[rest], {"val": val_share}, seed=0)
     return {"train": rest[inner["train"]], "val": rest[inner["val"]], "test": (number == fold).nonzero().squeeze(1)}
+
+
+def train_eval_indices(target: Tensor) -> Tensor:
+    """Returns sorted indices of a fixed sixteenth of the training images, at most 1,000, at least 1, with the classes' shares.
+
+    Args:
+        target: [N], the classes of the training images.
+    """
+    images = min(MAX_TRAIN_EVAL, max(1, len(target) // TRAIN_EVAL_SHARE))
+    by_class = target.argsort(stable=True)
+    places = (torch.arange(images) + 0.5) * len(target) / images
+    return by_class[places.long()].sort().values
 
 
 def check_labels(target: Tensor, num_classes: int, what: str) -> None:

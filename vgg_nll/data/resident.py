@@ -7,7 +7,17 @@ from torch import Tensor
 
 from vgg_nll import rng
 from vgg_nll.data import augment
-from vgg_nll.data.interface import Batch, Source, Split, check_batch_size, check_labels, digest_of, fold_split
+from vgg_nll.data.interface import (
+    TRAIN_EVAL,
+    Batch,
+    Source,
+    Split,
+    check_batch_size,
+    check_labels,
+    digest_of,
+    fold_split,
+    train_eval_indices,
+)
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.errors import DataError
 
@@ -58,6 +68,9 @@ class ResidentData:
         check_batch_size(batch_size, self.sizes["train"])
         self.hint = "raise trainer.batch_size: the images are in memory, and the rest is overhead per batch"
         self.steps_per_epoch = self.sizes["train"] // batch_size
+        train = splits["train"]
+        part = train_eval_indices(train.target)
+        splits = splits | {TRAIN_EVAL: Split(train.images[part], train.target[part])}
         layout = torch.channels_last  # the network's; bytes are converted faster than floats
         self._splits = {
             name: Split(split.images.to(device).contiguous(memory_format=layout), split.target.to(device))

@@ -1,7 +1,7 @@
 """Evaluation metrics as additive sums: `update` turns one batch into sums, `+` merges them, `compute` divides once at the end.
 
 Sums over images, never means of means: every value is the same for any batch size. All in float64. Memory does not grow with
-the data set but for `scores`, three numbers an image, which curves and quantiles need.
+the data set but for `scores`, six numbers an image, which curves and quantiles need.
 """
 
 from dataclasses import dataclass, fields
@@ -17,6 +17,17 @@ from vgg_nll.losses import log_probabilities
 NUM_THRESHOLDS = 127  # of precision-recall curves: k / 126
 ROUNDING = 1e-12  # of a margin, relative: a sum over classes depends on their order in its last bits
 MARGIN_QUANTILES = {"margin_p05": 0.05, "margin_p50": 0.5, "margin_p95": 0.95}
+
+
+class Images(NamedTuple):
+    """What each of N images got, in their order; float64 on the CPU."""
+
+    confidence: Tensor  # [N]
+    margin: Tensor  # [N], log(p / (1 - p)) of the prediction
+    correct: Tensor  # [N], 1 if right, else 0
+    true_margin: Tensor  # [N], log(p / (1 - p)) of the label
+    prediction: Tensor  # [N]
+    target: Tensor  # [N]
 
 
 class Outputs(NamedTuple):
@@ -61,7 +72,7 @@ class Sums:
     class_bin_probability: Tensor  # [C, NUM_BINS], of every image, by the probability of class c
     threshold_images: Tensor  # [C, NUM_THRESHOLDS], by the probability of class c: in [k, k + 1) / 126
     threshold_positives: Tensor  # [C, NUM_THRESHOLDS], of label c, likewise
-    scores: tuple[Tensor, ...]  # one [3, B] a batch: confidence, margin, 1 if right
+    scores: tuple[Tensor, ...]  # one [6, B] a batch: the fields of `Images`
 
     @property
     def class_images(self) -> Tensor:
@@ -72,6 +83,10 @@ class Sums:
     def class_correct(self) -> Tensor:
         """[C], by label."""
         return self.confusion.diagonal()
+
+    def by_image(self) -> Images:
+        """Returns what each image got."""
+        return Images(*torch.cat(self.scores, dim=1).cpu())
 
     def __add__(self, other: "Sums") -> "Sums":
         return Sums(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
@@ -89,6 +104,7 @@ def update(outputs: Outputs, target: Tensor, loss: Tensor) -> Sums:
     correct = (prediction == target).double()
     label = target[:, None]  # no boolean masks from here on: the host would wait for a GPU
     of_label = probabilities.gather(1, label)[:, 0]
+    true_margin = (complement_nll - nll).gather(1, label)[:, 0]
     is_target = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, label, True)
     top5 = _rank(logits, label) < min(5, logits.shape[1])
     bins = bin_index(confidence)
@@ -119,7 +135,7 @@ def update(outputs: Outputs, target: Tensor, loss: Tensor) -> Sums:
         class_bin_probability=_count((classes, NUM_BINS), probabilities, every_class, by_class),
         threshold_images=_count((classes, NUM_THRESHOLDS), torch.ones_like(probabilities), every_class, steps),
         threshold_positives=_count((classes, NUM_THRESHOLDS), ones, target, steps.gather(1, label)[:, 0]),
-        scores=(torch.stack([confidence, margin, correct]),),
+        scores=(torch.stack([confidence, margin, correct, true_margin, prediction.double(), target.double()]),),
     )
 
 
@@ -200,8 +216,8 @@ def _by_margin(sums: Sums) -> Tensor:
     Margins that differ by rounding only are made equal, so that they tie. `correct` is NaN if the margin is. On the CPU: on a
     GPU, deterministic sums along N cost N^2.
     """
-    scores = torch.cat(sums.scores, dim=1).cpu()
-    confidence, margin, correct = scores[:, scores[1].argsort(stable=True)]
+    images = sums.by_image()
+    confidence, margin, correct = torch.stack(images[:3])[:, images.margin.argsort(stable=True)]
     is_tie = margin - margin.roll(1) <= ROUNDING * (1 + margin.abs())
     first = torch.arange(len(margin)).masked_fill(is_tie, 0).cummax(0).values
     correct = correct.masked_fill(margin.isnan(), torch.nan)

@@ -14,7 +14,12 @@ from tensorboard.compat.proto.attr_value_pb2 import AttrValue
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.compat.proto.node_def_pb2 import NodeDef
+from tensorboard.compat.proto.summary_pb2 import HistogramProto, SummaryMetadata
+from tensorboard.compat.proto.summary_pb2 import Summary as SummaryProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.plugins.hparams.api_pb2 import Status
+from tensorboard.plugins.hparams.metadata import PLUGIN_DATA_VERSION
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
@@ -22,6 +27,9 @@ from torch.utils.tensorboard.summary import hparams
 from vgg_nll.evaluation.report import format_table
 from vgg_nll.model.summary import Layer
 from vgg_nll.tracking import tags
+
+MAX_BINS = 1000  # of a histogram: 24 kB
+FIRST_COLUMNS = ("loss", "lr", "model", "seed", "data")  # of the HParams tab, which shows five at once
 
 
 class Summary(Protocol):
@@ -46,23 +54,37 @@ class Scalars:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts in equal bins over [0, 1]; nothing if all counts are 0."""
+    """The distribution of N values, such that every quantile that TensorBoard draws is that of `np.quantile`.
+
+    TensorBoard interpolates inside a bin. So the bins hold equal shares of the values, and their edges are quantiles: with up
+    to `MAX_BINS` + 1 values, the values themselves. Values that are not finite are left out; without any, nothing is written.
+    """
 
     tag: str
-    counts: Sequence[float]
+    values: np.ndarray  # [N]
+    description: str
 
     def write(self, writer: SummaryWriter, step: int) -> None:
-        number, bins = sum(self.counts), len(self.counts)
-        filled = [k for k, count in enumerate(self.counts) if count]
-        if not filled:
+        values = self.values[np.isfinite(self.values)].astype(np.float64)
+        if len(values) == 0:
             return
-        # TensorBoard cuts off empty bins at both ends, and takes these two as the edges of the rest.
-        minimum, maximum = filled[0] / bins, (filled[-1] + 1) / bins
-        limits = [(k + 1) / bins for k in range(bins)]
-        # TensorBoard draws limits and counts; the format also needs two sums, in which a bin counts as its middle.
-        total = sum(count * (k + 0.5) / bins for k, count in enumerate(self.counts))
-        squares = sum(count * ((k + 0.5) / bins) ** 2 for k, count in enumerate(self.counts))
-        writer.add_histogram_raw(self.tag, minimum, maximum, int(number), total, squares, limits, list(self.counts), step)
+        bins = max(1, min(len(values) - 1, MAX_BINS))
+        edges = np.quantile(values, np.linspace(0, 1, bins + 1))
+        # A bin needs a width: TensorBoard keeps its edges in float32, and divides by the difference.
+        least = 1e-6 * max(1.0, float(np.abs(edges).max()))
+        edges += least * np.arange(bins + 1)
+        histogram = HistogramProto(
+            min=edges[0],
+            max=edges[-1],
+            num=len(values),
+            sum=values.sum(),
+            sum_squares=np.square(values).sum(),
+            bucket_limit=edges[1:],
+            bucket=np.full(bins, len(values) / bins),
+        )
+        metadata = SummaryMetadata(summary_description=self.description)
+        value = SummaryProto.Value(tag=self.tag, histo=histogram, metadata=metadata)
+        writer._get_file_writer().add_summary(SummaryProto(value=[value]), step)
 
 
 @dataclass(frozen=True)
@@ -164,13 +186,29 @@ class Hyperparameters:
     def write(self, writer: SummaryWriter, step: int) -> None:
         # Not SummaryWriter.add_hparams: it opens a second run folder, and ends the session before it begins.
         experiment, start, _ = hparams(dict(self.values), dict.fromkeys(tags.HYPERPARAMETER_METRICS, 0.0))
+        _mark_first_columns(experiment)
         for summary in (experiment, start):
             writer._get_file_writer().add_summary(summary, step)
 
 
 @dataclass(frozen=True)
 class SessionEnd:
-    """Ends the session of the HParams tab."""
+    """Ends the session of the HParams tab, which shows how."""
+
+    is_success: bool
 
     def write(self, writer: SummaryWriter, step: int) -> None:
-        writer._get_file_writer().add_summary(hparams({}, {})[2], step)
+        status = Status.Value("STATUS_SUCCESS" if self.is_success else "STATUS_FAILURE")
+        content = HParamsPluginData(session_end_info=SessionEndInfo(status=status), version=PLUGIN_DATA_VERSION)
+        _, _, summary = hparams({}, {})
+        summary.value[0].metadata.plugin_data.content = content.SerializeToString()
+        writer._get_file_writer().add_summary(summary, step)
+
+
+def _mark_first_columns(experiment: SummaryProto) -> None:
+    """Marks the columns that the HParams tab shows first: those that differ between runs, which it cannot know."""
+    plugin = experiment.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(plugin.content)
+    for column in content.experiment.hparam_infos:
+        column.differs = column.name in FIRST_COLUMNS
+    plugin.content = content.SerializeToString()

@@ -54,8 +54,9 @@ class TensorBoardTracker:
         self._run_id = run_id
         if not purge_run(folder, first_step, first_validation, run_id):
             log.warning(f"warning: {folder}: its curves have gaps: an event file is missing, cut off, or of another run")
-        # An open TensorBoard that has read the deleted points hides them.
-        self._writer = SummaryWriter(str(folder), purge_step=first_step if first_step > 1 else None, flush_secs=5)
+        # An open TensorBoard that has read the deleted points hides them. The first process says so, too: TensorBoard takes the
+        # first such message as the run's beginning, and only later ones as a restart. A new run's curves may begin at step 0.
+        self._writer = SummaryWriter(str(folder), purge_step=first_step if first_step > 1 else 0, flush_secs=5)
         write_mark(self._writer, first_step - 1, run_id)
 
     def add(self, summary: Summary, step: int) -> None:

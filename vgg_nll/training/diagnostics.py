@@ -2,10 +2,14 @@
 
 import statistics
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
+from vgg_nll import hardware
 from vgg_nll.data.interface import ImageData
+from vgg_nll.errors import TrainingError
 from vgg_nll.evaluation import loop
 from vgg_nll.losses import Loss
 from vgg_nll.training.state import TrainState
@@ -69,6 +73,20 @@ class Diagnostics:
         is_first = kind not in self._given
         self._given.add(kind)
         return is_first
+
+
+@contextmanager
+def out_of_memory_as_error(step: int, image_size: int, key: str, size: int, hint: str) -> Iterator[None]:
+    """Says what to do if the block runs out of memory. No checkpoint is written of the state that it leaves."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not hardware.is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"out of memory at step {step}, with {key}={size} images of {image_size}x{image_size}: {hint}; "
+            "the last checkpoint stays"
+        ) from error
 
 
 def constant_loss(loss: Loss, num_classes: int, device: torch.device) -> float:

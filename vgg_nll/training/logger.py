@@ -1,8 +1,9 @@
 """The training logger: curves, a bar or lines of text, warnings."""
 
 import logging
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor
@@ -12,10 +13,13 @@ from vgg_nll.evaluation.features import Features
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.progress import Progress
 from vgg_nll.tracking import evaluation_summaries, tags
-from vgg_nll.tracking.summaries import Embedding, EmbeddingData, Scalars, SessionEnd
+from vgg_nll.tracking.summaries import Embedding, EmbeddingData, Picture, Scalars, SessionEnd
 from vgg_nll.tracking.tracker import Tracker
+from vgg_nll.tracking.trajectories import heat_map
 from vgg_nll.training.diagnostics import Diagnostics
+from vgg_nll.training.metrics_table import STEP, MetricsTable
 from vgg_nll.training.state import Window
+from vgg_nll.training.trajectory import count_flips
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +30,16 @@ class TrainingLogger:
     Args:
         class_names: [C]; pixels: normalised images -> uint8, both [B, 3, H, W].
         constant_loss: loss of the same probability for every class; a run that stays there is on a plateau.
-        flops_per_image: of a training step; peak_flops: what the device does per second in a large matrix product.
+        table: gets a row per validation.
+        flops_per_image: of a training step; peak_flops: what the device does per second in a large matrix product, measured. If
+            training is faster than that (other programs took the device meanwhile), its speed takes that place.
         input_hint: what to change if training waits for images.
     """
 
     def __init__(
         self,
         tracker: Tracker,
+        table: MetricsTable,
         *,
         class_names: Sequence[str],
         pixels: Callable[[Tensor], Tensor],
@@ -43,10 +50,10 @@ class TrainingLogger:
         peak_flops: float,
         input_hint: str,
     ) -> None:
-        self._tracker, self._diagnostics = tracker, Diagnostics(constant_loss, input_hint)
+        self._tracker, self._table, self._diagnostics = tracker, table, Diagnostics(constant_loss, input_hint)
         self._class_names, self._pixels = [printable(name) for name in class_names], pixels
         self._total_steps, self._steps_per_epoch = total_steps, steps_per_epoch
-        self._flops_per_image, self._peak_flops = flops_per_image, peak_flops
+        self._flops_per_image, self.peak_flops = flops_per_image, peak_flops
         self._progress: Progress | None = None
         self._start = 0.0  # of the window of the next point, moved on by every pause
         self._wait = 0.0  # seconds of it spent waiting for data
@@ -97,13 +104,14 @@ class TrainingLogger:
         now = time.perf_counter()  # after the window's sums have arrived, so the device has done the work
         seconds = now - self._start
         speed = (window.images - self._images_before) / seconds
+        self.peak_flops = max(self.peak_flops, speed * self._flops_per_image)
         values = {
             tags.LOSS_TRAIN: window.loss,
             tags.ACCURACY_TRAIN: window.accuracy,
             tags.LEARNING_RATE: learning_rate,
             tags.GRADIENT_NORM: gradient_norm,
             tags.IMAGES_PER_SECOND: speed,
-            tags.MFU: speed * self._flops_per_image / self._peak_flops,
+            tags.MFU: speed * self._flops_per_image / self.peak_flops,
             tags.DATA_WAIT: self._wait / seconds,
             tags.PEAK_MEMORY: peak_memory / 2**30,
             tags.EPOCH: step / self._steps_per_epoch,
@@ -116,15 +124,39 @@ class TrainingLogger:
             self.write(f"warning: {warning}")
         self._start, self._wait, self._images_before = now, 0.0, 0
 
-    def validation_point(self, step: int, evaluation: Evaluation, *, is_best: bool, with_figures: bool) -> None:
-        """Adds one point to every validation curve, and writes a line; if asked, adds the figures and curves of that step."""
-        summaries = evaluation_summaries.scalars_and_histograms(evaluation)
+    def gradient_point(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds what `gradients` gave: values by tag."""
+        self._tracker.add(Scalars(values), step)
+
+    def validation_point(
+        self,
+        step: int,
+        evaluation: Evaluation,
+        of_train: Evaluation,
+        trajectory: Tensor,
+        *,
+        is_best: bool,
+        with_figures: bool,
+    ) -> None:
+        """Adds one point to every validation curve, and writes a line; if asked, adds the figures and curves of that step.
+
+        Args:
+            of_train: of the part of the training images; trajectory: [V, 2, M], with this validation as its last row.
+        """
+        values, flips = evaluation.values, count_flips(trajectory)
+        scalars = {tag: of_train.values[name] for name, tag in tags.TRAIN_EVAL.items()} | flips
+        if is_best:
+            scalars |= {f"{tags.BEST}{name}": values[name] for name in tags.BEST_METRICS} | {tags.BEST_STEP: step}
+        summaries = [*evaluation_summaries.scalars_and_histograms(evaluation), Scalars(scalars)]
         if with_figures:
             title = f"validation, step {step}"
             summaries += evaluation_summaries.pictures_and_curves(evaluation, self._class_names, self._pixels, title)
+            summaries.append(Picture(tags.TRAJECTORIES, lambda: heat_map(trajectory[:, 0].numpy(), title)))
         for summary in summaries:
             self._tracker.add(summary, step)
-        values = evaluation.values
+        row = {STEP: step, "epoch": step / self._steps_per_epoch} | dict(values)
+        row |= {f"train_eval_{name}": of_train.values[name] for name in tags.TRAIN_EVAL}
+        self._table.add(row | {tag.replace("/", "_"): flips.get(tag, math.nan) for tag in (tags.FORGOTTEN, tags.LEARNT)})
         self.write(
             f"epoch {step / self._steps_per_epoch:.3g}  step {step}/{self._total_steps}  validation: "
             f"loss {values['loss']:.4f}  accuracy {values['accuracy']:.4f}  confidence {values['confidence']:.4f}  "
@@ -132,18 +164,26 @@ class TrainingLogger:
         )
 
     def test_point(self, step: int, evaluation: Evaluation) -> None:
-        """Adds every metric of the test split."""
+        """Adds every metric of the test split, at the step of the network that was tested."""
         self._tracker.add(Scalars({f"{tags.TEST}{name}": value for name, value in evaluation.values.items()}), step)
 
     def end(self, step: int, extract: Callable[[], Features]) -> None:
-        """Ends the session of the HParams tab, and adds the points of the projector, which `extract` gives."""
+        """Ends the session of the HParams tab, and adds the points of the projector, which `extract` gives.
+
+        Args:
+            step: of the network that gives the points.
+        """
 
         def points() -> EmbeddingData:
             found = extract()
             return EmbeddingData(found.points, [self._class_names[label] for label in found.target.tolist()], found.pictures)
 
-        self._tracker.add(SessionEnd(), step)
+        self.end_session(step, is_success=True)
         self._tracker.add(Embedding(points), step)
+
+    def end_session(self, step: int, *, is_success: bool) -> None:
+        """Ends the session of the HParams tab, which shows how."""
+        self._tracker.add(SessionEnd(is_success), step)
 
     def flush(self, step: int) -> None:
         """Writes every point so far, before the state of this step is saved: a kill between the two leaves no gap."""

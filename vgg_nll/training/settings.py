@@ -30,3 +30,9 @@ class TrainerSettings:
     def validate_every_steps(self, steps_per_epoch: int) -> int:
         """Returns the optimizer steps from one validation to the next, at least 1."""
         return max(1, round(self.validate_every_epochs * steps_per_epoch))
+
+    def figures_are_due(self, step: int, steps_per_epoch: int) -> bool:
+        """Tells whether the validation after `step` steps is the first one of every `figures_every_epochs`."""
+        before = max(0, step - self.validate_every_steps(steps_per_epoch))
+        every = max(1, round(self.figures_every_epochs * steps_per_epoch))
+        return step // every > before // every

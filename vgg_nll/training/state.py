@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vgg_nll.training import trajectory
+
 NUMBERS = ("step", "validated_step", "best_step", "validations_since_best", "seconds", "window_images")
 
 
@@ -38,10 +40,11 @@ class TrainState:
     device: torch.device
     forward: Callable[[Tensor], Tensor] = field(init=False)  # the model's, or that of its compiled twin, in training
     step: int = 0
-    validated_step: int = 0  # the last step whose validation was finished
+    validated_step: int = -1  # the last step whose validation was finished; the first one is before the first step
     best_step: int = -1
     best_metrics: dict[str, float] = field(default_factory=dict)
     validation_losses: list[list[float]] = field(default_factory=list)  # [epoch, loss], in order
+    trajectory: Tensor = field(default_factory=trajectory.empty)  # [V, 2, M], of single validation images
     validations_since_best: int = 0
     seconds: float = 0.0  # of training, over all processes
     window_loss: Tensor = field(init=False)  # sum over images
@@ -74,6 +77,7 @@ class TrainState:
             "window_correct": self.window_correct,
             "best_metrics": self.best_metrics,
             "validation_losses": self.validation_losses,
+            "trajectory": self.trajectory,
             **{name: getattr(self, name) for name in NUMBERS},
         }
 
@@ -86,7 +90,7 @@ class TrainState:
         check_weights(self.model, content["model"])
         self._load_optimizer(content["optimizer"])
         self.model.load_state_dict(content["model"])
-        for name in (*NUMBERS, "best_metrics", "validation_losses"):
+        for name in (*NUMBERS, "best_metrics", "validation_losses", "trajectory"):
             setattr(self, name, content[name])
         self.window_loss = content["window_loss"].to(self.device)
         self.window_correct = content["window_correct"].to(self.device)
@@ -178,7 +182,7 @@ def _has_numbers(value: Any) -> bool:
 
 
 def _check_numbers(content: dict[str, Any]) -> None:
-    minimum = {"best_step": -1}
+    minimum = {"best_step": -1, "validated_step": -1}
     for name in NUMBERS:
         value, kind = content[name], (int, float) if name == "seconds" else int
         if not isinstance(value, kind) or isinstance(value, bool) or not value >= minimum.get(name, 0):
@@ -192,6 +196,9 @@ def _check_numbers(content: dict[str, Any]) -> None:
     pairs = history if isinstance(history, list) else [None]
     if not all(isinstance(pair, list) and [type(value) for value in pair] == [float, float] for pair in pairs):
         raise ValueError("the checkpoint's validation_losses are not pairs of epoch and loss")
+    rows = content["trajectory"]
+    if not _has_numbers(rows) or rows.dtype != torch.float32 or rows.dim() != 3 or rows.shape[1] != 2:
+        raise ValueError("the checkpoint's trajectory is not [V, 2, M] numbers of torch.float32")
     for name, dtype in (("window_loss", torch.float64), ("window_correct", torch.int64)):
         window = content[name]
         if not _has_numbers(window) or window.shape != torch.Size([]) or window.dtype != dtype:

@@ -1,5 +1,7 @@
 """One training step: no files, no config, no logging."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +19,7 @@ def train_step(
     clip_norm: float | None,
     accumulation_steps: int,
     dtype: torch.dtype,
+    on_logits: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Tensor:
     """Does forward, loss, backward, clip, finite check, update; returns the gradient norm before clipping (on the device).
 
@@ -27,6 +30,7 @@ def train_step(
     Args:
         images: [B, 3, H, W] on the device; target: [B].
         dtype: torch.bfloat16 for autocast, torch.float32 for none. The loss is always computed from float32 logits.
+        on_logits: gets the logits [B, C] and the labels [B] of every part.
     """
     model, optimizer = state.model, state.optimizer
     model.train()
@@ -38,6 +42,8 @@ def train_step(
         loss = loss_function(logits.float(), part_target) * (len(part) / len(images))
         loss.backward()
         batch_loss += loss.detach()
+        if on_logits is not None:
+            on_logits(logits.detach(), part_target)
         state.window_correct += (logits.detach().argmax(dim=1) == part_target).sum()
     norm = _gradient_norm(optimizer)
     _record_if_not_finite(state, batch_loss, norm)

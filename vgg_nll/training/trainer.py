@@ -3,20 +3,22 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from vgg_nll import hardware, rng, run_folder
-from vgg_nll.data.interface import Batch, ImageData, subsample
+from vgg_nll.data.interface import TRAIN_EVAL, Batch, ImageData, subsample
 from vgg_nll.errors import TrainingError
 from vgg_nll.evaluation import features, loop
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.losses import Loss
 from vgg_nll.progress import track
+from vgg_nll.training import gradients, trajectory
 from vgg_nll.training.checkpoint_saver import CheckpointSaver
+from vgg_nll.training.diagnostics import out_of_memory_as_error
 from vgg_nll.training.logger import TrainingLogger
 from vgg_nll.training.profiler import Profiler
 from vgg_nll.training.pruning import MedianRule
@@ -68,7 +70,9 @@ class Trainer:
         self._last_save = time.perf_counter()
         with self.logger.training(state.step, state.window_images), self.profiler:
             try:
-                if state.validated_step < state.step and self._validation_is_due():  # a signal cut it short
+                if state.step == 0:
+                    self._validate()  # the untrained network
+                elif state.validated_step < state.step and self._validation_is_due():  # a signal cut it short
                     self._save(is_best=self._validate())
                 if self._should_stop_early():
                     self.logger.write("stopped early before; a larger trainer.early_stop_validations continues")
@@ -101,14 +105,14 @@ class Trainer:
         if "test" not in self.data.sizes:
             return None
         evaluation = self.evaluate("test")
-        self.logger.test_point(state.step, evaluation)
+        self.logger.test_point(state.best_step, evaluation)
         return evaluation
 
     def end(self) -> None:
         """Shows the validation images in the feature space of the network that `test` has left; the run is over."""
         batches = subsample(self._eval_batches("val", self.settings.eval_batch_size), self.data.sizes["val"], MAX_POINTS)
         pixels = self.data.preprocessing.pixels
-        self.logger.end(self.state.step, lambda: features.extract(self.state.model, batches, self.dtype, pixels))
+        self.logger.end(self.state.best_step, lambda: features.extract(self.state.model, batches, self.dtype, pixels))
 
     def evaluate(self, split: str) -> Evaluation:
         """Evaluates every image of a split. Raises Interrupted between two batches after a signal to stop."""
@@ -122,6 +126,8 @@ class Trainer:
         rng.seed_step(self.seed, state.step)
         learning_rate = self.learning_rate(state.step)
         hint = "lower it, or raise trainer.accumulation_steps, which takes less memory for the same step"
+        watched = state.step == 0 or due(state.step + 1, gradients.EVERY_STEPS, total)
+        seen: list[Batch] = []
         with self._memory("trainer.batch_size", settings.batch_size, hint):
             norm = train_step(
                 state,
@@ -132,14 +138,19 @@ class Trainer:
                 clip_norm=settings.clip_norm,
                 accumulation_steps=settings.accumulation_steps,
                 dtype=self.dtype,
+                on_logits=(lambda *part: seen.append(part)) if watched else None,
             )
         self.logger.advance()
         self.profiler.step()
         validate = self._validation_is_due()
-        log = validate or due(state.step, settings.log_every_steps, total)
+        # Neither a validation nor the last step ends a window: the point of a short one would be a jump in every curve.
+        log = state.step % min(settings.log_every_steps, total) == 0
         save = self.signals.pop_save_request() or validate or due(state.step, self.save_every_steps, total)
-        if log or state.device.type == "cpu":  # on CUDA, the check makes the host wait
+        if log or validate or watched or state.device.type == "cpu":  # on CUDA, the check makes the host wait
             self._check_finite()
+        if watched:
+            logits, labels = map(torch.cat, zip(*seen, strict=True))
+            self.logger.gradient_point(state.step, gradients.pushes(logits, labels) | gradients.layer_norms(state.model))
         if log:
             window = state.pop_window()
             self.logger.train_point(state.step, window, learning_rate, float(norm), hardware.peak_memory(state.device))
@@ -153,7 +164,7 @@ class Trainer:
         """Evaluates, and tells whether this is the best step so far; a tie counts, since it has seen more images."""
         state = self.state
         with self.logger.pause():
-            evaluation = self.evaluate("val")
+            evaluation, of_train = self.evaluate("val"), self.evaluate(TRAIN_EVAL)
             values = dict(evaluation.values)
             if not math.isfinite(values["loss"]):
                 raise TrainingError(
@@ -161,13 +172,19 @@ class Trainer:
                     f"or infinity, else lower optimizer.lr; {self._last_good()}"
                 )
             before = state.best_metrics.get("accuracy", -1.0)
-            is_best = values["accuracy"] >= before
-            state.validations_since_best = 0 if values["accuracy"] > before else state.validations_since_best + 1
-            self.logger.validation_point(state.step, evaluation, is_best=is_best, with_figures=self._figures_are_due())
-        if is_best:
-            state.best_step, state.best_metrics = state.step, values
+            is_best = values["accuracy"] >= before and state.step > 0
+            state.trajectory = trajectory.extended(state.trajectory, evaluation.sums.by_image())
+            if is_best:
+                state.best_step, state.best_metrics = state.step, values
+            if state.step > 0:  # the untrained network is for the curves only
+                state.validations_since_best = 0 if values["accuracy"] > before else state.validations_since_best + 1
+                state.validation_losses.append([state.step / self.data.steps_per_epoch, values["loss"]])
+            is_last = state.step == self.total_steps or self._should_stop_early()
+            figures = is_last or self.settings.figures_are_due(state.step, self.data.steps_per_epoch)
+            self.logger.validation_point(
+                state.step, evaluation, of_train, state.trajectory, is_best=is_best, with_figures=figures
+            )
         state.validated_step = state.step
-        state.validation_losses.append([state.step / self.data.steps_per_epoch, values["loss"]])
         return is_best
 
     def _save(self, *, is_best: bool) -> None:
@@ -191,13 +208,6 @@ class Trainer:
     def _validation_is_due(self) -> bool:
         return due(self.state.step, self.settings.validate_every_steps(self.data.steps_per_epoch), self.total_steps)
 
-    def _figures_are_due(self) -> bool:
-        """Tells whether this is the first validation of every so many epochs, or the last one."""
-        step, epoch = self.state.step, self.data.steps_per_epoch
-        before = max(0, step - self.settings.validate_every_steps(epoch))
-        every = max(1, round(self.settings.figures_every_epochs * epoch))
-        return step // every > before // every or step == self.total_steps or self._should_stop_early()
-
     def _should_stop_early(self) -> bool:
         patience = self.settings.early_stop_validations
         return patience is not None and self.state.validations_since_best >= patience
@@ -215,7 +225,7 @@ class Trainer:
                 yield batch
 
     def _eval_batches(self, split: str, size: int) -> Iterator[Batch]:
-        for batch in track(self.data.eval_batches(split), math.ceil(self.data.sizes[split] / size), split):
+        for batch in track(self.data.eval_batches(split), math.ceil(self.data.sizes.get(split, 0) / size), split):
             self._stop_if_requested()
             yield batch
 
@@ -236,15 +246,5 @@ class Trainer:
         spoiled = "the images of this step hold NaN or infinite numbers; fix the data"
         raise TrainingError(what + ("lower optimizer.lr, or warm up for longer" if images.isfinite().all() else spoiled))
 
-    @contextmanager
-    def _memory(self, key: str, size: int, hint: str) -> Iterator[None]:
-        """Says what to do if the block runs out of memory. No checkpoint is written of the state that it leaves."""
-        try:
-            yield
-        except (RuntimeError, MemoryError) as error:
-            if not hardware.is_out_of_memory(error):
-                raise
-            side, step = self.data.preprocessing.image_size, self.state.step
-            raise TrainingError(
-                f"out of memory at step {step}, with {key}={size} images of {side}x{side}: {hint}; the last checkpoint stays"
-            ) from error
+    def _memory(self, key: str, size: int, hint: str) -> AbstractContextManager[None]:
+        return out_of_memory_as_error(self.state.step, self.data.preprocessing.image_size, key, size, hint)
