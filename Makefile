@@ -4,13 +4,16 @@ READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help run test test-all soak tour lint wheel clean
+.PHONY: help run board test test-all soak tour lint wheel clean
 
 help:  ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 run: $(READY)  ## trains VGG-16 on the digits with the all-logit loss (one to three minutes on two CPU cores)
 	$(BIN)/python train.py loss=all_logit
+
+board: $(READY)  ## TensorBoard on runs/, with a link that opens it at what matters
+	$(BIN)/python scripts/board.py runs
 
 test: $(READY)  ## runs the tests (two and a half minutes)
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder

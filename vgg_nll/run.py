@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vgg_nll import hardware, records, run_folder
 from vgg_nll.config import build, validation
+from vgg_nll.config.compose import names_of
 from vgg_nll.errors import ConfigError
 from vgg_nll.evaluation import report
 from vgg_nll.evaluation.metrics import Sums
@@ -23,7 +23,7 @@ from vgg_nll.model import summary
 from vgg_nll.origin import Origin
 from vgg_nll.progress import duration
 from vgg_nll.provenance import dtype_name, hyperparameters, provenance
-from vgg_nll.tracking import tags
+from vgg_nll.tracking import dashboard, tags
 from vgg_nll.tracking.summaries import Hyperparameters, Layers, Text
 from vgg_nll.training import diagnostics
 from vgg_nll.training.checkpoint_saver import CheckpointSaver
@@ -162,6 +162,7 @@ def prepare(origin: Origin, signals: Signals) -> Trainer:
     if state.step == 0:
         tracker.add(Layers(summary.layers(model, image_size)), first)
     _log_run_summary(trainer, cfg)
+    _log_dashboard(origin)
     return trainer
 
 
@@ -238,8 +239,15 @@ def _finish(trainer: Trainer, origin: Origin) -> None:
     write_predictions(folder / run_folder.PREDICTIONS, shown.sums.by_image(), trainer.data.class_names)
     trainer.end()
     log.info(f"trained in {state.seconds:.1f} s; run folder {folder}")
-    program = Path(sys.executable).with_name("tensorboard")
-    log.info(f"curves: {program if program.exists() else 'tensorboard'} --logdir {shlex.quote(str(folder.parent))}")
+    _log_dashboard(origin)
+
+
+def _log_dashboard(origin: Origin) -> None:
+    """Says how to look at the curves, if there are any."""
+    if not any(origin.folder.glob(run_folder.EVENT_FILES)):
+        return
+    losses = {*names_of("loss"), origin.choices.get("loss", "")} - {""}
+    log.info(f"curves: {dashboard.command(origin.folder.parent)}\n{dashboard.link(losses)}")
 
 
 def _reliability(sums: Sums) -> dict[str, Any]:

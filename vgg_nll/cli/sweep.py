@@ -33,7 +33,7 @@ from vgg_nll.sweeps.means import Means
 from vgg_nll.sweeps.processes import new_process
 from vgg_nll.sweeps.record import Sweep
 from vgg_nll.sweeps.status import DONE_WITH
-from vgg_nll.sweeps.summary import print_summary
+from vgg_nll.sweeps.summary import print_dashboard, print_summary
 from vgg_nll.training.signals import Signals
 
 SWEEPS = Path("runs/sweeps")
@@ -76,7 +76,8 @@ def main(typed: Sequence[str], *, traceback: bool) -> None:
     sweep, register = _open(folder, search, checked)
     number = f"{search.number} job{'s' * (search.number > 1)}"
     print(printable(f"sweep {folder.name}: {number}, {launcher.describe()}; in {folder}"))
-    print(printable(f"continue with: {request.command}"), flush=True)
+    print(printable(f"continue with: {request.command}"))
+    print_dashboard(folder)
     with Signals() as signals:
         signals.defer()
         loop = Loop(

@@ -25,6 +25,11 @@ MAY_INSTANTIATE: dict[str, Any] = (
 SEARCH_PATH = "hydra.searchpath"  # more folders with configs
 
 
+def names_of(group: str) -> list[str]:
+    """Returns the choices of a config group."""
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
 def composed(overrides: Sequence[str], name: str = "train", with_hydra: bool = False) -> DictConfig:
     """Returns `configs/<name>.yaml` with these overrides; those of Hydra itself, and its options, are left out.
 

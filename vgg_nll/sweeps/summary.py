@@ -4,16 +4,24 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
+from vgg_nll.config.compose import names_of
 from vgg_nll.escapes import printable
 from vgg_nll.evaluation.report import format_table
 from vgg_nll.sweeps import record
 from vgg_nll.sweeps.jobs import Job
 from vgg_nll.sweeps.record import Sweep
 from vgg_nll.sweeps.status import DONE_WITH, FAILED, Status
+from vgg_nll.tracking import dashboard
 
 MAX_ROWS = 40
 COLUMNS = {"accuracy %": ("accuracy", 100), "NLL (argmax)": ("nll_argmax", 1), "ECE %": ("ece", 100)}
+
+
+def print_dashboard(folder: Path) -> None:
+    """Prints how to look at the curves of a sweep."""
+    print(f"curves: {dashboard.command(folder)}\n{dashboard.link(names_of('loss'))}", flush=True)
 
 
 def print_summary(sweep: Sweep, statuses: Mapping[Job, Status], number: int, command: str) -> None:
@@ -42,7 +50,8 @@ def print_summary(sweep: Sweep, statuses: Mapping[Job, Status], number: int, com
         f"\n{', '.join(f'{count} {state}' for state, count in counts.items() if count)}; all in {sweep.folder / record.TABLE}"
     )
     quoted = shlex.quote(str(sweep.folder))
-    print(f"curves: tensorboard --logdir {quoted}\ncompare: python scripts/compare.py {quoted}")
+    print_dashboard(sweep.folder)
+    print(f"compare: python scripts/compare.py {quoted}")
     if any(status.state not in DONE_WITH for status in statuses.values()) or counts["not started"]:
         print(printable(f"continue with: {command}"), file=sys.stderr)
     for job, status in statuses.items():
