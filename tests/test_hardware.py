@@ -68,6 +68,15 @@ def test_peak_is_the_best_of_three_products(monkeypatch: pytest.MonkeyPatch, war
     assert shapes == [(1024, 1024, 1024, 1024, torch.bfloat16)] * 4
 
 
+def test_quick_products_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that others use, too, one of many is undisturbed."""
+    now, durations = [100.0], iter([1.0, *[0.03125] * 6, 0.015625, *[0.03125] * 9])
+    monkeypatch.setattr("vgg_nll.hardware.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(torch, "mm", lambda a, b: now.__setitem__(0, now[0] + next(durations)))
+    assert hardware.peak_flops.__wrapped__(CPU, torch.float32) == 2 * 1024**3 / 0.015625
+    assert len(list(durations)) == 7  # of 17: one to warm up, and nine in 0.25 s
+
+
 def test_a_cpu_is_described_with_its_threads() -> None:
     assert hardware.describe(CPU).startswith("CPU (")
     assert hardware.describe(CPU).endswith(f", {torch.get_num_threads()} threads)")

@@ -154,8 +154,8 @@ def test_tensorboard(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyP
     """The cost of a run: its validations without and with figures, and its end, as a part of its steps."""
     module = module_of("tensorboard")
     monkeypatch.setattr(module, "VGG16", NARROW)
-    #                   warm-up             a step, numbers, figures, end; twice
-    durations = iter([9.0, 9.0, 9.0, 9.0, 0.125, 0.01, 0.5, 0.25, 0.125, 0.03, 1.5, 0.75])
+    #                   warm-up                  a step, numbers, figures, gradients, end; twice
+    durations = iter([9.0, 9.0, 9.0, 9.0, 9.0, 0.125, 0.01, 0.5, 0.001, 0.25, 0.125, 0.03, 1.5, 0.003, 0.75])
     monkeypatch.setattr(module, "seconds", lambda call: (call(), next(durations))[1])
     sizes = ("--images", 20, "--batch-size", 2, "--steps", 100, "--validations", 5, "--with-pictures", 2, "--repeats", 2)
     rows = rows_of(script, tmp_path, "tensorboard", *sizes)
@@ -163,8 +163,9 @@ def test_tensorboard(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyP
         ["a step", 2, "0.1250", "0.1250", "0.1250"],
         ["scalars and histograms", 2, "0.0100", "0.0200", "0.0300"],
         ["the same and figures", 2, "0.5000", "1.0000", "1.5000"],
+        ["gradients and norms", 2, "0.0010", "0.0020", "0.0030"],
         ["the end", 2, "0.2500", "0.5000", "0.7500"],
-        ["a run", 2, "", "2.56", "20.48% of 100 steps"],  # 3 x 0.02 + 2 x 1 + 0.5, of 12.5 s
+        ["a run", 2, "", "2.57", "20.53% of 100 steps"],  # 3 x 0.02 + 2 x 1 + 3 x 0.002 + 0.5, of 12.5 s
     ]
 
 

@@ -12,10 +12,14 @@ import pytest
 import torch
 from helpers.runs import points, read_events
 from matplotlib.figure import Figure
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator as PluginEventAccumulator
 from tensorboard.compat.proto.graph_pb2 import GraphDef
+from tensorboard.plugins.distribution.compressor import compress_histogram
 from tensorboard.plugins.hparams.api_pb2 import Status
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.summary.writer.event_file_writer import AtomicCounter
+from tensorboard.util import tensor_util
 
 from vgg_nll.model.summary import Layer
 from vgg_nll.plots import reliability_diagram
@@ -68,10 +72,10 @@ def test_event_file(tmp_path: Path) -> None:
     assert (point.step, point.value) == (3, 2.5)
     (histogram,) = events.Histograms("confidence/margin_histogram")
     value = histogram.histogram_value
-    assert (value.num, value.sum, value.sum_squares) == (4, pytest.approx(3.0), pytest.approx(0.25 + 25 / 12))
-    assert list(value.bucket) == [0, 1, 3]
-    assert (value.min, value.max) == (1 / 3, 1)  # TensorBoard draws the filled bins between these
-    assert list(value.bucket_limit) == pytest.approx([1 / 3, 2 / 3, 1])
+    assert (value.num, value.sum, value.sum_squares) == (3, 7.0, 21.0)
+    assert list(value.bucket) == [1.5, 1.5]  # equal shares between the values 1, 2 and 4
+    assert [value.min, *value.bucket_limit] == pytest.approx([1, 2, 4], abs=1e-4)
+    assert value.max == value.bucket_limit[-1]
     assert len(events.Images("calibration/reliability_diagram")) == 1
     assert "config/text_summary" in events.Tags()["tensors"]
     assert [tag for tag in events.Tags()["tensors"] if "precision" in tag] == ["precision_recall/a"]  # b has no image
@@ -80,6 +84,63 @@ def test_event_file(tmp_path: Path) -> None:
     assert names == [("features/0", "Conv", []), ("classifier/0", "Linear", ["features/0"])]
     (table,) = events.Tensors("model/text_summary")
     assert b"**122**" in table.tensor_proto.string_val[0]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 10, 180, 1001, 1002, 5000])
+@pytest.mark.parametrize("kind", ["normal", "one spike", "few values", "tail", "large"])
+def test_quantiles_of_histograms(tmp_path: Path, size: int, kind: str) -> None:
+    """Every quantile that TensorBoard's own code makes of the event file is NumPy's, within 1%."""
+    draw = np.random.default_rng(size)
+    values = {
+        "normal": draw.normal(2, 3, size),
+        "one spike": np.where(np.arange(size) % 50 == 7, draw.normal(0, 1, size), 17.25),
+        "few values": draw.integers(-2, 3, size).astype(float),
+        "tail": np.exp(draw.normal(1, 1.5, size)),
+        "large": 700 + draw.normal(0, 1e-3, size),
+    }[kind]
+    tracker = TensorBoardTracker(tmp_path, 1)
+    tracker.add(Histogram("confidence/margin_histogram", np.concatenate([values, [math.nan, math.inf]]), "log-odds"), 3)
+    tracker.close()
+    (event,) = [e for path in event_files(tmp_path) for e in EventFileLoader(str(path)).Load() if len(e.summary.value)]
+    (value,) = event.summary.value
+    assert value.metadata.summary_description == "log-odds"
+    buckets = tensor_util.make_ndarray(value.tensor)
+    assert (buckets[:, 0] < buckets[:, 1]).all()  # the page divides by the width
+    assert buckets[:, 2].sum() == pytest.approx(size, rel=1e-5)
+    for basis_points, found in compress_histogram(buckets):
+        exact = np.quantile(values, basis_points / 10_000)
+        assert found == pytest.approx(exact, rel=0.01, abs=0.01), basis_points
+
+
+@pytest.mark.parametrize("is_success", [True, False])
+def test_the_end_of_a_session_says_how(tmp_path: Path, is_success: bool) -> None:
+    tracker = TensorBoardTracker(tmp_path, 1)
+    tracker.add(Hyperparameters({"seed": 0, "optimizer": "adamw", "loss": "argmax"}), 1)
+    tracker.add(SessionEnd(is_success), 5)
+    tracker.close()
+    plugin = read_events(tmp_path).PluginTagToContent("hparams")
+    end = HParamsPluginData.FromString(plugin["_hparams_/session_end_info"]).session_end_info
+    assert Status.Name(end.status) == ("STATUS_SUCCESS" if is_success else "STATUS_FAILURE")
+    columns = HParamsPluginData.FromString(plugin["_hparams_/experiment"]).experiment.hparam_infos
+    assert {column.name: column.differs for column in columns} == {"seed": True, "optimizer": False, "loss": True}
+
+
+def test_an_open_tensorboard_shows_no_point_twice(tmp_path: Path) -> None:
+    """It has read points that a kill made void, before the run is resumed."""
+    first = TensorBoardTracker(tmp_path, 1, 0)
+    for step in range(4):
+        first.add(Scalars({"loss/train": float(step)}), step)
+    first.flush(1)  # the state of step 1 is saved, and steps 2 and 3 are lost
+    first.close()
+    open_page = PluginEventAccumulator(str(tmp_path)).Reload()
+    assert len(open_page.Tensors("loss/train")) == 4
+    second = TensorBoardTracker(tmp_path, 2)
+    for step in (2, 3):
+        second.add(Scalars({"loss/train": 10.0 + step}), step)
+    second.close()
+    open_page.Reload()
+    points = [(e.step, float(tensor_util.make_ndarray(e.tensor_proto))) for e in open_page.Tensors("loss/train")]
+    assert points == [(0, 0.0), (1, 1.0), (2, 12.0), (3, 13.0)]
 
 
 def test_files_of_a_run(tmp_path: Path) -> None:

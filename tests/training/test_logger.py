@@ -12,7 +12,7 @@ from vgg_nll.evaluation import loop
 from vgg_nll.evaluation.features import Features
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.tracking import tags
-from vgg_nll.tracking.summaries import Embedding, Scalars, SessionEnd, Summary
+from vgg_nll.tracking.summaries import Embedding, Picture, Scalars, SessionEnd, Summary
 from vgg_nll.training.logger import TrainingLogger
 from vgg_nll.training.state import Window
 
@@ -33,7 +33,17 @@ class Recorder:
         return [(step, dict(summary.values)) for summary, step in self.added if isinstance(summary, Scalars)]
 
 
-def make_logger(tracker: Recorder, **changed: Any) -> TrainingLogger:
+class Table:
+    """Keeps the rows of metrics.csv."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+
+    def add(self, row: dict[str, float]) -> None:
+        self.rows.append(row)
+
+
+def make_logger(tracker: Recorder, table: Table | None = None, **changed: Any) -> TrainingLogger:
     options: dict[str, Any] = {
         "class_names": ["a", "b"],
         "pixels": lambda images: images.to(torch.uint8),
@@ -44,7 +54,7 @@ def make_logger(tracker: Recorder, **changed: Any) -> TrainingLogger:
         "peak_flops": 2e11,
         "input_hint": "raise data.num_workers (now 2)",
     }
-    return TrainingLogger(tracker, **options | changed)
+    return TrainingLogger(tracker, table or Table(), **options | changed)
 
 
 def test_speed(clock: Clock) -> None:
@@ -93,6 +103,18 @@ def test_speed(clock: Clock) -> None:
     )
 
 
+def test_no_network_is_faster_than_the_device(clock: Clock) -> None:
+    """Other programs took the device while its peak was measured: training shows more, and counts from then on."""
+    tracker = Recorder()
+    logger = make_logger(tracker, flops_per_image=1e9, peak_flops=2e9)
+    with logger.training(0, window_images=0):
+        for step, seconds in ((1, 10.0), (2, 2.5), (3, 5.0)):
+            clock.advance(seconds)
+            logger.train_point(step, Window(0.5, 0.25, 10), 1e-3, 2.5, 0.0)  # 1, 4 and 2 GFLOP/s
+    assert [values["speed/mfu"] for _, values in tracker.scalars()] == [0.5, 1.0, 0.5]
+    assert logger.peak_flops == 4e9
+
+
 def test_lines(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     """The figures of the last step, and a warning at the third point at which training waited for images."""
     caplog.set_level(logging.INFO)
@@ -121,18 +143,20 @@ class Fixed(nn.Module):
         return self.logits
 
 
-def evaluated() -> Evaluation:
+def evaluated(loss: float = 1.5) -> Evaluation:
     """Three images of two classes, the last one wrong."""
     batch = (torch.zeros(3, 3, 4, 4), torch.tensor([0, 1, 1]))
     logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
-    return loop.evaluate(Fixed(logits), lambda logits, target: torch.tensor(1.5), [batch], torch.float32)
+    return loop.evaluate(Fixed(logits), lambda logits, target: torch.tensor(loss), [batch], torch.float32)
 
 
 @pytest.mark.parametrize("is_best", [False, True])
 def test_a_validation(caplog: pytest.LogCaptureFixture, is_best: bool) -> None:
     caplog.set_level(logging.INFO)
-    tracker, evaluation = Recorder(), evaluated()
-    make_logger(tracker).validation_point(6, evaluation, is_best=is_best, with_figures=False)
+    tracker, table, evaluation, of_train = Recorder(), Table(), evaluated(), evaluated(1.0)
+    trajectory = torch.tensor([[[0.5, 0.5, -1.0], [1.0, 1.0, 0.0]], [[0.5, -0.5, 2.0], [1.0, 0.0, 1.0]]])
+    options = {"is_best": is_best, "with_figures": False}
+    make_logger(tracker, table).validation_point(6, evaluation, of_train, trajectory, **options)
     p = [1 / (1 + torch.exp(torch.tensor(-gap, dtype=torch.float64)).item()) for gap in (2, 1, 1)]
     # The second and the third image share a bin: one of the two is right.
     ece = (1 - p[0] + abs(1 - (p[1] + p[2]))) / 3
@@ -140,9 +164,19 @@ def test_a_validation(caplog: pytest.LogCaptureFixture, is_best: bool) -> None:
         f"epoch 1.5  step 6/20  validation: loss 1.5000  accuracy 0.6667  confidence {sum(p) / 3:.4f}  ECE {ece:.4f}"
         + "  (best)" * is_best
     ]
-    ((step, values),) = tracker.scalars()
+    (step, values), (_, others) = tracker.scalars()
     assert step == 6
     assert values == {tag: evaluation.values[name] for name, tag in tags.VALIDATION.items()}
+    flips = {"flips/forgotten": 1 / 3, "flips/learnt": 1 / 3}
+    gap = {tag: of_train.values[name] for name, tag in tags.TRAIN_EVAL.items()}
+    best = {f"best/{name}": evaluation.values[name] for name in tags.BEST_METRICS} | {"best/step": 6}
+    assert others == pytest.approx(gap | flips | (best if is_best else {}))
+    assert gap["loss/train_eval"] == 1.0 != values["loss/val"]
+    (row,) = table.rows
+    assert list(row)[:3] == ["step", "epoch", "accuracy"]
+    assert (row["step"], row["epoch"]) == (6, 1.5)
+    assert {name: row[name] for name in evaluation.values} == evaluation.values
+    assert (row["train_eval_loss"], row["flips_learnt"]) == (1.0, pytest.approx(1 / 3))
 
 
 @pytest.mark.parametrize("with_figures", [False, True])
@@ -154,7 +188,10 @@ def test_figures_come_if_asked_for(monkeypatch: pytest.MonkeyPatch, with_figures
         return list(marks)
 
     monkeypatch.setattr("vgg_nll.training.logger.evaluation_summaries.pictures_and_curves", drawn)
-    make_logger(tracker).validation_point(6, evaluated(), is_best=False, with_figures=with_figures)
+    options = {"is_best": False, "with_figures": with_figures}
+    make_logger(tracker).validation_point(6, evaluated(), evaluated(), torch.zeros(1, 2, 3), **options)
+    figures = [summary for summary, _ in tracker.added if isinstance(summary, Picture)]
+    assert [figure.tag for figure in figures] == ["flips/true_class_probability"] * with_figures
     assert titles == [(["a", "b"], "validation, step 6")] * with_figures
     assert [summary for summary, _ in tracker.added if isinstance(summary, SessionEnd)] == marks * with_figures
 

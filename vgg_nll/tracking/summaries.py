@@ -69,10 +69,9 @@ class Histogram:
         if len(values) == 0:
             return
         bins = max(1, min(len(values) - 1, MAX_BINS))
-        edges = np.quantile(values, np.linspace(0, 1, bins + 1))
-        # A bin needs a width: TensorBoard keeps its edges in float32, and divides by the difference.
-        least = 1e-6 * max(1.0, float(np.abs(edges).max()))
-        edges += least * np.arange(bins + 1)
+        edges = np.quantile(values, np.linspace(0, 1, bins + 1)).astype(np.float32)  # as TensorBoard keeps them
+        for k in range(bins):  # equal values: the page divides by the width of a bin
+            edges[k + 1] = max(edges[k + 1], np.nextafter(edges[k], np.float32(np.inf)))
         histogram = HistogramProto(
             min=edges[0],
             max=edges[-1],
