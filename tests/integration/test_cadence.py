@@ -41,11 +41,28 @@ def test_training_curves_are_means_since_the_last_point(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(
+    ("steps", "every", "expected"),
+    [
+        (20, 5, [5, 10, 15, 20]),  # validations after 6, 12 and 18 steps end no window
+        (14, 5, [5, 10]),  # nor does the end of the run
+        (3, 5, [3]),  # but a run that is shorter than a window has its point
+    ],
+)
+def test_no_point_comes_from_a_short_window(tmp_path: Path, steps: int, every: int, expected: list[int]) -> None:
+    train(tmp_path, *TINY, f"trainer.steps={steps}", f"trainer.log_every_steps={every}")
+    curves = read_curves(tmp_path)
+    for tag in ("loss/train", "accuracy/train", "optimizer/gradient_norm"):
+        assert [step for step, _ in curves[tag]] == expected
+    assert [step for step, _ in curves["loss/val"]] == [0, *range(6, steps, 6), steps]
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_early_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """After two validations without a better accuracy; a resumed run then has nothing left to do."""
     caplog.set_level("INFO")
     train(tmp_path, *STOPS_EARLY)
-    assert [step for step, _ in read_curves(tmp_path)["loss/val"]] == [6, 12, 18]
+    assert [step for step, _ in read_curves(tmp_path)["loss/val"]] == [0, 6, 12, 18]
     assert "stopped early, after 2 validations" in caplog.text
     train(tmp_path, *STOPS_EARLY, f"resume={tmp_path}")
     assert checkpoint.load(tmp_path / "checkpoints/last.pt")["step"] == 18

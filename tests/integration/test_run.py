@@ -1,5 +1,6 @@
 """Whole runs through `run.train`: what they leave in their folder, and what they read and choose."""
 
+import csv
 import json
 import math
 import re
@@ -39,7 +40,9 @@ METRICS = {
     *("margin_p05", "margin_p50", "margin_p95"),
 }
 EPOCH = (*TINY, "loss=all_logit", "trainer.epochs=1", "trainer.log_every_steps=2")  # 6 steps
-FILES = {".hydra", ".lock", "checkpoints", "metrics.json", "network.json", "run.json", "DONE"}
+FILES = {
+    *(".hydra", ".lock", "checkpoints", "metrics.json", "metrics.csv", "predictions.csv", "network.json", "run.json", "DONE"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -86,14 +89,45 @@ def test_curves_of_a_run(epoch: tuple[Path, str]) -> None:
     for speed, share in zip(events.Scalars("speed/images_per_second"), events.Scalars("speed/mfu"), strict=True):
         assert share.value * content["peak_tflops"] * 1e12 == pytest.approx(speed.value * flops, rel=0.1)  # which is rounded
     assert [point.step for point in events.Scalars("loss/train")] == [2, 4, 6]
-    assert [point.step for point in events.Scalars("loss/val")] == [6]
+    assert [point.step for point in events.Scalars("loss/val")] == [0, 6]  # the untrained network, too
+    assert [point.step for point in events.Scalars("loss/train_eval")] == [0, 6]
+    assert [point.step for point in events.Scalars("gradient/all_logit/leading_wrong")] == [1, 6]
+    assert [point.step for point in events.Scalars("layers/weight_norm_last")] == [1, 6]
+    assert [point.step for point in events.Scalars("flips/learnt")] == [6]
+    assert [point.step for point in events.Scalars("best/accuracy")] == [6]
     assert [(point.step, point.value) for point in events.Scalars("speed/epoch")] == [
         (step, pytest.approx(step / 6)) for step in (2, 4, 6)
     ]
-    assert len(events.Histograms("confidence/margin_histogram")) == len(events.Images("calibration/reliability_diagram")) == 1
+    assert [point.step for point in events.Histograms("confidence/margin_histogram")] == [0, 6]
+    assert [image.step for image in events.Images("calibration/reliability_diagram")] == [6]
+    assert [image.step for image in events.Images("flips/true_class_probability")] == [6]
     assert {"config/text_summary", "provenance/text_summary", "model/text_summary"} <= set(events.Tags()["tensors"])
     validation_images = (folder / "00006/penultimate_features/tensors.tsv").read_text().splitlines()
     assert len(validation_images) == 8
+
+
+def test_tables_of_a_run(epoch: tuple[Path, str]) -> None:
+    """A row per validation, with the numbers of TensorBoard; a row per test image, with those of metrics.json."""
+    folder, _ = epoch
+    content, curves = json.loads((folder / "metrics.json").read_text()), read_curves(folder)
+    untrained, last = rows_of(folder / "metrics.csv")
+    assert (untrained["step"], last["step"], last["epoch"]) == ("0", "6", "1.0")
+    assert {name: float(last[name]) for name in METRICS if last[name]} == {
+        name: value for name, value in content["val"].items() if value is not None
+    }
+    for name, tag in {"loss": "loss/val", "train_eval_accuracy": "accuracy/train_eval"}.items():
+        assert [float(row[name]) for row in (untrained, last)] == pytest.approx([value for _, value in curves[tag]])
+    images = rows_of(folder / "predictions.csv")
+    assert len(images) == 8
+    assert sum(int(row["correct"]) for row in images) / 8 == content["test"]["accuracy"]
+    assert all((row["label"] == row["prediction"]) == (row["correct"] == "1") for row in images)
+    margins = [float(row["margin"]) for row in images]
+    assert sum(margins) / 8 == pytest.approx(content["test"]["margin"])
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_log_of_a_run(epoch: tuple[Path, str]) -> None:
@@ -141,9 +175,14 @@ def test_best_is_chosen_on_validation_and_test_is_read_once(tmp_path: Path, monk
 
     monkeypatch.setattr(ResidentData, "eval_batches", eval_batches)
     content = train(tmp_path, *TINY, "trainer.epochs=3", "optimizer.lr=1e-3")
-    assert reads == ["val"] * 3 + ["test", "val"]  # the last for the projector: at most 2,000 images
-    accuracies = dict(read_curves(tmp_path)["accuracy/val"])
+    # Before the first step, after every epoch, and for the projector: at most 2,000 images.
+    assert reads == ["val", "train_eval"] * 4 + ["test", "val"]
+    curves = read_curves(tmp_path)
+    accuracies = {step: value for step, value in curves["accuracy/val"] if step > 0}  # the untrained network is not chosen
     best = max(accuracies.values())
+    assert curves["best/step"][-1] == (content["best_step"], content["best_step"])
+    assert curves["best/accuracy"][-1] == pytest.approx((content["best_step"], best))
+    assert curves["test/accuracy"][0] == pytest.approx((content["best_step"], content["test"]["accuracy"]))
     assert content["val"]["accuracy"] == pytest.approx(best)
     assert content["best_step"] == max(step for step, value in accuracies.items() if value == best)
     assert checkpoint.load(tmp_path / "checkpoints/best.pt")["step"] == content["best_step"]

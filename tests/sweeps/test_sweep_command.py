@@ -35,7 +35,8 @@ def test_each_job_once_then_never_again(
         "[1/4] loss=argmax,seed=0: starts\n[1/4] loss=argmax,seed=0: finished after 0 s, validation accuracy 0.5000\n"
         in printed
     )
-    assert "4 finished; all in runs/sweeps/s/sweep.csv\ncurves: tensorboard --logdir runs/sweeps/s\n" in printed
+    assert "4 finished; all in runs/sweeps/s/sweep.csv\n" in printed
+    assert printed.count("tensorboard --logdir runs/sweeps/s --samples_per_plugin images=100\nhttp://localhost:6006/?") == 2
     assert command(*line) == 0
     assert len(launcher.calls) == 4
     assert "[4/4] loss=all_logit,seed=1: finished before, validation accuracy 0.5000\n" in capsys.readouterr().out

@@ -78,9 +78,9 @@ def test_layer_norms_are_of_the_step_that_was_done(clip_norm: float | None) -> N
     )
     logits = twin(images)
     nn.functional.cross_entropy(logits, target).backward()
-    norm = float(nn.utils.get_total_norm([p.grad for p in twin.parameters()]))
+    norm = float(nn.utils.get_total_norm([p.grad for p in twin.parameters() if p.grad is not None]))
     factor = 1.0 if clip_norm is None else min(1.0, clip_norm / norm)
-    names = ["features.0", "features.22", "classifier.0"]  # conv1_1, conv4_1 and the last: 1st, 8th and 14th of 14
+    names = ["features.0", "features.17", "classifier.0"]  # conv1_1, conv4_1 and the last: 1st, 8th and 14th of 14
     wanted = [model.get_submodule(name).weight.detach().double().norm() for name in names]
     wanted += [factor * twin.get_submodule(name).weight.grad.double().norm() for name in names]
     found = gradients.layer_norms(model)
@@ -88,11 +88,8 @@ def test_layer_norms_are_of_the_step_that_was_done(clip_norm: float | None) -> N
     assert list(found.values()) == pytest.approx([float(value) for value in wanted], rel=1e-4)
     ((seen_logits, seen_target),) = seen
     assert (
-        torch.allclose(seen_logits, logits)
-        and not seen_logits.requires_grad
-        and seen_target is target
-        or seen_target.equal(target)
-    )
+        torch.allclose(seen_logits, logits) and not seen_logits.requires_grad and seen_target is target
+    ) or seen_target.equal(target)
 
 
 def test_every_part_of_a_batch_is_seen() -> None:
