@@ -114,11 +114,12 @@ def points(folder: Path) -> list[tuple[str, int, bytes]]:
 
 
 def outcome(folder: Path) -> tuple[object, ...]:
-    """Returns the result of a run: its metrics and curves, and hashes of its last state and of its best weights."""
+    """Returns the result of a run: its metrics and curves; hashes of its last state and best weights, and its tables."""
     metrics = json.loads((folder / run_folder.METRICS).read_text())
     states = [checkpoint.load(folder / name) for name in (run_folder.LAST, run_folder.BEST)]
     numbers = [{key: value for key, value in _flat(state) if key not in ("seconds", "run")} for state in states]
-    return metrics["val"], metrics["test"], metrics["best_step"], points(folder), numbers
+    tables = [(folder / name).read_text() for name in (run_folder.METRICS_TABLE, run_folder.PREDICTIONS)]
+    return metrics["val"], metrics["test"], metrics["best_step"], points(folder), [*numbers, *tables]
 
 
 def _flat(value: object, name: str = "") -> Iterator[tuple[str, object]]:
