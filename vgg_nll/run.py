@@ -1,7 +1,6 @@
 """What a run does, top to bottom."""
 
 import contextlib
-import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from vgg_nll import hardware, records, run_folder
 from vgg_nll.config import build, validation
-from vgg_nll.config.compose import names_of
 from vgg_nll.errors import ConfigError
 from vgg_nll.evaluation import report
 from vgg_nll.evaluation.metrics import Sums
@@ -21,10 +19,7 @@ from vgg_nll.files import expanded
 from vgg_nll.inference.trained_model import write_network
 from vgg_nll.model import summary
 from vgg_nll.origin import Origin
-from vgg_nll.progress import duration
-from vgg_nll.provenance import dtype_name, hyperparameters, provenance
-from vgg_nll.tracking import dashboard, tags
-from vgg_nll.tracking.summaries import Hyperparameters, Layers, Text
+from vgg_nll.tracking.summaries import Layers
 from vgg_nll.training import diagnostics
 from vgg_nll.training.checkpoint_saver import CheckpointSaver
 from vgg_nll.training.logger import TrainingLogger
@@ -156,65 +151,12 @@ def prepare(origin: Origin, signals: Signals) -> Trainer:
         seed=cfg.seed,
     )
     first = state.step + 1
-    tracker.add(Hyperparameters(hyperparameters(origin.choices, origin.overrides, _columns(trainer, cfg))), first)
-    tracker.add(Text(tags.CONFIG, f"```yaml\n{OmegaConf.to_yaml(cfg)}```"), first)
-    tracker.add(Text(tags.PROVENANCE, f"```json\n{json.dumps(_provenance(trainer), indent=2)}\n```"), first)
+    for text in run_summary.texts(trainer, origin):
+        tracker.add(text, first)
     if state.step == 0:
         tracker.add(Layers(summary.layers(model, image_size)), first)
-    _log_run_summary(trainer, cfg)
-    _log_dashboard(origin)
+    run_summary.log_start(trainer, origin)
     return trainer
-
-
-def _columns(trainer: Trainer, cfg: DictConfig) -> dict[str, str | float]:
-    """The run's own columns of the HParams tab."""
-    return {
-        "lr": cfg.optimizer.lr,
-        "batch_size": trainer.settings.batch_size,
-        "steps": trainer.total_steps,
-        "seed": trainer.seed,
-        "parameters": sum(p.numel() for p in trainer.state.model.parameters()),
-        "precision": dtype_name(trainer.dtype),
-        "device": trainer.state.device.type,
-    }
-
-
-def _provenance(trainer: Trainer) -> dict[str, Any]:
-    peak_flops, deterministic = trainer.logger.peak_flops, trainer.settings.deterministic
-    return provenance(trainer.state.device, trainer.dtype, peak_flops=peak_flops, deterministic=deterministic)
-
-
-def _log_run_summary(trainer: Trainer, cfg: DictConfig) -> None:
-    state, data, settings = trainer.state, trainer.data, trainer.settings
-    sizes = ", ".join(f"{count:,} {name}" for name, count in data.sizes.items())
-    parameters = sum(p.numel() for p in state.model.parameters())
-    side, num_classes = data.preprocessing.image_size, len(data.class_names)
-    log.info(f"data: {sizes} images of {side}x{side}, {num_classes} classes")
-    log.info(f"model: {parameters:,} parameters, {dtype_name(trainer.dtype)} on {hardware.describe(state.device)}")
-    log.info(
-        f"training: {trainer.total_steps} steps of {settings.batch_size} images ({data.steps_per_epoch} an epoch), "
-        f"learning rate {cfg.optimizer.lr:g} at its peak, seed {cfg.seed}"
-    )
-    _log_hint(trainer, cfg)
-    if diagnostics.ignores_labels(trainer.loss, num_classes, state.device):
-        log.warning("warning: this loss ignores the labels: confidence will grow, accuracy will not")
-    if state.step == 0:
-        constant = diagnostics.constant_loss(trainer.loss, num_classes, state.device)
-        measured = diagnostics.untrained_loss(trainer.loss, data, state, trainer.dtype)
-        log.info(f"untrained loss: {measured:.4f} (the same probability for every class gives {constant:.4f})")
-
-
-def _log_hint(trainer: Trainer, cfg: DictConfig) -> None:
-    """Names a smaller size of the images if a run that begins will be long on a CPU, from the speed of a matrix product."""
-    device, side = trainer.state.device, trainer.data.preprocessing.image_size
-    if trainer.state.step > 0 or device.type != "cpu" or side <= QUICK_SIDE or "image_size" not in cfg.data:
-        return
-    images = trainer.total_steps * trainer.settings.batch_size
-    flops = images * summary.flops_per_image(trainer.state.model, side)
-    seconds = flops / hardware.peak_flops(device, trainer.dtype)
-    if seconds > LONG_SECONDS:
-        part = f"1/{(side / QUICK_SIDE) ** 2:.0f}"
-        log.info(f"hint: this takes {duration(seconds)} or more on this CPU, with data.image_size={QUICK_SIDE} {part} of that")
 
 
 def _finish(trainer: Trainer, origin: Origin) -> None:
@@ -231,7 +173,7 @@ def _finish(trainer: Trainer, origin: Origin) -> None:
         | ({} if test is None else {"reliability": _reliability(test.sums)})
         | {"val": state.best_metrics, "best_step": state.best_step, "validation_losses": state.validation_losses}
         | {"seconds": round(state.seconds, 1)}
-        | _provenance(trainer)
+        | run_summary.provenance_of(trainer)
         | {"config": OmegaConf.to_container(cfg)},
         origin.run_id,
     )
@@ -239,15 +181,7 @@ def _finish(trainer: Trainer, origin: Origin) -> None:
     write_predictions(folder / run_folder.PREDICTIONS, shown.sums.by_image(), trainer.data.class_names)
     trainer.end()
     log.info(f"trained in {state.seconds:.1f} s; run folder {folder}")
-    _log_dashboard(origin)
-
-
-def _log_dashboard(origin: Origin) -> None:
-    """Says how to look at the curves, if there are any."""
-    if not any(origin.folder.glob(run_folder.EVENT_FILES)):
-        return
-    losses = {*names_of("loss"), origin.choices.get("loss", "")} - {""}
-    log.info(f"curves: {dashboard.command(origin.folder.parent)}\n{dashboard.link(losses)}")
+    run_summary.log_dashboard(origin)
 
 
 def _reliability(sums: Sums) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -20,11 +19,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from helpers.board import ask, tensorboard
 from helpers.configs import ROOT
 from helpers.runs import read_events
 from PIL import Image
 
-from vgg_nll.tracking import event_files, tags
+from vgg_nll.config.compose import names_of
+from vgg_nll.tracking import dashboard, event_files, tags
 
 pytestmark = pytest.mark.browser
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -65,22 +66,8 @@ def means(sweep: Path) -> dict[str, list[str]]:
 @pytest.fixture(scope="module")
 def address(sweep: Path) -> Iterator[str]:
     """The address at which a TensorBoard of the sweep answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = ["--logdir", str(sweep), "--port", str(port), "--load_fast=false"]
-    server = subprocess.Popen([sys.executable, "-m", "tensorboard.main", *options], stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(200):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/data/runs")
-                break
-            except OSError:
-                time.sleep(0.3)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait()
+    with tensorboard(sweep, "--load_fast=false", *dashboard.OPTIONS) as place:
+        yield place
 
 
 def no_browser(reason: str) -> NoReturn:
@@ -118,12 +105,16 @@ def visit(page: Any, address: str, request: pytest.FixtureRequest) -> Iterator[V
         return page
 
     yield go
+    write_picture(page, request.node.name.removeprefix("test_"))
+
+
+def write_picture(page: Any, of: str) -> None:
+    """Writes a picture of the page, if TOUR_PICTURES is set and docs/tensorboard.md shows it."""
     folder = os.environ.get("TOUR_PICTURES")
-    if folder is not None:
+    name = "tour_" + re.sub(r"\W+", "_", of).strip("_") + ".png"
+    if folder is not None and f"({name})" in (ROOT / "docs" / "tensorboard.md").read_text():
         page.wait_for_timeout(2000)  # until animations have ended
-        name = "tour_" + re.sub(r"\W+", "_", request.node.name.removeprefix("test_")).strip("_") + ".png"
-        if f"({name})" in (ROOT / "docs" / "tensorboard.md").read_text():
-            page.screenshot(path=Path(folder) / name)
+        page.screenshot(path=Path(folder) / name)
 
 
 def found(page: Any) -> Any:
@@ -149,6 +140,48 @@ def test_time_series(visit: Visit, runs: Runs, means: dict[str, list[str]], swee
     functions: dict[str, Callable[[list[float]], float]] = {"mean": statistics.fmean, "min": min, "max": max}
     expected = last | {name: functions[name.split("/")[0]]([last[run] for run in of]) for name, of in means.items()}
     assert found == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_link(page: Any, address: str, runs: Runs, means: dict[str, list[str]]) -> None:
+    """The link that a run prints: six cards on top, a line per run in each, one colour per loss."""
+    link = dashboard.link(names_of("loss"), int(address.rpartition(":")[2])).replace("localhost", "127.0.0.1")
+    page.goto("about:blank")
+    page.goto(link)
+    cards = page.locator("metrics-pinned-view scalar-card")
+    has_errors = any(content["val"]["confidence_incorrect"] is not None for content in runs.values())
+    wait(lambda: cards.count() == (6 if has_errors else 5), "the pinned cards")
+    titles = [" ".join(card.locator(".tag-path").inner_text().split()) for card in cards.all()]
+    assert titles == [tag for tag in tags.PINNED if has_errors or tag != "confidence/incorrect"]
+    names = page.locator("runs-data-table tb-data-table-content-row, runs-data-table-content-row")
+    wait(lambda: names.count() >= len(runs) + len(means), "the list of runs")
+    colours: dict[str, set[str]] = {"argmax": set(), "all_logit": set()}
+    for row in names.all():
+        loss = re.search("all_logit|argmax", row.inner_text())
+        dot = row.locator("button.run-color-swatch").first
+        if loss is not None and dot.count():
+            colours[loss[0]].add(dot.evaluate("dot => getComputedStyle(dot).backgroundColor"))
+    assert [len(found) for found in colours.values()] == [1, 1], colours
+    assert colours["argmax"] != colours["all_logit"]
+    write_picture(page, "the_link")
+
+
+def test_distributions(visit: Visit, address: str, runs: Runs, sweep: Path) -> None:
+    """The quantiles that the page draws of the last validation are those of the images, which metrics.json has, too."""
+    page = visit("distributions", f"{tags.MARGIN_HISTOGRAM}$")
+    charts = found(page).locator("tf-distribution-loader")
+    wait(lambda: charts.count() == len(runs), "a chart for every run")
+    for name, content in runs.items():
+        drawn = ask(address, "plugin/distributions/distributions", run=name, tag=tags.MARGIN_HISTOGRAM)
+        step = drawn[-1][1]
+        quantiles = dict(drawn[-1][2])
+        points = {tag: dict(points) for tag, points in event_files.read_curves(sweep / name).items()}
+        assert quantiles[5000] == pytest.approx(points["confidence/margin_p50"][step], rel=0.01, abs=0.01)
+        # 5% and 95% lie between those that it draws, of which each is right to 1%
+        low, high = points["confidence/margin_p05"][step], points["confidence/margin_p95"][step]
+        assert quantiles[0] - 0.01 <= low <= quantiles[668] + 0.01
+        assert quantiles[9332] - 0.01 <= high <= quantiles[10000] + 0.01
+        if content["best_step"] == step:
+            assert quantiles[5000] == pytest.approx(content["val"]["margin_p50"], rel=0.01, abs=0.01)
 
 
 @pytest.mark.parametrize("tag", ["loss/train", "nll/all_logit", "calibration/ece", "confidence/mean"])
@@ -227,19 +260,19 @@ def test_hyperparameters(visit: Visit, runs: Runs, sweep: Path) -> None:
     cells = texts()
     assert [cells.count(name) for name in runs] == [1] * len(runs)
     head = cells[cells.index("Trial ID") :]
-    assert {"batch_size", "data", "loss", "lr", "accuracy/val", "calibration/ece"} <= set(head[:14])
+    assert head[2:7] == ["loss", "model", "data", "lr", "seed"], "the settings that a person asks for"
+    first = ("test/accuracy", "test/nll_argmax", "test/ece", "test/confidence_incorrect", "test/auroc")
+    assert head[7:12] == list(first), "and the metrics, all of one network"
     names = [cell for cell in cells if cell in runs]
     for column, key in (("loss", "loss"), ("data", "data")):
         values = [cell for cell in cells if cell in {content[key] for content in runs.values()}]
         assert values == [runs[name][key] for name in names], column
     for name in runs:
-        last = event_files.read_curves(sweep / name)
         row = cells[cells.index(name) : cells.index(name) + 14]
-        for tag in ("accuracy/val", "nll/all_logit", "calibration/ece"):
-            assert any(is_number(cell) and float(cell) == pytest.approx(last[tag][-1][1], rel=1e-4) for cell in row), (
-                name,
-                tag,
-            )
+        for tag in first:
+            value = runs[name]["test"][tag.removeprefix("test/")]
+            is_shown = any(is_number(cell) and float(cell) == pytest.approx(value, rel=1e-4) for cell in row)
+            assert value is None or is_shown, (name, tag)
     page.locator("tf-hparams-table-view paper-checkbox:visible").first.click()  # show metrics
     charts = page.locator("tf-hparams-session-group-details vz-line-chart2")
     wait(lambda: charts.count() >= 5, "the run's curves")  # of the five metrics that it shows by default

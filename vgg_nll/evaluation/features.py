@@ -20,6 +20,7 @@ class Features(NamedTuple):
     points: Tensor  # [N, D]
     pictures: Tensor  # uint8 [N, 3, H, W]
     target: Tensor  # [N]
+    logits: Tensor  # [N, C]
 
 
 @torch.no_grad()
@@ -35,12 +36,13 @@ def extract(
         batches: images [B, 3, H, W] and labels [B].
         pixels: normalised images -> uint8.
     """
+    network = Penultimate(model)
     parts = [
-        (seen.cpu(), _small(pixels(images)).cpu(), target.cpu())
-        for images, seen, target in loop.predict_batches(Penultimate(model), batches, dtype)
+        (seen.cpu(), _small(pixels(images)).cpu(), target.cpu(), network.last_layer(seen).cpu())
+        for images, seen, target in loop.predict_batches(network, batches, dtype)
     ]
-    points, pictures, target = map(torch.cat, zip(*parts, strict=True))
-    return Features(principal_components(points, MAX_FEATURES), pictures, target)
+    points, pictures, target, logits = map(torch.cat, zip(*parts, strict=True))
+    return Features(principal_components(points, MAX_FEATURES), pictures, target, logits)
 
 
 def principal_components(points: Tensor, max_components: int) -> Tensor:

@@ -14,7 +14,7 @@ from vgg_nll.evaluation import calibration
 from vgg_nll.evaluation.calibration import NUM_BINS, bin_index
 from vgg_nll.losses import log_probabilities
 
-NUM_THRESHOLDS = 127  # of precision-recall curves: k / 126
+NUM_THRESHOLDS, THRESHOLD_STEP = 127, 0.5  # of precision-recall curves, equal in log-odds: -31.5, -31, ..., 31.5
 ROUNDING = 1e-12  # of a margin, relative: a sum over classes depends on their order in its last bits
 MARGIN_QUANTILES = {"margin_p05": 0.05, "margin_p50": 0.5, "margin_p95": 0.95}
 
@@ -70,7 +70,7 @@ class Sums:
     class_confidence: Tensor  # [C], confidence of the prediction, by label
     class_bin_images: Tensor  # [C, NUM_BINS], of label c, by the probability of class c
     class_bin_probability: Tensor  # [C, NUM_BINS], of every image, by the probability of class c
-    threshold_images: Tensor  # [C, NUM_THRESHOLDS], by the probability of class c: in [k, k + 1) / 126
+    threshold_images: Tensor  # [C, NUM_THRESHOLDS], by the log-odds of class c: at least threshold k, below k + 1
     threshold_positives: Tensor  # [C, NUM_THRESHOLDS], of label c, likewise
     scores: tuple[Tensor, ...]  # one [6, B] a batch: the fields of `Images`
 
@@ -104,14 +104,15 @@ def update(outputs: Outputs, target: Tensor, loss: Tensor) -> Sums:
     correct = (prediction == target).double()
     label = target[:, None]  # no boolean masks from here on: the host would wait for a GPU
     of_label = probabilities.gather(1, label)[:, 0]
-    true_margin = (complement_nll - nll).gather(1, label)[:, 0]
     is_target = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, label, True)
     top5 = _rank(logits, label) < min(5, logits.shape[1])
     bins = bin_index(confidence)
     ones, classes = torch.ones_like(confidence), logits.shape[1]
     by_class, of_class = bin_index(probabilities), bin_index(of_label)  # [B, C], [B]
-    # Neighbouring doubles of a threshold count with it, as rounding may have moved them.
-    steps = (probabilities * (NUM_THRESHOLDS - 1) + 1e-12).long().clamp(0, NUM_THRESHOLDS - 1)  # [B, C]
+    log_odds = (complement_nll - nll).nan_to_num(nan=-torch.inf)  # [B, C], log(p / (1 - p)) of every class
+    steps = (log_odds / THRESHOLD_STEP).floor().clamp(-NUM_THRESHOLDS, NUM_THRESHOLDS).long() + NUM_THRESHOLDS // 2
+    steps = steps.clamp(0, NUM_THRESHOLDS - 1)
+    true_margin = (complement_nll - nll).gather(1, label)[:, 0]
     every_class = torch.arange(classes, device=logits.device).expand_as(by_class)
     return Sums(
         images=torch.ones_like(confidence).sum(),
@@ -183,19 +184,6 @@ def accuracy_coverage(sums: Sums) -> Tensor:
     """Returns [N]: the accuracy on the most confident image, on the two most confident ones, ..., on all (arXiv:1705.08500)."""
     _, margin, correct = _by_margin(sums)
     return _share_ties(margin, correct).flip(0).cumsum(0) / torch.arange(1, len(correct) + 1)
-
-
-def precision_recall(sums: Sums) -> Tensor:
-    """Returns [C, 6, T]: true and false positives, true and false negatives, precision and recall of `p_c >= k / (T - 1)`.
-
-    Precision is 1 if no image is predicted as the class; recall is NaN for a class without images.
-    """
-    # From the largest threshold down: a threshold counts the images of all those above it.
-    taken, hits = (counts.flip(1).cumsum(1).flip(1) for counts in (sums.threshold_images, sums.threshold_positives))
-    positives, images = hits[:, :1], taken[:, :1]
-    precision = (hits / taken).masked_fill(taken == 0, 1.0)
-    parts = [hits, taken - hits, images - positives - (taken - hits), positives - hits, precision, hits / positives]
-    return torch.stack(parts, dim=1)
 
 
 def _count(shape: tuple[int, ...], values: Tensor, *places: Tensor) -> Tensor:

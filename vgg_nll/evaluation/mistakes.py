@@ -16,6 +16,10 @@ class Misclassified(NamedTuple):
     target: Tensor  # [K]
     margin: Tensor  # [K]
 
+    def first(self, number: int) -> "Misclassified":
+        """Returns the most confident ones."""
+        return Misclassified(*(part[:number] for part in self))
+
 
 class MostConfidentErrors:
     """Keeps, over one batch after another, the `top_k` wrong predictions of the largest margin.

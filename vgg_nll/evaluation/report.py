@@ -36,6 +36,12 @@ def final_table(splits: Mapping[str, Mapping[str, float]]) -> str:
     return format_table(["", *(f"{name:>12}" for name in splits)], rows, markdown=False)
 
 
+def confidence_text(margin: float) -> str:
+    """Returns the confidence of a margin log(p / (1 - p)) as text: "98.2%", or "1 - 7e-06" where that would read as 100.0%."""
+    rest = 1 / (1 + math.exp(min(margin, 700.0)))  # exp overflows at 710
+    return f"1 - {rest:.0e}" if rest < 5e-4 else f"{1 - rest:.1%}"
+
+
 def format_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, markdown: bool) -> str:
     """Returns a table of aligned columns, without a newline at its end.
 

@@ -26,6 +26,8 @@ from vgg_nll.losses import Loss
 from vgg_nll.progress import track
 from vgg_nll.tracking import evaluation_summaries, tags
 
+FIGURE_WIDTH = 7.0  # inches: twice as wide as in TensorBoard
+
 
 @dataclass
 class FinishedRun:
@@ -101,8 +103,9 @@ def write_evaluation(
     records.write_json(trained.folder / run_folder.EVALUATION_METRICS, content, trained.run_id)
     title = f"{split}, step {trained.step}" + (f", T = {at_temperature:.3g}" if at_temperature != 1 else "")
     names = [printable(name) for name in trained.class_names]
-    figures = evaluation_summaries.figures(evaluation, names, trained.preprocessing.pixels, title)
-    figures[tags.PR_CURVES] = partial(evaluation_summaries.precision_recall_figure, evaluation.sums, names, title)
+    pixels, size = trained.preprocessing.pixels, {"width": FIGURE_WIDTH}
+    figures = evaluation_summaries.figures(evaluation, names, pixels, title, max_errors=len(evaluation.mistakes.target), **size)
+    figures[tags.PR_CURVES] = partial(evaluation_summaries.precision_recall_figure, evaluation.sums, names, title, **size)
     for tag, draw in track(figures.items(), len(figures), "figures"):
         path = folder / f"{tag.rpartition('/')[2]}.png"
         with naming_the_file(path):

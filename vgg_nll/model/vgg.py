@@ -104,6 +104,10 @@ class Penultimate(nn.Module):
         self.training = model.training  # the same mode as the network
         self._last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
 
+    def last_layer(self, features: Tensor) -> Tensor:
+        """Maps what `forward` gives to logits, in float32."""
+        return nn.functional.linear(features, self._last.weight, self._last.bias)
+
     def forward(self, images: Tensor) -> Tensor:
         """Maps [B, 3, H, W] to [B, D]."""
         seen: list[Tensor] = []

@@ -8,12 +8,15 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vgg_nll import plots
-from vgg_nll.evaluation import metrics
+from vgg_nll.evaluation import curves, metrics
+from vgg_nll.evaluation.features import Features
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.evaluation.metrics import Sums
+from vgg_nll.evaluation.report import confidence_text
 from vgg_nll.tracking import tags
 from vgg_nll.tracking.summaries import Histogram, Picture, PrecisionRecall, Scalars, Summary
 
+SHOWN_ERRORS = 8  # in TensorBoard, which shows a picture 350 pixels wide
 MAX_CURVES = 20  # TensorBoard draws one chart per class
 LOG_ODDS = (
     "the margin log(p / (1 - p)), with p the confidence. 0 stands for a confidence of 50%, 2.2 for 90%, 4.6 for 99%, "
@@ -34,20 +37,27 @@ def scalars_and_histograms(evaluation: Evaluation) -> list[Summary]:
 
 
 def figures(
-    evaluation: Evaluation, class_names: Sequence[str], pixels: Callable[[Tensor], Tensor], title: str
+    evaluation: Evaluation,
+    class_names: Sequence[str],
+    pixels: Callable[[Tensor], Tensor],
+    title: str,
+    *,
+    width: float = plots.WIDTH,
+    max_errors: int = SHOWN_ERRORS,
 ) -> dict[str, Callable[[], Figure]]:
     """Returns tag -> a function that draws its figure.
 
     Args:
         pixels: normalised images -> uint8, both [K, 3, H, W].
         title: the beginning of every figure's title.
+        width: of each figure, in inches; max_errors: of the most confident ones that are shown.
     """
-    sums, values, mistakes = evaluation.sums, evaluation.values, evaluation.mistakes
+    sums, values, mistakes = evaluation.sums, evaluation.values, evaluation.mistakes.first(max_errors)
     bins = (sums.bin_images.tolist(), sums.bin_correct.tolist(), sums.bin_confidence.tolist())
     pictures = pixels(mistakes.images).permute(0, 2, 3, 1).cpu().numpy()
     count = f"{int(sums.images):,} images"
     accuracy = f"{title}: accuracy {values['accuracy']:.2%} of {count}"
-    return {
+    drawn: dict[str, Callable[..., Figure]] = {
         tags.RELIABILITY_DIAGRAM: partial(plots.reliability_diagram, *bins, f"{title}: ECE {values['ece']:.4f}, {count}"),
         tags.CONFUSION_MATRIX: partial(plots.confusion_matrix, sums.confusion.tolist(), class_names, accuracy),
         tags.ACCURACY_COVERAGE: partial(
@@ -58,27 +68,44 @@ def figures(
             pictures,
             mistakes.probabilities.cpu().numpy(),
             mistakes.target.tolist(),
+            [confidence_text(margin) for margin in mistakes.margin.tolist()],
             class_names,
-            f"{title}: {len(pictures)} of {int(sums.images - sums.correct):,} errors, the most confident first",
+            f"{title}: the {len(pictures)} most confident of {int(sums.images - sums.correct):,} errors",
         ),
     }
+    return {tag: partial(draw, width=width) for tag, draw in drawn.items()}
 
 
 def pictures_and_curves(
     evaluation: Evaluation, class_names: Sequence[str], pixels: Callable[[Tensor], Tensor], title: str
 ) -> list[Summary]:
-    """Returns `figures` and the precision-recall curves, as TensorBoard takes them."""
+    """Returns `figures` and the precision-recall curves, as TensorBoard takes them; the area under each as a scalar."""
     drawn: list[Summary] = [Picture(tag, draw) for tag, draw in figures(evaluation, class_names, pixels, title).items()]
     named = zip(class_names, _precision_recall(evaluation.sums), strict=False)
-    return drawn + [PrecisionRecall(f"{tags.PR_CURVES}/{name}", curve) for name, curve in named]
+    drawn += [PrecisionRecall(f"{tags.PR_CURVES}/{name}", curve) for name, curve in named]
+    areas = curves.average_precision(evaluation.sums)[:MAX_CURVES].tolist()
+    return [*drawn, Scalars({f"{tags.AVERAGE_PRECISION}/{name}": area for name, area in zip(class_names, areas, strict=False)})]
 
 
-def precision_recall_figure(sums: Sums, class_names: Sequence[str], title: str) -> Figure:
+def words_of_points(found: Features, class_names: Sequence[str]) -> tuple[Sequence[str], list[list[str]]]:
+    """Returns the columns of the projector, and the words of each point."""
+    outputs = metrics.softmax_outputs(found.logits)
+    predictions, confidences = outputs.logits.argmax(dim=1).tolist(), map(confidence_text, outputs.margin.tolist())
+    rows = [
+        [class_names[label], class_names[guess], confidence, "right" if label == guess else "wrong"]
+        for label, guess, confidence in zip(found.target.tolist(), predictions, confidences, strict=True)
+    ]
+    return ("label", "prediction", "confidence", "right or wrong"), rows
+
+
+def precision_recall_figure(sums: Sums, class_names: Sequence[str], title: str, width: float) -> Figure:
     """Draws the precision-recall curves, for files: TensorBoard has a page of its own for them."""
-    curves = _precision_recall(sums)
-    return plots.precision_recall(curves[:, 4], curves[:, 5], class_names[:MAX_CURVES], f"{title}, {int(sums.images):,} images")
+    by_class = _precision_recall(sums)
+    mean = float(curves.average_precision(sums).nanmean())
+    title = f"{title}: mean average precision {mean:.4f}, {int(sums.images):,} images"
+    return plots.precision_recall(by_class[:, 4], by_class[:, 5], class_names[:MAX_CURVES], title, width=width)
 
 
 def _precision_recall(sums: Sums) -> np.ndarray:
     """[C, 6, T], of the first classes."""
-    return metrics.precision_recall(sums)[:MAX_CURVES].cpu().numpy()
+    return curves.precision_recall(sums)[:MAX_CURVES].cpu().numpy()

@@ -22,12 +22,16 @@ from tensorboard.plugins.hparams.metadata import PLUGIN_DATA_VERSION
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
+from torch.utils.tensorboard.summary import hparams, pr_curve_raw
 
 from vgg_nll.evaluation.report import format_table
 from vgg_nll.model.summary import Layer
 from vgg_nll.tracking import tags
 
+THRESHOLDS = (
+    "Thresholds are equal in log-odds: log(p / (1 - p)) from -31.5 to 31.5, in steps of 0.5. The page names them from 0 to 1: its "
+    "threshold t stands for log-odds of 63 t - 31.5. The tag average_precision has the area under each curve."
+)
 MAX_BINS = 1000  # of a histogram: 24 kB
 FIRST_COLUMNS = ("loss", "lr", "model", "seed", "data")  # of the HParams tab, which shows five at once
 
@@ -122,16 +126,17 @@ class PrecisionRecall:
     def write(self, writer: SummaryWriter, step: int) -> None:
         if not np.isnan(self.curve).any():
             hits, false_alarms, rest, misses, precision, recall = self.curve
-            writer.add_pr_curve_raw(
-                self.tag, hits, false_alarms, rest, misses, precision, recall, step, num_thresholds=len(hits)
-            )
+            summary = pr_curve_raw(self.tag, hits, false_alarms, rest, misses, precision, recall, num_thresholds=len(hits))
+            summary.value[0].metadata.summary_description = THRESHOLDS
+            writer._get_file_writer().add_summary(summary, step)
 
 
 class EmbeddingData(NamedTuple):
-    """N points of D numbers, each with a label and a picture."""
+    """N points of D numbers, each with a picture and words that say what it is."""
 
     points: Tensor  # [N, D]
-    labels: Sequence[str]
+    columns: Sequence[str]  # the page colours points by one of them
+    rows: Sequence[Sequence[str]]  # N, a word per column
     pictures: Tensor  # uint8 [N, 3, H, W]
 
 
@@ -142,14 +147,15 @@ class Embedding:
     make: Callable[[], EmbeddingData]
 
     def write(self, writer: SummaryWriter, step: int) -> None:
-        points, labels, pictures = self.make()
+        points, columns, rows, pictures = self.make()
         for old in Path(writer.log_dir).glob(f"*/{tags.EMBEDDING}"):
             if old.parent.name.isdecimal():  # add_embedding names it by the step
                 shutil.rmtree(old)
                 with contextlib.suppress(OSError):  # not empty: it holds something else
                     old.parent.rmdir()
-        names = [" ".join(label.split()) for label in labels]  # a tab or a newline would start another column or row
-        writer.add_embedding(points, names, pictures.float() / 255, global_step=step, tag=tags.EMBEDDING)
+        words = [[" ".join(word.split()) for word in row] for row in rows]  # a tab or a newline would start another one
+        header = list(columns)
+        writer.add_embedding(points, words, pictures.float() / 255, step, tags.EMBEDDING, metadata_header=header)
 
 
 @dataclass(frozen=True)
@@ -163,16 +169,19 @@ class Layers:
         graph = GraphDef()
         before: list[str] = []
         for layer in self.layers:
-            name = layer.name.replace(".", "/")
+            name = f"{layer.block}/{layer.title}"
             shape = AttrValue.ListValue(
                 shape=[TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in (-1, *layer.shape)])]
             )
             graph.node.append(NodeDef(name=name, op=layer.kind, input=before, attr={"_output_shapes": AttrValue(list=shape)}))
             before = [name]
         writer._get_file_writer().add_event(Event(graph_def=graph.SerializeToString()), step)
-        head = ("layer", "kind", "output", "parameters")
-        rows = [(layer.name, layer.kind, " x ".join(map(str, layer.shape)), f"{layer.parameters:,}") for layer in self.layers]
-        rows.append(("all", "", "", f"**{sum(layer.parameters for layer in self.layers):,}**"))
+        head = ("layer", "module", "kind", "output", "parameters")
+        rows = [
+            (layer.title, layer.name, layer.kind, " x ".join(map(str, layer.shape)), f"{layer.parameters:,}")
+            for layer in self.layers
+        ]
+        rows.append(("all", "", "", "", f"**{sum(layer.parameters for layer in self.layers):,}**"))
         writer.add_text(tags.LAYERS, format_table(head, rows, markdown=True), step)
 
 

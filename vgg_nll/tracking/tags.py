@@ -80,6 +80,6 @@ MARGIN_HISTOGRAM, CORRECT_HISTOGRAM, INCORRECT_HISTOGRAM = (
 TRAJECTORIES = "flips/true_class_probability"
 RELIABILITY_DIAGRAM, ACCURACY_COVERAGE = "calibration/reliability_diagram", "selection/accuracy_coverage"
 CONFUSION_MATRIX, CONFIDENT_MISTAKES = "mistakes/confusion_matrix", "mistakes/most_confident"
-PR_CURVES = "precision_recall"
+PR_CURVES, AVERAGE_PRECISION = "precision_recall", "average_precision"
 EMBEDDING = "penultimate_features"
 CONFIG, PROVENANCE, LAYERS = "config", "provenance", "model"

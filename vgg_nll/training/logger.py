@@ -176,7 +176,8 @@ class TrainingLogger:
 
         def points() -> EmbeddingData:
             found = extract()
-            return EmbeddingData(found.points, [self._class_names[label] for label in found.target.tolist()], found.pictures)
+            columns, rows = evaluation_summaries.words_of_points(found, self._class_names)
+            return EmbeddingData(found.points, columns, rows, found.pictures)
 
         self.end_session(step, is_success=True)
         self._tracker.add(Embedding(points), step)

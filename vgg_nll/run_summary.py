@@ -1,0 +1,103 @@
+"""What a run says of itself: lines at its start, texts and the row of hyperparameters in TensorBoard, its provenance."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from vgg_nll import hardware, run_folder
+from vgg_nll.config.compose import names_of
+from vgg_nll.evaluation.report import format_table
+from vgg_nll.model import summary
+from vgg_nll.origin import Origin
+from vgg_nll.progress import duration
+from vgg_nll.provenance import dtype_name, hyperparameters, provenance
+from vgg_nll.tracking import dashboard, tags
+from vgg_nll.tracking.summaries import Hyperparameters, Summary, Text
+from vgg_nll.training import diagnostics
+from vgg_nll.training.trainer import Trainer
+
+log = logging.getLogger("vgg_nll.run")
+QUICK_SIDE, LONG_SECONDS = 64, 600.0  # a run on a CPU that is longer gets the hint that images of this side are quicker
+
+
+def texts(trainer: Trainer, origin: Origin) -> list[Summary]:
+    """Returns the row of the HParams tab, and the texts `config` and `provenance`: a table, then everything."""
+    columns, found = _columns(trainer, origin.cfg), provenance_of(trainer)
+    asked = {**origin.choices, **columns}
+    rows = [(key, str(value)) for key, value in asked.items()] + [("typed", " ".join(origin.overrides))]
+    config = f"{_table(rows)}\n\n```yaml\n{OmegaConf.to_yaml(origin.cfg)}```"
+    facts = [(key, str(value)) for key, value in found.items() if not isinstance(value, Mapping)]
+    facts += [(key, str(value)) for part in found.values() if isinstance(part, Mapping) for key, value in part.items()]
+    return [
+        Hyperparameters(hyperparameters(origin.choices, origin.overrides, columns)),
+        Text(tags.CONFIG, config),
+        Text(tags.PROVENANCE, f"{_table(facts)}\n\n```json\n{json.dumps(found, indent=2)}\n```"),
+    ]
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> str:
+    return format_table(("", "value"), rows, markdown=True)
+
+
+def _columns(trainer: Trainer, cfg: DictConfig) -> dict[str, str | float]:
+    """The run's own columns of the HParams tab."""
+    return {
+        "lr": cfg.optimizer.lr,
+        "batch_size": trainer.settings.batch_size,
+        "steps": trainer.total_steps,
+        "seed": trainer.seed,
+        "parameters": sum(p.numel() for p in trainer.state.model.parameters()),
+        "precision": dtype_name(trainer.dtype),
+        "device": trainer.state.device.type,
+    }
+
+
+def provenance_of(trainer: Trainer) -> dict[str, Any]:
+    peak_flops, deterministic = trainer.logger.peak_flops, trainer.settings.deterministic
+    return provenance(trainer.state.device, trainer.dtype, peak_flops=peak_flops, deterministic=deterministic)
+
+
+def log_start(trainer: Trainer, origin: Origin) -> None:
+    """Says what will be trained on what, and how to watch it."""
+    cfg = origin.cfg
+    state, data, settings = trainer.state, trainer.data, trainer.settings
+    sizes = ", ".join(f"{count:,} {name}" for name, count in data.sizes.items())
+    parameters = sum(p.numel() for p in state.model.parameters())
+    side, num_classes = data.preprocessing.image_size, len(data.class_names)
+    log.info(f"data: {sizes} images of {side}x{side}, {num_classes} classes")
+    log.info(f"model: {parameters:,} parameters, {dtype_name(trainer.dtype)} on {hardware.describe(state.device)}")
+    log.info(
+        f"training: {trainer.total_steps} steps of {settings.batch_size} images ({data.steps_per_epoch} an epoch), "
+        f"learning rate {cfg.optimizer.lr:g} at its peak, seed {cfg.seed}"
+    )
+    _log_hint(trainer, cfg)
+    if diagnostics.ignores_labels(trainer.loss, num_classes, state.device):
+        log.warning("warning: this loss ignores the labels: confidence will grow, accuracy will not")
+    if state.step == 0:
+        constant = diagnostics.constant_loss(trainer.loss, num_classes, state.device)
+        measured = diagnostics.untrained_loss(trainer.loss, data, state, trainer.dtype)
+        log.info(f"untrained loss: {measured:.4f} (the same probability for every class gives {constant:.4f})")
+
+
+def _log_hint(trainer: Trainer, cfg: DictConfig) -> None:
+    """Names a smaller size of the images if a run that begins will be long on a CPU, from the speed of a matrix product."""
+    device, side = trainer.state.device, trainer.data.preprocessing.image_size
+    if trainer.state.step > 0 or device.type != "cpu" or side <= QUICK_SIDE or "image_size" not in cfg.data:
+        return
+    images = trainer.total_steps * trainer.settings.batch_size
+    flops = images * summary.flops_per_image(trainer.state.model, side)
+    seconds = flops / hardware.peak_flops(device, trainer.dtype)
+    if seconds > LONG_SECONDS:
+        part = f"1/{(side / QUICK_SIDE) ** 2:.0f}"
+        log.info(f"hint: this takes {duration(seconds)} or more on this CPU, with data.image_size={QUICK_SIDE} {part} of that")
+
+
+def log_dashboard(origin: Origin) -> None:
+    """Says how to look at the curves, if there are any."""
+    if not any(origin.folder.glob(run_folder.EVENT_FILES)):
+        return
+    losses = {*names_of("loss"), origin.choices.get("loss", "")} - {""}
+    log.info(f"curves: {dashboard.command(origin.folder.parent)}\n{dashboard.link(losses)}")
