@@ -5,7 +5,9 @@ Files that cannot be read are named and left out; the exit code is 3 then.
 
 import argparse
 import csv
+import itertools
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from vgg_nll.inference.predict import Prediction
 
 MAX_WARNINGS = 10
+FIRST_ROWS = 64  # of the table, which give the widths of its columns
+SMALL = 5e-5  # would read as 0.0000, or 1.0000
 
 
 def main() -> None:
@@ -60,7 +64,9 @@ def main() -> None:
         temperature = read_temperature(trained) if args.temperature == "saved" else float(args.temperature)
         found = predict.predict_files(trained, paths, top_k=args.top, temperature=temperature, batch_size=args.batch_size)
         write = write_json if args.json else write_csv if args.csv else write_table
-        write(readable(track(found, len(paths), "pictures"), unreadable))
+        # On a terminal, the rows themselves show the progress, and a bar between them would write over them.
+        counted = found if sys.stdout.isatty() else track(found, len(paths), "pictures")
+        write(readable(counted, unreadable))
     if unreadable:
         print("\n".join(f"warning: {message}" for message in unreadable[:MAX_WARNINGS]), file=sys.stderr)
         print(f"warning: {len(unreadable)} of {len(paths)} files were left out", file=sys.stderr)
@@ -85,9 +91,31 @@ def readable(found: "Iterator[Prediction | str]", unreadable: list[str]) -> "Ite
 
 
 def write_table(found: "Iterator[Prediction]") -> None:
-    for item in found:
-        classes = "  ".join(f"{printable(name)} {p:.4f}" for name, p in zip(item.classes, item.confidence, strict=True))
-        print(f"{shown(item.path)}  {classes}  margin {item.margin:.2f}")
+    """Writes a row per picture under a header, as they come; a column is as wide as the first rows need."""
+    first = list(itertools.islice(found, FIRST_ROWS))
+    rows = map(cells, itertools.chain(first, found))
+    number = len(first[0].classes) if first else 0
+    head = ["picture", *("class" if k == 0 else f"{k + 1}." for k in range(number)), "margin"]
+    widths = [max(map(len, column)) for column in zip(head, *map(cells, first), strict=True)]
+    for row in itertools.chain([head] if first else [], rows):
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def cells(item: "Prediction") -> list[str]:
+    classes = [f"{printable(name)} {probability_text(p)}" for name, p in zip(item.classes, item.confidence, strict=True)]
+    classes[0] = f"{printable(item.classes[0])} {confidence_of(item)}"
+    return [shown(item.path), *classes, f"{item.margin:.2f}"]
+
+
+def confidence_of(item: "Prediction") -> str:
+    """Returns the largest output, never a rounded 1: the margin says how far it is from 1, even if p itself rounds to 1."""
+    rest = 1 / (1 + math.exp(min(item.margin, 700.0)))  # exp overflows at 710
+    return f"1 - {rest:.1e}" if rest < SMALL else probability_text(item.confidence[0])
+
+
+def probability_text(p: float) -> str:
+    """Returns a probability with four digits, never a rounded 0."""
+    return f"{p:.4f}" if p >= SMALL or p == 0 else f"{p:.1e}"
 
 
 def write_json(found: "Iterator[Prediction]") -> None:

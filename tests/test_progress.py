@@ -1,6 +1,7 @@
 """Bars on a terminal, plain lines on a pipe."""
 
 import logging
+import re
 import time
 
 import pytest
@@ -32,7 +33,7 @@ def test_bar_or_lines(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCapture
     bar = Progress(total_steps=3, first_step=1)
     for step in (2, 3):
         bar.advance()
-        bar.update(step, f"loss {step}.0")
+        bar.update(step, [f"loss {step}.0"])
     bar.write("a line that stays")
     bar.close()
     assert "a line that stays" in caplog.text
@@ -54,8 +55,32 @@ def test_lines_come_every_ten_seconds(monkeypatch: pytest.MonkeyPatch, caplog: p
     bar = Progress(total_steps=100, first_step=0)
     for step in range(1, 8):
         now[0] = 4.0 * step
-        bar.update(step, "loss 1.0")
+        bar.update(step, ["loss 1.0"])
     assert [record.message.split("  ")[0] for record in caplog.records] == ["step 3/100", "step 6/100"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (200, "loss 0.1234  97.2% right  62 images/s"),
+        (80, "loss 0.1234  97.2% right  62 images/s"),
+        (60, "loss 0.1234  97.2% right"),
+        (45, "loss 0.1234"),
+    ],
+)
+def test_a_narrow_terminal_shows_what_matters(monkeypatch: pytest.MonkeyPatch, columns: int, shown: str) -> None:
+    """Nothing is cut, no line is as wide as the terminal, and there is room for a bar."""
+    screen = Screen(True)
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    bar = Progress(total_steps=234, first_step=100)
+    bar.update(101, ["loss 0.1234", "97.2% right", "62 images/s"])
+    bar.close()
+    lines = re.split("[\r\n]+", screen.text)
+    assert all(len(line) < min(columns, 80) + 1 for line in lines)
+    assert lines[-2].endswith(f"  {shown}")
+    bar_itself = lines[-2].split("|")[1]
+    assert len(bar_itself) >= 8
 
 
 @pytest.mark.parametrize("terminal", [True, False])

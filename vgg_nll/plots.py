@@ -12,6 +12,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
+from vgg_nll.intervals import wilson_interval
 from vgg_nll.palette import BLACK, BLUE, GREEN, SKY, VERMILION
 
 WIDTH, DPI = 3.5, 100  # 350 pixels
@@ -21,7 +22,6 @@ MIN_CELL = 0.2  # a smaller cell of it has no number
 CELL, ROW = 1.75, 1.1  # of an error: its width, its height
 BARS = 4  # softmax outputs shown per error
 SOLID = 30  # images of a bin from which on its bar has its full colour
-Z = 1.959964  # of a 95% interval
 
 
 def reliability_diagram(
@@ -77,13 +77,6 @@ def reliability_panels(
     below.bar((np.arange(len(count)) + 0.5) * width, count, width, color=BLUE, edgecolor="white")
     for axes in (above, below):
         axes.tick_params(labelsize=TEXT)
-
-
-def wilson_interval(fraction: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the 95% interval of a probability of which `fraction` of n trials were seen (Wilson 1927)."""
-    middle = (fraction + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * np.sqrt(fraction * (1 - fraction) / n + Z**2 / (4 * n**2))
-    return middle - half, middle + half
 
 
 def confusion_matrix(

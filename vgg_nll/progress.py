@@ -14,6 +14,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 LINE_SECONDS = 10.0  # on a pipe, at least this long between two lines
+MAX_COLUMNS = 80
 WEEK = 7 * 86_400.0
 ESTIMATE_SECONDS = 3.0  # of steps, before the rest of the run is estimated from them
 
@@ -27,7 +28,13 @@ class Progress:
         self._last_line = time.monotonic()
         self._steps, self._first_end = first_step, 0.0
         self._has_estimated = False
-        self._bar = tqdm(total=total_steps, initial=first_step, unit="step", disable=not self._on_terminal, dynamic_ncols=True)
+        self._bar = tqdm(
+            total=total_steps,
+            initial=first_step,
+            disable=not self._on_terminal,
+            ncols=_bar_columns(),
+            bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {remaining}{desc}",
+        )
 
     def advance(self) -> None:
         """Moves the bar by one step; once, after some seconds, writes how long the rest will take."""
@@ -43,10 +50,19 @@ class Progress:
                 end = time.strftime(", until %a %H:%M", time.localtime(time.time() + rest)) if rest < WEEK else ""
                 self.write(f"about {duration(rest)} to go{end}: {step:.2g} s a step; validations come on top")
 
-    def update(self, step: int, text: str) -> None:
-        """Shows the latest metrics: after the bar, or as a line at most every ten seconds and at the last step."""
+    def update(self, step: int, parts: Sequence[str]) -> None:
+        """Shows the latest metrics: after the bar, or as a line at most every ten seconds and at the last step.
+
+        Args:
+            parts: the most important one first: a narrow terminal shows those that fit beside ten columns of bar.
+        """
+        text = "  ".join(parts)
         if self._on_terminal:
-            self._bar.set_postfix_str(text)
+            self._bar.ncols = _bar_columns()
+            room = self._bar.ncols - 27 - 2 * len(str(self._total_steps))
+            while len(text) > room and "  " in text:
+                text = text.rpartition("  ")[0]
+            self._bar.set_description_str(f"  {text}")
         elif time.monotonic() - self._last_line >= LINE_SECONDS or step == self._total_steps:
             self._last_line = time.monotonic()
             self.write(f"step {step}/{self._total_steps}  {text}")
@@ -99,6 +115,11 @@ class JobBars:
         """Ends the live lines; the bar stays."""
         for bar in (*self._lines, self._bar):
             bar.close()
+
+
+def _bar_columns() -> int:
+    """Returns the width of the bar: at most 80 columns, so that a wide window may be made narrower without a trace of it."""
+    return min(shutil.get_terminal_size().columns, MAX_COLUMNS) - 1
 
 
 def duration(seconds: float) -> str:

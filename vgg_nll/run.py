@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vgg_nll import hardware, records, run_folder
+from vgg_nll import hardware, records, run_folder, run_summary
 from vgg_nll.config import build, validation
 from vgg_nll.errors import ConfigError
 from vgg_nll.evaluation import report
@@ -81,10 +81,7 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
             log.info(f"stopped, since finished runs are better: {why}")
             return trainer.state.best_metrics["accuracy"]
         except BaseException as error:
-            trainer.logger.end_session(trainer.state.step, is_success=False)
-            if isinstance(error, Exception):  # a signal is none
-                with contextlib.suppress(OSError):
-                    (folder / run_folder.FAILED).write_text(f"{type(error).__name__}: {error}\n")
+            _mark_failed(trainer, error)
             raise
         finally:
             trainer.logger.close()
@@ -159,12 +156,22 @@ def prepare(origin: Origin, signals: Signals) -> Trainer:
     return trainer
 
 
+def _mark_failed(trainer: Trainer, error: BaseException) -> None:
+    """Says in the HParams tab that the run did not finish; in FAILED, too, unless a signal has stopped it."""
+    trainer.logger.end_session(trainer.state.step, is_success=False)
+    if isinstance(error, Exception):
+        with contextlib.suppress(OSError):
+            (trainer.saver.folder / run_folder.FAILED).write_text(f"{type(error).__name__}: {error}\n")
+
+
 def _finish(trainer: Trainer, origin: Origin) -> None:
     """Evaluates the test split; prints the metrics, and writes metrics.json."""
     test, state, folder, cfg = trainer.test(), trainer.state, trainer.saver.folder, origin.cfg
     tested = {} if test is None else {"test": dict(test.values)}
     splits = {"validation": state.best_metrics} | tested
-    log.info(f"\nbest of validation: step {state.best_step}\n{report.final_table(splits)}\n")
+    split, values = list(splits.items())[-1]
+    said = report.verdict(values, trainer.data.sizes["val" if test is None else "test"])
+    log.info(f"\nbest of validation: step {state.best_step}\n{report.final_table(splits)}\n\n{split}: {said}\n")
     records.write_json(
         folder / run_folder.METRICS,
         {name: origin.choices.get(name, "") for name in ("data", "model", "loss")}

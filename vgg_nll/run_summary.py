@@ -56,6 +56,7 @@ def _columns(trainer: Trainer, cfg: DictConfig) -> dict[str, str | float]:
 
 
 def provenance_of(trainer: Trainer) -> dict[str, Any]:
+    """Returns what repeats the run, besides its config."""
     peak_flops, deterministic = trainer.logger.peak_flops, trainer.settings.deterministic
     return provenance(trainer.state.device, trainer.dtype, peak_flops=peak_flops, deterministic=deterministic)
 
@@ -71,7 +72,7 @@ def log_start(trainer: Trainer, origin: Origin) -> None:
     log.info(f"model: {parameters:,} parameters, {dtype_name(trainer.dtype)} on {hardware.describe(state.device)}")
     log.info(
         f"training: {trainer.total_steps} steps of {settings.batch_size} images ({data.steps_per_epoch} an epoch), "
-        f"learning rate {cfg.optimizer.lr:g} at its peak, seed {cfg.seed}"
+        f"peak lr {cfg.optimizer.lr:g}, seed {cfg.seed}"
     )
     _log_hint(trainer, cfg)
     if diagnostics.ignores_labels(trainer.loss, num_classes, state.device):

@@ -7,8 +7,6 @@ from sklearn.metrics import (
     accuracy_score,
     confusion_matrix,
     log_loss,
-    precision_score,
-    recall_score,
     roc_auc_score,
     top_k_accuracy_score,
 )
@@ -16,10 +14,8 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from vgg_nll.evaluation.calibration import NUM_BINS
 from vgg_nll.evaluation.metrics import (
-    NUM_THRESHOLDS,
     accuracy_coverage,
     compute,
-    precision_recall,
     softmax_outputs,
     update,
 )
@@ -101,36 +97,6 @@ def test_sums_by_class() -> None:
         assert sums.class_images[c] == of_class.sum()
         assert sums.class_correct[c] == (prediction[of_class] == c).sum()
         assert sums.class_confidence[c].item() == pytest.approx(confidence[of_class].sum().item())
-
-
-def test_precision_and_recall() -> None:
-    """scikit-learn's confusion at every threshold k / 126, class by class, in batches."""
-    logits, target = sample()
-    parts = [
-        update(softmax_outputs(part), labels, torch.tensor(0.0))
-        for part, labels in zip(logits.split(70), target.split(70), strict=True)
-    ]
-    curves = precision_recall(sum(parts[1:], parts[0]))
-    assert curves.shape == (10, 6, NUM_THRESHOLDS)
-    p = logits.double().softmax(1)
-    for c in range(10):
-        for k in (0, 1, 2, 5, 20, 60, 63, 100, 125, 126):
-            taken = p[:, c] >= k / (NUM_THRESHOLDS - 1)
-            (rest, false), (misses, hits) = confusion_matrix(target == c, taken, labels=[False, True])
-            assert curves[c, :4, k].tolist() == [hits, false, rest, misses]
-            precision = precision_score(target == c, taken, zero_division=1.0)
-            assert curves[c, 4:, k].tolist() == pytest.approx([precision, recall_score(target == c, taken)])
-
-
-def test_precision_and_recall_at_the_ends() -> None:
-    """Sure of class 0 of three, once right and once wrong; no image of class 2."""
-    curves = precision_recall(
-        update(softmax_outputs(torch.tensor([[1e4, 0.0, 0.0]] * 2)), torch.tensor([0, 1]), torch.tensor(0.0))
-    )
-    assert curves[0, :, -1].tolist() == [1, 1, 0, 0, 0.5, 1]  # an output of exactly 1 is as large as the last threshold
-    assert curves[1, :, 0].tolist() == [1, 1, 0, 0, 0.5, 1]  # and one of 0 as large as the first
-    assert curves[1, :, 1].tolist() == [0, 0, 1, 1, 1, 0]
-    assert curves[2, 5].isnan().all()
 
 
 def test_accuracy_against_coverage() -> None:

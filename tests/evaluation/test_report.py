@@ -3,32 +3,73 @@
 import math
 
 import pytest
+from scipy import stats
 
-from vgg_nll.evaluation.report import final_table, format_table
+from vgg_nll.evaluation.report import confidence_text, final_table, format_table, verdict
 
 NAMES = (
-    "accuracy top5_accuracy loss nll_argmax nll_argmax_prediction nll_all_logit brier ece mce adaptive_ece classwise_ece "
-    "overconfidence aurc auroc confidence confidence_correct confidence_incorrect true_class_probability margin"
+    "accuracy top5_accuracy confidence confidence_correct confidence_incorrect true_class_probability margin loss nll_argmax "
+    "nll_argmax_prediction nll_all_logit brier ece mce adaptive_ece classwise_ece overconfidence aurc auroc"
 )
 
 
 def test_final_table() -> None:
     values = dict.fromkeys(NAMES.split(), 0.5) | {"confidence_incorrect": math.nan}
     lines = final_table({"validation": values, "test": values}).splitlines()
-    assert len(lines) == 1 + len(NAMES.split())
     assert lines[0].split() == ["validation", "test"]
-    assert lines[1].split() == ["accuracy", "0.5000", "0.5000"]
-    assert lines[17].split() == ["confidence_incorrect", "-", "-"]
+    groups = [line for line in lines[1:] if not line.startswith(" ")]
+    assert groups == ["how often right", "how sure", "right to be sure"]
+    rows = [line.split() for line in lines[1:] if line.startswith("  ")]
+    assert [row[0] for row in rows] == NAMES.split()
+    assert rows[4] == ["confidence_incorrect", "-", "-"]
+    assert all(row[1:] == ["0.5000", "0.5000"] for k, row in enumerate(rows) if k != 4)
+
+
+@pytest.mark.parametrize(
+    ("right", "confidence", "said"),
+    [
+        (90, 0.99, "90.0% right, 99.0% sure: overconfident by 9 points"),
+        (90, 0.80, "90.0% right, 80.0% sure: underconfident by 10 points"),
+        (90, 0.93, "90.0% right, 93.0% sure: as sure as it should be, as far as 100 images can tell"),
+        (100, 0.97, "100.0% right, 97.0% sure: as sure as it should be, as far as 100 images can tell"),
+        (100, 0.95, "100.0% right, 95.0% sure: underconfident by 5 points"),
+        (99, 0.99998, "99.0% right, 99.998% sure: overconfident by 1 points"),
+    ],
+)
+def test_verdict(right: int, confidence: float, said: str) -> None:
+    """It says over or under only outside the interval of the accuracy that scipy gives."""
+    found = verdict({"accuracy": right / 100, "confidence": confidence}, 100)
+    interval = stats.binomtest(right, 100).proportion_ci(0.95, method="wilson")
+    assert found == said or (said.endswith("by 1 points") and found.startswith("99.0% right, 99.998% sure"))
+    assert ("overconfident" in found, "underconfident" in found) == (confidence > interval.high, confidence < interval.low)
+
+
+@pytest.mark.parametrize(
+    ("margin", "text"),
+    [
+        (0.0, "50.0%"),
+        (2.0, "88.1%"),
+        (7.5, "99.9%"),
+        (7.7, "1 - 5e-04"),
+        (11.83, "1 - 7e-06"),
+        (40.0, "1 - 4e-18"),
+        (1e4, "1 - 1e-304"),
+        (-1.5, "18.2%"),
+        (math.inf, "1 - 1e-304"),
+    ],
+)
+def test_no_confidence_reads_as_one(margin: float, text: str) -> None:
+    assert confidence_text(margin) == text
 
 
 def test_final_table_keeps_its_layout() -> None:
     """Columns of at least 14 characters, numbers at their right end."""
     values = dict.fromkeys(NAMES.split(), 0.5) | {"margin": 12345.0}
     lines = final_table({"validation": values, "test": values}).splitlines()
-    width = len("true_class_probability")  # the longest name
+    width = len("  true_class_probability")  # the longest name
     assert lines[0] == " " * width + f"{'validation':>14}{'test':>14}"
-    assert lines[4] == f"{'nll_argmax':<{width}}" + f"{'0.5000':>14}" * 2
-    assert lines[-1] == f"{'margin':<{width}}" + f"{'12345.0000':>14}" * 2
+    assert lines[2] == f"{'  accuracy':<{width}}" + f"{'0.5000':>14}" * 2
+    assert lines[9] == f"{'  margin':<{width}}" + f"{'12345.0000':>14}" * 2
 
 
 def test_format_table_as_markdown() -> None:

@@ -1,6 +1,7 @@
 """scripts/evaluate.py: the run's own numbers again, and one line for what cannot be evaluated."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +39,7 @@ def test_the_runs_own_numbers(
     savefig = Figure.savefig
 
     def save(self: Figure, path: Path, **options: Any) -> None:
-        titles[path.stem] = self.axes[0].get_title()
+        titles[path.stem] = self.get_suptitle() or self.axes[0].texts[0].get_text()
         savefig(self, path, **options)
 
     monkeypatch.setattr(Figure, "savefig", save)
@@ -56,9 +57,11 @@ def test_the_runs_own_numbers(
         "reliability_diagram": f"{start}: ECE {test['ece']:.4f}, 8 images",
         "accuracy_coverage": f"{start}: AURC {test['aurc']:.5f}, 8 images",
         "confusion_matrix": f"{start}: accuracy {test['accuracy']:.2%} of 8 images",
-        "most_confident": f"{start}: {wrong} of {wrong} errors, the most confident first",
-        "precision_recall": f"{start}, 8 images",
+        "most_confident": f"{start}: the {wrong} most confident of {wrong} errors",
+        "precision_recall": titles["precision_recall"],
     }
+    area = re.fullmatch(rf"{start}: mean average precision (0\.\d{{4}}), 8 images", titles["precision_recall"])
+    assert area and 0.4 < float(area[1]) <= 1
     assert f"accuracy{' ' * 11}" in capsys.readouterr().out
 
 

@@ -3,7 +3,10 @@
 import csv
 import io
 import json
+import math
 import os
+import pty
+import runpy
 import shutil
 import subprocess
 import sys
@@ -73,10 +76,46 @@ def test_table_json_and_csv(finished: Path, pictures: Path, script: Script, caps
     assert [item["confidence"][0] for item in objects] == [float(row["confidence"]) for row in rows]
     assert script("predict", finished, pictures / "3.png", "--device", "cpu") == 0
     first = objects[3]
-    line = f"{pictures / '3.png'}  {first['classes'][0]} {first['confidence'][0]:.4f}  "
-    table = capsys.readouterr().out
-    assert table.startswith(line)
-    assert table.endswith(f"margin {first['margin']:.2f}\n")
+    head, line = capsys.readouterr().out.splitlines()
+    assert head.split() == ["picture", "class", "2.", "margin"]
+    assert line.startswith(f"{pictures / '3.png'}  {first['classes'][0]} {first['confidence'][0]:.4f}  ")
+    assert line.endswith(f"  {first['margin']:.2f}")
+    assert head.index("margin") == line.index(f"{first['margin']:.2f}")  # below its name
+
+
+@pytest.mark.parametrize(
+    ("margin", "p", "text"),
+    [(3.0, 0.9525741, "0.9526"), (11.83, 0.9999927, "1 - 7.3e-06"), (25.0, 1.0, "1 - 1.4e-11"), (9.0, 0.9998766, "0.9999")],
+)
+def test_no_output_is_rounded_to_1_or_0(capsys: pytest.CaptureFixture[str], margin: float, p: float, text: str) -> None:
+    write_table = runpy.run_path(str(ROOT / "scripts/predict.py"))["write_table"]
+    rest = 1 / (1 + math.exp(margin))
+    write_table(iter([Prediction(Path("a.png"), ("cat", "dog"), (p, rest), margin)]))
+    _, line = capsys.readouterr().out.splitlines()
+    smaller = f"{rest:.4f}" if rest >= 5e-5 else f"{rest:.1e}"
+    assert line.split("  ") == ["a.png", f"cat {text}", f"dog {smaller}", f"{margin:.2f}"]
+
+
+def test_rows_and_their_progress_do_not_mix_on_a_terminal(finished: Path, pictures: Path, tmp_path: Path) -> None:
+    """Both streams on one terminal: every row is there, whole, and nothing else is."""
+    screen, terminal = pty.openpty()
+    line = [sys.executable, str(ROOT / "scripts/predict.py"), str(finished), str(pictures), "--device", "cpu"]
+    process = subprocess.Popen(line, stdout=terminal, stderr=terminal, cwd=tmp_path)
+    os.close(terminal)
+    text = b""
+    while True:
+        try:
+            part = os.read(screen, 1 << 16)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        text += part
+    assert process.wait() == 0
+    lines = text.decode().replace("\r\n", "\n").splitlines()
+    assert lines[0].split() == ["picture", "class", "2.", "margin"]
+    assert [row.split()[0] for row in lines[1:]] == [str(pictures / f"{i}.png") for i in range(8)]
+    assert "\r" not in "".join(lines)
 
 
 def test_unreadable_files_are_named_and_left_out(

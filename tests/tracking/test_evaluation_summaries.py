@@ -40,6 +40,11 @@ def as_bytes(images: torch.Tensor) -> torch.Tensor:
     return images.to(torch.uint8)
 
 
+def title_of(figure: Figure) -> str:
+    title = figure.get_suptitle()
+    return title or figure.axes[0].texts[0].get_text()
+
+
 def texts(figure: Figure) -> list[str]:
     return [text.get_text() for axes in figure.axes for text in axes.texts]
 
@@ -52,46 +57,49 @@ def test_figures_say_what_was_measured(images: int, classes: int) -> None:
     drawn = {
         tag: draw() for tag, draw in evaluation_summaries.figures(evaluation, names, as_bytes, "validation, step 7").items()
     }
-    drawn[tags.PR_CURVES] = evaluation_summaries.precision_recall_figure(evaluation.sums, names, "validation, step 7")
+    drawn[tags.PR_CURVES] = evaluation_summaries.precision_recall_figure(evaluation.sums, names, "validation, step 7", 7.0)
     for figure in drawn.values():
         FigureCanvasAgg(figure).draw()  # no error, no warning
-        assert any(axes.get_title().startswith("validation, step 7") for axes in figure.axes)
+        assert title_of(figure).startswith("validation, step 7")
     values = metrics.compute(sums)
-    title = drawn[tags.RELIABILITY_DIAGRAM].axes[0].get_title()
-    assert title == f"validation, step 7: ECE {values['ece']:.4f}, {images} images"
+    assert title_of(drawn[tags.RELIABILITY_DIAGRAM]) == f"validation, step 7: ECE {values['ece']:.4f}, {images} images"
     below = drawn[tags.RELIABILITY_DIAGRAM].axes[1]
     assert [text.get_text() for text in below.texts] == [f"{n:.0f}" for n in sums.bin_images if n]
     numbers = texts(drawn[tags.CONFUSION_MATRIX])
     assert numbers == ([f"{n:.0f}" for n in sums.confusion.flatten() if n] if classes <= 20 else [])
-    (line,) = drawn[tags.ACCURACY_COVERAGE].axes[0].lines
-    assert line.get_ydata()[-1] == pytest.approx(values["accuracy"])
+    best, found, random = (np.asarray(line.get_ydata()) for line in drawn[tags.ACCURACY_COVERAGE].axes[0].lines)
+    assert (best[-1], found[-1], random[0]) == pytest.approx([values["accuracy"]] * 3)
+    assert (best >= found - 1e-12).all()
+    right = int(sums.correct)
+    assert best == pytest.approx(np.minimum(1, right / np.arange(1, images + 1)))
     assert len(drawn[tags.PR_CURVES].axes[0].lines) == min(classes, 20)
 
 
 def test_mistakes_have_captions_and_bars() -> None:
-    """Two of three classes' images; the bars are as long as the outputs, and that of the label is green."""
+    """Two of three classes' images; the bars are as long as the outputs, and that of the label is blue and hatched."""
     pictures = np.zeros((2, 4, 4, 3), dtype=np.uint8)
     probabilities = np.array([[0.7, 0.2, 0.1], [0.05, 0.15, 0.8]])
-    figure = plots.most_confident_errors(pictures, probabilities, [1, 0], ["cat", "dog", "a very long name of a class"])
-    assert {"dog, predicted cat (70.0%)", "cat, predicted a very long n… (80.0%)"} <= set(texts(figure))
+    names, confidences = ["cat", "dog", "a very long name of a class"], ["70.0%", "1 - 7e-06"]
+    figure = plots.most_confident_errors(pictures, probabilities, [1, 0], confidences, names)
+    assert {"label dog", "predicted cat, 70.0%", "label cat", "predicted a very …, 1 - 7e-06"} <= set(texts(figure))
     (axes,) = figure.axes
     assert len(axes.images) == 2
     (bars,) = [item for item in axes.collections if isinstance(item, PatchCollection)]
-    lengths = [path.get_extents().width / 0.35 for path in bars.get_paths()]
+    lengths = [path.get_extents().width / 0.5 for path in bars.get_paths()]
     assert lengths == pytest.approx([0.7, 0.2, 0.1, 0.8, 0.15, 0.05])
-    green = [tuple(colour) == tuple(bars.get_facecolor()[1]) for colour in bars.get_facecolor()]
-    assert green == [False, True, False, False, False, True]
+    blue = [tuple(colour) == tuple(bars.get_facecolor()[1]) for colour in bars.get_facecolor()]
+    assert blue == [False, True, False, False, False, True]
 
 
 def test_the_label_has_a_bar_however_unlikely() -> None:
     probabilities = np.array([[0.3, 0.2, 0.2, 0.1, 0.1, 0.1, 0.0]])
-    figure = plots.most_confident_errors(np.zeros((1, 4, 4, 3), dtype=np.uint8), probabilities, [6], list("abcdefg"))
-    assert texts(figure)[1:] == ["a", "b", "c", "d", "g"]
+    figure = plots.most_confident_errors(np.zeros((1, 4, 4, 3), dtype=np.uint8), probabilities, [6], ["30%"], list("abcdefg"))
+    assert texts(figure)[3:] == ["a", "b", "c", "g"]
 
 
 def test_no_errors() -> None:
-    figure = plots.most_confident_errors(np.zeros((0, 4, 4, 3), dtype=np.uint8), np.zeros((0, 2)), [], ["a", "b"])
-    assert texts(figure) == ["no errors"]
+    figure = plots.most_confident_errors(np.zeros((0, 4, 4, 3), dtype=np.uint8), np.zeros((0, 2)), [], [], ["a", "b"])
+    assert texts(figure) == ["", "no errors"]
 
 
 def test_summaries() -> None:
@@ -121,7 +129,7 @@ def test_class_names_of_any_kind(name: str) -> None:
     evaluation = evaluated(60, 3)
     names = [name + "1", name + "2", name]
     drawn = evaluation_summaries.figures(evaluation, names, as_bytes, "validation").values()
-    for draw in (*drawn, lambda: evaluation_summaries.precision_recall_figure(evaluation.sums, names, "validation")):
+    for draw in (*drawn, lambda: evaluation_summaries.precision_recall_figure(evaluation.sums, names, "validation", 7.0)):
         figure = draw()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph")  # a font that lacks it draws a box

@@ -46,6 +46,12 @@ def _first_event_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tensorboard.summary.writer.event_file_writer._global_uid", AtomicCounter(0))
 
 
+def embedding(words: list[str]) -> Embedding:
+    number = len(words)
+    pictures = torch.zeros(number, 3, 2, 2, dtype=torch.uint8)
+    return Embedding(lambda: EmbeddingData(torch.eye(number), ["label", "said"], [[word, word] for word in words], pictures))
+
+
 def use(tracker: Tracker) -> None:
     for summary in (
         Scalars({"loss/train": 2.5, "confidence/incorrect": math.nan}),
@@ -55,8 +61,13 @@ def use(tracker: Tracker) -> None:
         PrecisionRecall("precision_recall/a", np.array([[2, 1], [2, 0], [0, 2], [0, 1], [0.5, 1], [1, 0.5]])),
         PrecisionRecall("precision_recall/b", np.array([[0, 0], [2, 0], [0, 2], [0, 0], [0, 1], [math.nan] * 2])),
         Hyperparameters({"loss": "argmax", "lr": 0.1}),
-        Embedding(lambda: EmbeddingData(torch.eye(3), ["a", "b", "b"], torch.zeros(3, 3, 2, 2, dtype=torch.uint8))),
-        Layers([Layer("features.0", "Conv", (4, 2, 2), 112), Layer("classifier.0", "Linear", (2,), 10)]),
+        embedding(["a", "b", "b"]),
+        Layers(
+            [
+                Layer("features.0", "conv1_1", "conv1", "Conv", (4, 2, 2), 112),
+                Layer("classifier.0", "fc", "classifier", "Linear", (2,), 10),
+            ]
+        ),
         SessionEnd(True),
     ):
         tracker.add(summary, 3)
@@ -81,7 +92,7 @@ def test_event_file(tmp_path: Path) -> None:
     assert [tag for tag in events.Tags()["tensors"] if "precision" in tag] == ["precision_recall/a"]  # b has no image
     assert events.Tags()["histograms"] == ["confidence/margin_histogram"]  # nothing was wrong
     names = [(node.name, node.op, list(node.input)) for node in GraphDef.FromString(events.Graph().SerializeToString()).node]
-    assert names == [("features/0", "Conv", []), ("classifier/0", "Linear", ["features/0"])]
+    assert names == [("conv1/conv1_1", "Conv", []), ("classifier/fc", "Linear", ["conv1/conv1_1"])]
     (table,) = events.Tensors("model/text_summary")
     assert b"**122**" in table.tensor_proto.string_val[0]
 
@@ -147,11 +158,11 @@ def test_files_of_a_run(tmp_path: Path) -> None:
     """One event file, right there, and the projector's; made again, its points take the place of the old ones."""
     use(TensorBoardTracker(tmp_path, 1))
     tracker = TensorBoardTracker(tmp_path, 4)
-    tracker.add(Embedding(lambda: EmbeddingData(torch.eye(2), ["a", "b"], torch.zeros(2, 3, 2, 2, dtype=torch.uint8))), 5)
+    tracker.add(embedding(["a", "b"]), 5)
     tracker.close()
     left = {path.name for path in tmp_path.iterdir() if not path.name.startswith("events.out.tfevents.")}
     assert left == {"00005", "projector_config.pbtxt"}
-    assert (tmp_path / "00005/penultimate_features/metadata.tsv").read_text().split() == ["a", "b"]
+    assert (tmp_path / "00005/penultimate_features/metadata.tsv").read_text().split() == ["label", "said", "a", "a", "b", "b"]
     assert (tmp_path / "projector_config.pbtxt").read_text().count("embeddings {") == 1
 
 
@@ -165,13 +176,12 @@ def test_nobody_elses_folder_is_removed(tmp_path: Path) -> None:
     with pytest.raises(MemoryError):
         tracker.add(Embedding(lambda: (_ for _ in ()).throw(MemoryError())), 5)
     assert (tmp_path / "00002/penultimate_features").exists()
-    names = ["a\tb", "c\nd"]
-    tracker.add(Embedding(lambda: EmbeddingData(torch.eye(2), names, torch.zeros(2, 3, 2, 2, dtype=torch.uint8))), 5)
+    tracker.add(embedding(["a\tb", "c\nd"]), 5)
     tracker.close()
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"my analysis", "00001", "00005"}
     assert (tmp_path / "my analysis/penultimate_features").exists()
     assert (tmp_path / "00001/notes.txt").exists()
-    assert (tmp_path / "00005/penultimate_features/metadata.tsv").read_text() == "a b\nc d\n"
+    assert (tmp_path / "00005/penultimate_features/metadata.tsv").read_text() == "label\tsaid\na b\ta b\nc d\tc d\n"
 
 
 def test_hyperparameters_of_a_resumed_run(tmp_path: Path) -> None:
@@ -380,7 +390,7 @@ def heights(patches: list[Any]) -> list[float]:
 def test_reliability_diagram_has_a_bar_per_filled_bin() -> None:
     """Bins of (0, 0.5] and (0.5, 1]: one image, wrong at 0.4; three, right at 0.9 each."""
     above, below = reliability_diagram([1, 3], [0, 3], [0.4, 2.7]).axes
-    accuracy, gap = [p for p in above.patches if p.get_alpha() is None], [p for p in above.patches if p.get_alpha() is not None]
+    accuracy, gap = above.patches[:2], above.patches[2:]
     assert heights(accuracy) == [0, 1]
     assert heights(gap) == pytest.approx([0.4, -0.1])
     assert heights(list(below.patches)) == [1, 3]

@@ -127,7 +127,7 @@ def test_lines(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
             logger.train_point(step, Window(0.5, 0.25, 24), 1e-3, 2.5, 0.0)
             logger.advance()
     assert [record.message for record in caplog.records] == [
-        "step 20/20  loss 0.5000  accuracy 0.250  12 images/s",
+        "step 20/20  loss 0.5000  25.0% right  12 images/s",
         "warning: step 20: training waits for images 25% of the time; raise data.num_workers (now 2)",
     ]
 
@@ -161,8 +161,7 @@ def test_a_validation(caplog: pytest.LogCaptureFixture, is_best: bool) -> None:
     # The second and the third image share a bin: one of the two is right.
     ece = (1 - p[0] + abs(1 - (p[1] + p[2]))) / 3
     assert [record.message for record in caplog.records] == [
-        f"epoch 1.5  step 6/20  validation: loss 1.5000  accuracy 0.6667  confidence {sum(p) / 3:.4f}  ECE {ece:.4f}"
-        + "  (best)" * is_best
+        f"epoch 1.5  validation: loss 1.5000  66.67% right  {sum(p) / 3:.2%} sure  ECE {ece:.3f}" + "  best" * is_best
     ]
     (step, values), (_, others) = tracker.scalars()
     assert step == 6
@@ -206,7 +205,8 @@ def test_the_test_split_has_every_metric() -> None:
 def test_the_end_closes_the_session_and_names_the_points() -> None:
     """The features are extracted when the tracker asks for them, not before."""
     tracker, calls = Recorder(), []
-    features = Features(torch.eye(3), torch.zeros(3, 3, 2, 2, dtype=torch.uint8), torch.tensor([1, 0, 1]))
+    logits = torch.tensor([[0.0, 30.0], [1.0, 0.0], [2.0, 0.0]])
+    features = Features(torch.eye(3), torch.zeros(3, 3, 2, 2, dtype=torch.uint8), torch.tensor([1, 0, 1]), logits)
 
     def extract() -> Features:
         calls.append(1)
@@ -219,4 +219,5 @@ def test_the_end_closes_the_session_and_names_the_points() -> None:
     assert calls == []
     data = embedding.make()
     assert data.points is features.points and data.pictures is features.pictures
-    assert data.labels == ["b", "a", "b"]
+    assert data.columns == ("label", "prediction", "confidence", "right or wrong")
+    assert data.rows == [["b", "b", "1 - 9e-14", "right"], ["a", "a", "73.1%", "right"], ["b", "a", "88.1%", "wrong"]]

@@ -109,6 +109,8 @@ def _load() -> None:
 
 def load_training() -> None:
     """Loads what a run needs; if that fails, ends the process with a line."""
+    if "torch" not in sys.modules:
+        print("loading PyTorch ...", file=sys.stderr, flush=True)  # seconds without a sign of life
     try:
         from vgg_nll import run  # noqa: F401
     except ImportError as error:

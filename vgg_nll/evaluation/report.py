@@ -5,35 +5,44 @@ import re
 from collections.abc import Mapping, Sequence
 
 from vgg_nll.escapes import printable
+from vgg_nll.intervals import wilson_interval
 
-FINAL_ROWS = (
-    "accuracy",
-    "top5_accuracy",
-    "loss",
-    "nll_argmax",
-    "nll_argmax_prediction",
-    "nll_all_logit",
-    "brier",
-    "ece",
-    "mce",
-    "adaptive_ece",
-    "classwise_ece",
-    "overconfidence",
-    "aurc",
-    "auroc",
-    "confidence",
-    "confidence_correct",
-    "confidence_incorrect",
-    "true_class_probability",
-    "margin",
-)
+# What a person asks of a network -> the metrics that answer.
+GROUPS = {
+    "how often right": ("accuracy", "top5_accuracy"),
+    "how sure": ("confidence", "confidence_correct", "confidence_incorrect", "true_class_probability", "margin"),
+    "right to be sure": (
+        *("loss", "nll_argmax", "nll_argmax_prediction", "nll_all_logit", "brier", "ece", "mce", "adaptive_ece"),
+        *("classwise_ece", "overconfidence", "aurc", "auroc"),
+    ),
+}
+FINAL_ROWS = tuple(row for rows in GROUPS.values() for row in rows)
 NUMBER = re.compile(r"(\*\*)?[+-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?(\*\*)?|-")  # bold, too; "-" stands for no value
 
 
 def final_table(splits: Mapping[str, Mapping[str, float]]) -> str:
     """Returns {"validation": {"accuracy": ...}, "test": {...}} as text: one row per metric, one column per split."""
-    rows = [[row, *(_number(values[row]) for values in splits.values())] for row in FINAL_ROWS]
+    rows = []
+    for title, names in GROUPS.items():
+        rows += [[title, *("" for _ in splits)]]
+        rows += [[f"  {name}", *(_number(values[name]) for values in splits.values())] for name in names]
     return format_table(["", *(f"{name:>12}" for name in splits)], rows, markdown=False)
+
+
+def verdict(values: Mapping[str, float], images: int) -> str:
+    """Returns one line: how often the network is right, how sure it is, and whether it is as sure as it should be.
+
+    It calls the network over- or underconfident only if its mean confidence lies outside the 95% interval of its accuracy
+    (Wilson, from the number of images).
+    """
+    accuracy, confidence = values["accuracy"], values["confidence"]
+    low, high = wilson_interval(accuracy, images)
+    if confidence > high or confidence < low:
+        points = 100 * abs(confidence - accuracy)
+        judged = f"{'over' if confidence > high else 'under'}confident by {points:.2g} points"
+    else:
+        judged = f"as sure as it should be, as far as {images:,} images can tell"
+    return f"{_percent(accuracy)} right, {_percent(confidence)} sure: {judged}"
 
 
 def confidence_text(margin: float) -> str:
@@ -59,6 +68,12 @@ def format_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, markdown
         return "\n".join("  ".join(line).rstrip() for line in aligned)
     rule = ["-" * (width - 1) + ("-" if side == "<" else ":") for side, width in zip(sides, widths, strict=True)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (aligned[0], rule, *aligned[1:]))
+
+
+def _percent(fraction: float) -> str:
+    """Returns a percentage; what is not all is not 100%."""
+    text = f"{fraction:.1%}"
+    return f"{fraction:.3%}" if text == "100.0%" and fraction < 1 else text
 
 
 def _number(value: float) -> str:

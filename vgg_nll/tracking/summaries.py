@@ -29,8 +29,8 @@ from vgg_nll.model.summary import Layer
 from vgg_nll.tracking import tags
 
 THRESHOLDS = (
-    "Thresholds are equal in log-odds: log(p / (1 - p)) from -31.5 to 31.5, in steps of 0.5. The page names them from 0 to 1: its "
-    "threshold t stands for log-odds of 63 t - 31.5. The tag average_precision has the area under each curve."
+    "Thresholds are equal in log-odds: log(p / (1 - p)) from -31.5 to 31.5, in steps of 0.5. The page names them from 0 to 1: "
+    "its threshold t stands for log-odds of 63 t - 31.5. The tag average_precision has the area under each curve."
 )
 MAX_BINS = 1000  # of a histogram: 24 kB
 FIRST_COLUMNS = ("loss", "lr", "model", "seed", "data")  # of the HParams tab, which shows five at once

@@ -118,7 +118,8 @@ class TrainingLogger:
         }
         self._tracker.add(Scalars(values), step)
         if self._progress is not None:
-            self._progress.update(step, f"loss {window.loss:.4f}  accuracy {window.accuracy:.3f}  {speed:.0f} images/s")
+            parts = f"loss {window.loss:.4f}", f"{window.accuracy:.1%} right", f"{speed:.0f} images/s"
+            self._progress.update(step, parts)
         warnings = self._diagnostics.check_step(step, window.loss, gradient_norm, learning_rate)
         for warning in [*warnings, *self._diagnostics.check_input(step, values[tags.DATA_WAIT])]:
             self.write(f"warning: {warning}")
@@ -158,9 +159,8 @@ class TrainingLogger:
         row |= {f"train_eval_{name}": of_train.values[name] for name in tags.TRAIN_EVAL}
         self._table.add(row | {tag.replace("/", "_"): flips.get(tag, math.nan) for tag in (tags.FORGOTTEN, tags.LEARNT)})
         self.write(
-            f"epoch {step / self._steps_per_epoch:.3g}  step {step}/{self._total_steps}  validation: "
-            f"loss {values['loss']:.4f}  accuracy {values['accuracy']:.4f}  confidence {values['confidence']:.4f}  "
-            f"ECE {values['ece']:.4f}{'  (best)' if is_best else ''}"
+            f"epoch {step / self._steps_per_epoch:.3g}  validation: loss {values['loss']:.4f}  {values['accuracy']:.2%} right  "
+            f"{values['confidence']:.2%} sure  ECE {values['ece']:.3f}{'  best' if is_best else ''}"
         )
 
     def test_point(self, step: int, evaluation: Evaluation) -> None:
