@@ -15,10 +15,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="*", type=Path, default=[Path("runs")], help="run or sweep folders (default: runs)")
     parser.add_argument("--output", type=Path, help="folder of the report (default: comparison/ in the common parent folder)")
+    parser.add_argument(
+        "--by",
+        default="loss",
+        metavar="KEY",
+        help="compare over another key: model, optimizer, schedule, trainer.epochs, ... (loss)",
+    )
+    parser.add_argument(
+        "--best", metavar="KEY", help="each loss at its own best value of a key, chosen on the validation images: lr, ..."
+    )
     args = parser.parse_args()
     with errors_as_lines():
         run_folder.check_folders(args.folders)
-        from vgg_nll.comparison import folds, report, runs  # here: they load matplotlib, and mistakes should not wait for that
+        # Here: they load matplotlib and PyTorch, and mistakes should not wait for that.
+        from vgg_nll.comparison import folds, report, runs, selection
+        from vgg_nll.inference.pictures import read_pictures
 
         sweeps, missing = account(args.folders)
         finished, left_out = runs.find(args.folders)
@@ -32,7 +43,11 @@ def main() -> None:
             folders = ", ".join(map(str, args.folders))
             finished_is = f"the folder of a finished run holds {run_folder.DONE} and {run_folder.METRICS}"
             raise CheckpointError(f"{folders}: no finished run there ({finished_is}); name another folder")
-        made = report.make(finished, left_out, sweeps)
+        chosen: list[str] = []
+        if args.best is not None:
+            finished, chosen = selection.at_best(finished, args.best)
+        finished = selection.compare_over(finished, args.by)
+        made = report.make(finished, left_out, sweeps, chosen, read_pictures)
         print(made.printed())
         output = args.output if args.output is not None else _common_folder(args.folders) / "comparison"
         try:

@@ -1,6 +1,7 @@
 """Real runs, and copies of their metrics.json with other values."""
 
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def make_run(real_runs: Path) -> Callable[..., Path]:
             kept = {key: value for key, value in (content | changes).items() if value is not None}
             records.write_json(folder / run_folder.METRICS, kept, "test")
             (folder / run_folder.DONE).touch()
+            shutil.copy(real_runs / f"{loss}0" / run_folder.PREDICTIONS, folder)
         return folder
 
     return make

@@ -58,7 +58,7 @@ def test_real_runs(real_runs: Path, tmp_path: Path, script: Script, capsys: pyte
         assert difference[title]["p"] == f"{stats.ttest_1samp(change, 0).pvalue:.3f}"
     html = (tmp_path / "comparison.html").read_text()
     embedded = [base64.b64decode(data) for data in re.findall(r"base64,([\w+/=]+)", html)]
-    assert embedded == [(tmp_path / name).read_bytes() for name in ("curves.png", "reliability.png")]
+    assert embedded == [(tmp_path / name).read_bytes() for name in ("curves.png", "reliability.png", "margins.png")]
     for picture in embedded:
         assert len(Image.open(io.BytesIO(picture)).convert("RGB").getcolors(1 << 24) or ()) > 10
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from vgg_nll.comparison import figures
 from vgg_nll.comparison.statistics import Point
+from vgg_nll.palette import LOSS_COLOURS
 
 BINS = ([0] * 13 + [10, 90], [0] * 13 + [6, 89], [0.0] * 13 + [9.0, 88.0])  # images, correct, confidence
 
@@ -43,8 +44,8 @@ def test_curves() -> None:
 def test_curves_as_png() -> None:
     """The decoded file holds the colour of each loss."""
     points = [Point(step, 1.0, 1.0, 1.0) for step in (1, 50)]  # a level line: its middle is a whole pixel of its colour
-    found = colours_in(figures.png(figures.curves({"a": {"loss/train": points}, "b": {"loss/train": points}})))
-    first, second = (tuple(round(255 * part) for part in to_rgb(colour)) for colour in figures.COLOURS[:2])
+    found = colours_in(figures.png(figures.curves({"all_logit": {"loss/train": points}, "argmax": {"loss/train": points}})))
+    first, second = (tuple(round(255 * part) for part in to_rgb(LOSS_COLOURS[loss])) for loss in ("argmax", "all_logit"))
     assert (255, 255, 255) in found and len(found) > 2
     assert any(np.abs(np.subtract(colour, first)).max() < 30 for colour in found)
     assert any(np.abs(np.subtract(colour, second)).max() < 30 for colour in found)

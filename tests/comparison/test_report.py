@@ -13,7 +13,7 @@ from helpers.runs import write_events
 from PIL import Image
 
 from vgg_nll.comparison import figures, report
-from vgg_nll.comparison.report import Report, Section
+from vgg_nll.comparison.page import Report, Section
 from vgg_nll.comparison.runs import find
 from vgg_nll.comparison.tables import Table
 
@@ -45,7 +45,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "input"):
             self.open.append(tag)
         self.sources += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
 
@@ -64,15 +64,16 @@ def test_the_page_holds_everything(tmp_path: Path, make_accuracies: MakeAccuraci
     report_of(tmp_path).write(tmp_path / "out" / "side")
     files = {path.name: path for path in (tmp_path / "out" / "side").iterdir()}
     tables = {"runs.csv", "curves.csv"}
-    assert set(files) == {"comparison.html", "comparison.md", "curves.png", "reliability.png"} | tables
+    names = ["curves.png", "reliability.png", "margins.png"]
+    assert set(files) == {"comparison.html", "comparison.md", *names} | tables
     html, markdown = Page(files["comparison.html"]), files["comparison.md"].read_text()
     pictures = [base64.b64decode(source.removeprefix("data:image/png;base64,")) for source in html.sources]
-    assert pictures == [files["curves.png"].read_bytes(), files["reliability.png"].read_bytes()]
+    assert pictures == [files[name].read_bytes() for name in names]
     for picture in pictures:
         assert len(Image.open(io.BytesIO(picture)).convert("RGB").getcolors(1 << 24) or ()) > 10
-    assert re.findall(r"\]\((.*?)\)", markdown) == ["curves.png", "reliability.png"]
+    assert re.findall(r"\]\((.*?)\)", markdown) == names
     raw = re.sub(r"base64,[\w+/=]+", "", files["comparison.html"].read_text())
-    assert not re.search(r"https?:|//|url\(|@import|<script|<link", raw)
+    assert not re.search(r"https?:|//|url\(|@import|<script |<link", raw)  # it needs no other file
     assert "prefers-color-scheme: dark" in raw and 'name="viewport"' in raw
     for text in (html.text, markdown):
         assert "92.00 ± 2.83" in text and "+5.00" in text  # (96 - 90 + 98 - 94) / 2
@@ -93,26 +94,50 @@ def test_differences_come_first(tmp_path: Path, make_run: MakeRun, make_accuraci
     made = report_of(tmp_path)
     made.write(tmp_path / "out")
     html = Page(tmp_path / "out" / "comparison.html")
-    assert "script" not in html.tags
+    assert html.tags.count("script") == 1  # the page's own, which sorts and filters
+    assert "<script>alert" not in (tmp_path / "out" / "comparison.html").read_text()
     differs = f"a: {evil} (1 run), absent (2 runs)"
     for text in (html.text, (tmp_path / "out" / "comparison.md").read_text(), made.printed()):
         assert -1 < text.index("These runs differ in more than loss and seed:") < text.index(differs) < text.index("accuracy %")
         assert "Differences, paired by seed: digits, vgg16, default\n" in text
         assert "Only one loss was trained with these settings: there is nothing to compare it with." in text
-        assert "Left out: 1 run, listed at the end" in text
+        assert "Left out: 1 run, listed at the end" in " ".join(text.split())
         assert "3 of 3 runs: no curves (tracking=none, or event files that cannot be read)" in text
-    assert html.text.rstrip().endswith(f"left out, not finished: {tmp_path}/running")
-    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["reliability-1.png", "reliability-2.png"]
-    assert "a=<script>alert(1)</script>\\| |" in made.printed()  # a cell of a Markdown table
+    assert html.text.partition("\nfor (const table")[0].rstrip().endswith(f"left out, not finished: {tmp_path}/running")
+    names = ["margins-1.png", "margins-2.png", "reliability-1.png", "reliability-2.png"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == names
+    assert re.search(r"\| a=<script>aler[^|]*… +\|", made.printed())  # a cell that is cut, and no end of a table
 
 
 def test_long_cells_are_wrapped(tmp_path: Path) -> None:
     section = Section("a title", table=Table(("a", "b"), [("x" * 41, "y" * 40)]), level=3)
-    Report([section], [], [], {}).write(tmp_path)
+    Report("title", [section], [], [], {}).write(tmp_path)
     html = (tmp_path / "comparison.html").read_text()
-    assert f'<tr><td class="long">{"x" * 41}</td><td>{"y" * 40}</td></tr>' in html
-    assert "td.long { white-space: normal;" in html
+    assert f'<tr><td data-column="a" class="long">{"x" * 41}</td><td data-column="b">{"y" * 40}</td></tr>' in html
+    assert "td.long { overflow-wrap: anywhere; }" in html
     assert "<h3>a title</h3>" in html and "<p></p>" not in html
+
+
+def test_the_terminal_is_100_columns_wide(tmp_path: Path, make_run: MakeRun) -> None:
+    """With long names and settings; what is equal in all rows stands once, above."""
+    for loss in ("argmax", "all_logit"):
+        for epochs in (4, 123456):
+            setting = (f"trainer.epochs={epochs}", f"data.a_setting_with_a_long_name={'x' * 60}")
+            for seed in (0, 1):
+                options: dict[str, Any] = {"overrides": setting, "leaves": {"trainer.epochs": epochs}}
+                make_run(tmp_path / f"{loss}{epochs}{seed}", loss, seed, model="a_model_of_a_long_name", **options)
+    made = report_of(tmp_path)
+    lines = made.printed().splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert max(map(len, table)) <= 100
+    assert max(len(line) for line in lines if not line.startswith(("- ", "#"))) <= 100
+    assert "All: data digits, model a_model_of_a_long_name." in made.printed()
+    rows = [line for line in table if "epochs=" in line]
+    assert len(rows) == 4 and all("25.00" in row for row in rows)
+    assert any("margin" in line for line in table)
+    (tmp_path / "out").mkdir()
+    made.write(tmp_path / "out")
+    assert "95% interval" in (tmp_path / "out/comparison.md").read_text()  # the files have every column
 
 
 def test_says_if_there_is_one_seed(tmp_path: Path, make_run: MakeRun, make_accuracies: MakeAccuracies) -> None:
@@ -146,7 +171,7 @@ def test_says_if_there_is_no_test_split(tmp_path: Path, make_run: MakeRun) -> No
         "on which the best step was chosen\n"
     ) in made.printed()
     assert "test accuracy" not in made.printed()
-    assert [section.pictures for section in made.details] == [[]]
+    assert [[picture.name for picture in section.pictures] for section in made.details] == [["margins"]]
 
 
 def test_reliability_is_summed(tmp_path: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:

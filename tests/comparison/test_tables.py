@@ -29,16 +29,16 @@ def test_overview(tmp_path: Path, make_run: MakeRun) -> None:
     low, high = (98 + sign * math.tan(math.pi * 0.475) for sign in (-1, 1))  # the standard error is 1
     assert table.head == (
         *("data", "model", "loss", "settings", "n", "test accuracy %", "95% interval", "minimum"),
-        *("NLL (argmax)", "ECE %", "confidence %", "when wrong %", "seconds"),
+        *("NLL (argmax)", "ECE %", "confidence %", "when wrong %", "margin", "seconds"),
     )
     assert table.rows == [
         (
             *("digits", "vgg16", "all_logit", "default", "1", "98.00", "none (n = 1)", "98.00"),
-            *("0.2500", "25.00", "25.00", "-", "60 to 60"),
+            *("0.2500", "25.00", "25.00", "-", "0.25", "60 to 60"),
         ),
         (
             *("digits", "vgg16", "argmax", "default", "2", "98.00 ± 1.41", f"{low:.2f} to {high:.2f}", "97.00"),
-            *("0.2500", "25.00", "25.00", "50.00", "60 to 61"),
+            *("0.2500", "25.00", "25.00", "50.00", "0.25", "60 to 61"),
         ),
     ]
 

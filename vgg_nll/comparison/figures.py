@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,11 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator, PercentFormatter
 
 from vgg_nll.comparison.statistics import Point
+from vgg_nll.palette import loss_colour
 from vgg_nll.plots import caption, reliability_panels
 from vgg_nll.tracking import tags
 
-# The palette of Okabe and Ito: colour-blind readers can tell its colours apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LOSS_VALIDATION = tags.VALIDATION["loss"]
 # Curves that can be compared between losses: tag -> title.
 COMPARABLE = {
@@ -26,7 +25,17 @@ COMPARABLE = {
 }
 IN_PERCENT = (tags.VALIDATION["accuracy"], tags.VALIDATION["ece"], tags.ACCURACY_TRAIN)
 TAGS = (*COMPARABLE, tags.LOSS_TRAIN, LOSS_VALIDATION)
-MAX_COLUMNS, THIN = 4, 1.4
+MAX_COLUMNS, THIN = 2, 1.4  # two panels beside each other can be read on paper and on a telephone
+BINS = 60  # of a histogram
+CONFIDENCES = {
+    0.0: "50%",
+    2.197: "90%",
+    4.595: "99%",
+    6.907: "99.9%",
+    13.816: "1 - 1e-6",
+    20.723: "1 - 1e-9",
+    27.631: "1 - 1e-12",
+}
 NAME = 40  # characters of a loss
 
 
@@ -38,9 +47,9 @@ def curves(losses: Mapping[str, Mapping[str, Sequence[Point]]]) -> Figure:
     """
     panels = len(COMPARABLE) + len(losses)
     rows = -(-panels // MAX_COLUMNS)
-    figure = Figure(figsize=(3.6 * MAX_COLUMNS, 2.9 * rows + 0.4), layout="constrained")  # not pyplot: nothing to close
+    figure = Figure(figsize=(3.8 * MAX_COLUMNS, 2.7 * rows + 0.4), layout="constrained")  # not pyplot: nothing to close
     axes = figure.subplots(rows, MAX_COLUMNS, squeeze=False).flatten()
-    colours = {loss: COLOURS[k % len(COLOURS)] for k, loss in enumerate(losses)}
+    colours = colours_of(losses)
     for panel, (tag, title) in zip(axes, COMPARABLE.items(), strict=False):
         for k, (loss, by_tag) in enumerate(losses.items()):
             width = THIN + 0.9 * (len(losses) - 1 - k)  # the first lines stay visible behind the later ones
@@ -59,13 +68,65 @@ def curves(losses: Mapping[str, Mapping[str, Sequence[Point]]]) -> Figure:
     return figure
 
 
+def colours_of(losses: Iterable[str]) -> dict[str, str]:
+    """Returns the colour of each loss; of a variant of one of ours, if there are several, one of the rest of matplotlib's."""
+    found: dict[str, str] = {}
+    for k, loss in enumerate(losses):
+        colour = loss_colour(loss.partition(" ")[0])
+        found[loss] = colour if colour not in found.values() else f"C{k}"
+    return found
+
+
+def margin_histograms(right: Mapping[str, np.ndarray], wrong: Mapping[str, np.ndarray]) -> Figure:
+    """Draws histograms of log-odds, of all losses over each other: right predictions in one panel, wrong ones in another.
+
+    Args:
+        right, wrong: loss -> margins log(p / (1 - p)), of all seeds.
+    """
+    figure = Figure(figsize=(7.6, 3.6), layout="constrained")
+    every = np.concatenate([*right.values(), *wrong.values()])
+    edges = np.linspace(every.min(), every.max() + 1e-9, BINS + 1)
+    colours = colours_of(right)
+    for panel, title, by_loss in zip(figure.subplots(1, 2), ("right", "wrong"), (right, wrong), strict=True):
+        for loss, values in by_loss.items():
+            weights = np.full(len(values), 1 / max(len(values), 1))
+            label = f"{caption(loss, NAME)} (n = {len(values):,})"
+            panel.hist(values, edges, weights=weights, histtype="step", linewidth=1.6, color=colours[loss], label=label)
+        panel.set_title(f"{title} predictions", fontsize=9)
+        panel.set_xlabel("log-odds of the prediction, log(p / (1 - p))", fontsize=8)
+        panel.set_ylabel("fraction of them", fontsize=8)
+        panel.tick_params(labelsize=8)
+        panel.legend(fontsize=8)
+        shown = {place: text for place, text in CONFIDENCES.items() if edges[0] <= place <= edges[-1]}
+        above = panel.secondary_xaxis("top")
+        above.set_xticks(list(shown), list(shown.values()), fontsize=7, rotation=45, ha="left")
+    return figure
+
+
+def images(pictures: np.ndarray, captions: Sequence[str]) -> Figure:
+    """Draws pictures, five in a row, each with its caption.
+
+    Args:
+        pictures: uint8 [K, H, W, 3].
+    """
+    rows = -(-len(pictures) // 5)
+    figure = Figure(figsize=(7.6, 1.75 * rows), layout="constrained")
+    for axes in figure.subplots(rows, 5, squeeze=False).flatten()[len(pictures) :]:
+        axes.set_axis_off()
+    for axes, picture, text in zip(figure.axes, pictures, captions, strict=False):
+        axes.imshow(picture, interpolation="nearest")
+        axes.set_axis_off()
+        axes.set_title(text, fontsize=7)
+    return figure
+
+
 def reliability(diagrams: Sequence[tuple[str, Sequence[float], Sequence[float], Sequence[float]]]) -> Figure:
     """Draws reliability diagrams side by side.
 
     Args:
         diagrams: title and, per bin of confidence, the number of images, how many are right, the sum of their confidences.
     """
-    width = max(3.2 * len(diagrams), 4.2)
+    width = min(max(3.2 * len(diagrams), 4.2), 7.6)
     figure = Figure(figsize=(width, 4.4), layout="constrained")
     axes = figure.subplots(2, len(diagrams), sharex=True, sharey="row", height_ratios=(3, 1), squeeze=False)
     for column, (title, *bins) in enumerate(diagrams):

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import fmean
 
 from vgg_nll.comparison.keys import IGNORED
 from vgg_nll.comparison.runs import Run
@@ -60,6 +61,7 @@ def _joined(parts: Sequence[Run]) -> Run:
         parts[0],
         seconds=sum(part.seconds for part in parts),
         values=found | {"ece": total.ece, "mce": total.mce},
+        validation={name: fmean(part.validation[name] for part in parts) for name in ("accuracy", "nll_argmax")},
         bins=total,
         overrides={key: value for key, value in parts[0].overrides.items() if key != FOLD},
         config=config,

@@ -1,26 +1,24 @@
-"""Groups -> a report: printed as Markdown, and written as one HTML page, a Markdown file and pictures."""
+"""Groups -> a report: what it says, in order."""
 
-import base64
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib import resources
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
+import numpy as np
 
-from vgg_nll.comparison import export, figures, tables
+from vgg_nll.comparison import figures, predictions, tables
 from vgg_nll.comparison.grouping import Group, config_differences, group_runs, shared_provenance
+from vgg_nll.comparison.page import Picture, Report, Section
 from vgg_nll.comparison.runs import Run
 from vgg_nll.comparison.statistics import Point, mean_over_runs
-from vgg_nll.comparison.tables import Table
-from vgg_nll.evaluation.report import format_table
-from vgg_nll.files import atomic_write
+from vgg_nll.errors import CheckpointError, ConfigError, DataError
 from vgg_nll.plots import caption
 from vgg_nll.progress import track
 from vgg_nll.tracking.event_files import Curve, read_curves
 
-TITLE = "Comparison of losses"
+CONSTANTS = ("data", "model", "settings")  # columns that are left out if they have one value
+DROPPABLE = ("seconds", "minimum", "when wrong %", "ECE %", "95% interval")
+Pictures = Callable[[Path, Sequence[int], str], np.ndarray]  # run folder, indices, split -> uint8 [K, H, W, 3]
 METHOD = (
     "±: sample standard deviation over seeds. Intervals: 95%, of the mean over seeds (Student's t, n - 1 degrees of freedom); "
     "they do not cover the choice of test images, and have no bounds (an accuracy may exceed 100%). p: two-sided t-test of the "
@@ -31,79 +29,34 @@ CURVES_CAPTION = (
     "has its own unit: these panels cannot be compared with each other, the others can."
 )
 RELIABILITY_CAPTION = (
-    "Reliability on the test images, summed over seeds; red: the gap between confidence and accuracy. "
+    "Reliability on the test images, summed over seeds. Orange: confidence above accuracy; light blue: below it; lines: 95% "
+    "intervals of the accuracy. "
     "The ECE of the sums is not the mean of the seeds' ECEs: gaps of opposite sign cancel."
 )
 
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG: a file beside the Markdown file, embedded in the HTML page."""
-
-    name: str
-    png: bytes
-    caption: str
-
-    @property
-    def data_url(self) -> str:
-        """Returns the PNG as a URL that holds its bytes."""
-        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+MARGINS_CAPTION = (
+    "Log-odds of the predictions on the tested images, of all seeds: how sure each loss makes the network where it is right, "
+    "and where it is wrong."
+)
+DISAGREEMENTS = (
+    "The images on which the fraction of seeds that are right differs most; of equal ones, those with the largest difference "
+    "in the mean log-odds of the label."
+)
 
 
-@dataclass(frozen=True)
-class Section:
-    """A part of the report. Everything but the text may be missing."""
-
-    title: str = ""
-    text: str = ""
-    notes: Sequence[str] = ()  # a list, highlighted together with the text: what to know before the numbers
-    table: Table | None = None
-    pictures: Sequence[Picture] = ()
-    level: int = 2  # of the title
-
-    def markdown(self) -> str:
-        """Returns the section as Markdown, without a newline at its end."""
-        parts = [f"{'#' * self.level} {self.title}"] if self.title else []
-        parts += [self.text] if self.text else []
-        parts += ["\n".join(f"- {note}" for note in self.notes)] if self.notes else []
-        parts += [format_table(*self.table, markdown=True)] if self.table is not None else []
-        parts += [f"![{picture.name}]({picture.name}.png)\n\n{picture.caption}" for picture in self.pictures]
-        return "\n\n".join(parts)
-
-
-@dataclass(frozen=True)
-class Report:
-    """The sections of a report, in order."""
-
-    summary: Sequence[Section]  # also printed
-    details: Sequence[Section]
-    runs: Sequence[Run]
-    curves: Mapping[Path, Mapping[str, Curve]]  # by run folder
-
-    def printed(self) -> str:
-        """Returns the summary as Markdown, for a terminal."""
-        return _markdown(self.summary)
-
-    def write(self, folder: Path) -> None:
-        """Writes `comparison.html`, which holds everything, `comparison.md` with its pictures, `runs.csv` and `curves.csv`.
-
-        Raises OSError if the disk refuses.
-        """
-        folder.mkdir(parents=True, exist_ok=True)
-        sections = [*self.summary, *self.details]
-        for picture in (picture for section in sections for picture in section.pictures):
-            atomic_write(folder / f"{picture.name}.png", picture.png)
-        atomic_write(folder / "comparison.md", f"# {TITLE}\n\n{_markdown(sections)}")
-        atomic_write(folder / "comparison.html", _html(sections))
-        export.write_runs(folder / export.RUNS, self.runs)
-        export.write_curves(folder / export.CURVES, self.curves)
-
-
-def make(runs: Sequence[Run], left_out: Sequence[str], sweeps: Sequence[str] = ()) -> Report:
+def make(
+    runs: Sequence[Run],
+    left_out: Sequence[str],
+    sweeps: Sequence[str] = (),
+    chosen: Sequence[str] = (),
+    pictures: Pictures | None = None,
+) -> Report:
     """Returns the report of at least one finished run.
 
     Args:
         left_out: a line for each run that cannot be compared; sweeps: a line for each sweep, on its jobs.
+        chosen: a line for each choice that was made on the validation images.
+        pictures: reads images of a run's data; None: the report has none.
     """
     groups, duplicates = group_runs(runs)
     folders = [folder for group in groups for run in group.runs for folder in run.folders]
@@ -116,17 +69,22 @@ def make(runs: Sequence[Run], left_out: Sequence[str], sweeps: Sequence[str] = (
     intro += f" Left out: {_count(len(left_out), 'run')}, listed at the end of the page." if left_out else ""
     summary, details = [Section(text=intro), _differences_in_config(runs)], []
     summary += [Section(text="Sweeps:", notes=sweeps)] if sweeps else []
-    missing = [*duplicates, *_missing(groups, curves)]
+    summary += [Section(text="Chosen on the validation images:", notes=chosen)] if chosen else []
+    images = [predictions.read_group(group) for group in groups]
+    missing = [*duplicates, *_missing(groups, curves), *(line for _, lines in images for line in lines)]
     summary += [Section(text="What is missing:", notes=missing)] if missing else []
-    summary.append(Section("Losses", table=tables.overview(groups)))
-    for k, group in enumerate(groups):
+    overview, constants = tables.without_constants(tables.without_common_words(tables.overview(groups), "settings"), CONSTANTS)
+    summary.append(Section("Losses", f"All: {constants}." if constants else "", table=overview, droppable=DROPPABLE))
+    for k, (group, (found, _)) in enumerate(zip(groups, images, strict=True)):
         name, suffix = ("", "") if len(groups) == 1 else (f": {group.name}", f"-{k + 1}")
         summary += _differences(group, f"Differences, paired by seed{name}")
-        pictures = [*_curves(group, curves, f"curves{suffix}"), *_reliability(group, f"reliability{suffix}")]
-        details.append(Section(f"In detail{name}", table=tables.means(group), pictures=pictures))
+        drawn = [*_curves(group, curves, f"curves{suffix}"), *_reliability(group, f"reliability{suffix}")]
+        drawn += _margins(found, f"margins{suffix}")
+        details.append(Section(f"In detail{name}", table=tables.means(group), pictures=drawn))
+        details += _disagreements(group, found, pictures, f"disagreements{suffix}")
     summary.append(Section(text=METHOD))
     details += [Section("Left out", "These runs are not in the numbers:", left_out)] if left_out else []
-    return Report(summary, details, [part for run in runs for part in run.parts or (run,)], curves)
+    return Report("Comparison of losses", summary, details, [part for run in runs for part in run.parts or (run,)], curves)
 
 
 def _differences_in_config(runs: Sequence[Run]) -> Section:
@@ -201,6 +159,35 @@ def _reliability(group: Group, name: str) -> list[Picture]:
     return [Picture(name, figures.png(figures.reliability(diagrams)), RELIABILITY_CAPTION)] if diagrams else []
 
 
+def _margins(found: predictions.Found, name: str) -> list[Picture]:
+    """Returns the picture of the log-odds of all predictions; none if no run has any."""
+    right, wrong = (predictions.margins(found, right=is_right) for is_right in (True, False))
+    if not any(len(values) for values in right.values()):
+        return []
+    return [Picture(name, figures.png(figures.margin_histograms(right, wrong)), MARGINS_CAPTION)]
+
+
+def _disagreements(group: Group, found: predictions.Found, pictures: Pictures | None, name: str) -> list[Section]:
+    """Returns a section for each pair of losses that disagree on images."""
+    sections = []
+    for k, (first, second) in enumerate(combinations(group.losses, 2)):
+        disagreement = predictions.disagreement(found, first, second)
+        if disagreement is None:
+            continue
+        text, shown = DISAGREEMENTS, []
+        if pictures is not None:
+            try:
+                drawn = pictures(group.runs[0].folder, disagreement.indices, group.split)
+            except (DataError, ConfigError, CheckpointError, IndexError) as error:
+                text += f" Without pictures: {error}."
+            else:
+                captions = [caption(f"{row[0]}: {row[1]}", 24) for row in disagreement.table.rows]
+                shown = [Picture(f"{name}-{k + 1}", figures.png(figures.images(drawn, captions)), "In the order of the table.")]
+        title = f"Images on which {first} and {second} disagree: {group.name}"
+        sections.append(Section(title, text, table=disagreement.table, pictures=shown))
+    return sections
+
+
 def _without_common_step(
     group: Group, bands: Mapping[str, Mapping[str, Sequence[Point]]], curves: Mapping[Path, Mapping[str, Curve]]
 ) -> str:
@@ -212,16 +199,6 @@ def _without_common_step(
         if not points and any(tag in curves[folder] for run in group.losses[loss].values() for folder in run.folders)
     ]
     return f" Not drawn, since the seeds share no step: {', '.join(lost)}." if lost else ""
-
-
-def _markdown(sections: Sequence[Section]) -> str:
-    return "\n\n".join(section.markdown() for section in sections) + "\n"
-
-
-def _html(sections: Sequence[Section]) -> str:
-    environment = Environment(autoescape=True, trim_blocks=True, undefined=StrictUndefined, keep_trailing_newline=True)
-    template = resources.files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(template).render(title=TITLE, sections=sections)
 
 
 def _list(numbers: Sequence[int]) -> str:

@@ -72,6 +72,7 @@ class Run:
     seconds: float
     split: str  # the images of `values`: test; val if the data set has no test split
     values: Mapping[str, float]  # the metrics that have a value
+    validation: Mapping[str, float]  # likewise, of the best validation: settings are chosen with these
     bins: Bins | None  # of the test split; None if the data set has none
     overrides: Mapping[str, str]  # key -> value, as given on the command line
     config: Mapping[str, str]  # every leaf, as text
@@ -161,6 +162,7 @@ def _read(folder: Path) -> Run:
         seconds=content["seconds"],
         split=split,
         values=values,
+        validation=_numbers(content.get("val")),
         bins=bins if split == "test" else None,
         overrides={
             key.lstrip("+~"): value for key, _, value in (printable(str(item)).partition("=") for item in content["overrides"])

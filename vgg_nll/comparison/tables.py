@@ -43,6 +43,7 @@ PAIRED = (
     _percent("confidence", "confidence"),
     Metric("aurc", "AURC", 1, 5),
     Metric("auroc", "AUROC", 1, 4),
+    Metric("margin", "margin", 1, 2),
 )
 METRICS = (
     *PAIRED,
@@ -53,7 +54,6 @@ METRICS = (
     _percent("confidence_correct", "confidence when right"),
     _percent("confidence_incorrect", "confidence when wrong"),
     _percent("true_class_probability", "true class probability"),
-    Metric("margin", "margin", 1, 2),
 )
 
 
@@ -66,7 +66,7 @@ def overview(groups: Sequence[Group]) -> Table:
     accuracy_head = "test accuracy %" if all(group.split == "test" for group in groups) else "accuracy %"
     head = (
         *("data", "model", "loss", "settings", "n", accuracy_head, "95% interval", "minimum"),
-        *("NLL (argmax)", "ECE %", "confidence %", "when wrong %", "seconds"),
+        *("NLL (argmax)", "ECE %", "confidence %", "when wrong %", "margin", "seconds"),
     )
     rows = []
     for group in groups:
@@ -88,10 +88,52 @@ def overview(groups: Sequence[Group]) -> Table:
                     _mean(runs, "ece", 100, 2),
                     _mean(runs, "confidence", 100, 2),
                     _mean(runs, "confidence_incorrect", 100, 2),
+                    _mean(runs, "margin", 1, 2),
                     f"{min(seconds):.0f} to {max(seconds):.0f}",
                 )
             )
     return Table(head, rows)
+
+
+def without_constants(table: Table, columns: Sequence[str]) -> tuple[Table, str]:
+    """Returns a table without those of the columns that have one value in all rows; and these values as text."""
+    places = [k for k, name in enumerate(table.head) if name in columns and len({row[k] for row in table.rows}) == 1]
+    kept = [k for k in range(len(table.head)) if k not in places]
+    head, *rows = ([line[k] for k in kept] for line in (table.head, *table.rows))
+    said = ", ".join(f"{table.head[k]} {table.rows[0][k]}" for k in places if table.rows)
+    return Table(head, rows), said
+
+
+def without_common_words(table: Table, column: str) -> Table:
+    """Returns a table whose column keeps, of several words, only those that are not in all rows; one value stays as it is."""
+    place = table.head.index(column)
+    words = [row[place].split() for row in table.rows]
+    common = set.intersection(*map(set, words)) if len(set(map(tuple, words))) > 1 else set()
+    rows = [[*row] for row in table.rows]
+    for row, own in zip(rows, words, strict=True):
+        row[place] = " ".join(word for word in own if word not in common) or "default"
+    return Table(table.head, rows)
+
+
+def fitted(table: Table, width: int, droppable: Sequence[str]) -> Table:
+    """Returns a table that is at most `width` characters wide as text: without the first of the droppable columns that are too
+    many, then with long cells cut."""
+    head, rows = list(table.head), [list(row) for row in table.rows]
+    for name in droppable:
+        if name in head and _width(head, rows) > width:
+            place = head.index(name)
+            for line in (head, *rows):
+                del line[place]
+    while _width(head, rows) > width:
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        place = widths.index(max(widths))
+        for line in (head, *rows):
+            line[place] = line[place] if len(line[place]) < widths[place] else f"{line[place][: widths[place] - 2]}…"
+    return Table(head, rows)
+
+
+def _width(head: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    return sum(max(3, *map(len, column)) for column in zip(head, *rows, strict=True)) + 3 * len(head) + 1  # "| a | b |"
 
 
 def difference(group: Group, first: str, second: str) -> Table:

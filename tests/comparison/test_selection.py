@@ -1,0 +1,94 @@
+"""Comparing over other keys, and at the best value of a key."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vgg_nll import records
+from vgg_nll.comparison import report, selection
+from vgg_nll.comparison.grouping import group_runs
+from vgg_nll.comparison.runs import Run, find
+from vgg_nll.errors import ConfigError
+
+MakeRun = Callable[..., Path]
+
+
+def runs_with_lr(folder: Path, make_run: MakeRun) -> list[Run]:
+    """argmax is best at 0.1 and all_logit at 0.01 on validation; on test, it is the other way round."""
+    validation = {("argmax", "0.1"): 0.9, ("argmax", "0.01"): 0.8, ("all_logit", "0.1"): 0.7, ("all_logit", "0.01"): 0.95}
+    for (loss, lr), accuracy in validation.items():
+        for seed in (0, 1):
+            options = {"overrides": (f"optimizer.lr={lr}",), "leaves": {"optimizer.lr": float(lr)}}
+            # the config of each loss is its own
+            leaves = options["leaves"] | {"loss._target_": loss}
+            values = {"accuracy": 1 - accuracy + 0.01 * seed}
+            run = make_run(
+                folder / f"{loss}-{lr}-{seed}", loss, seed, overrides=options["overrides"], leaves=leaves, values=values
+            )
+            rewrite_validation(run, accuracy + 0.02 * seed)
+    return find([folder])[0]
+
+
+def rewrite_validation(run: Path, accuracy: float) -> None:
+    content = records.read_json(run / "metrics.json")
+    content["val"] = content["val"] | {"accuracy": accuracy}
+    records.write_json(run / "metrics.json", content, "test")
+
+
+@pytest.mark.parametrize("key", ["lr", "optimizer.lr"])
+def test_each_loss_at_its_own_best(tmp_path: Path, make_run: MakeRun, key: str) -> None:
+    runs, lines = selection.at_best(runs_with_lr(tmp_path, make_run), key)
+    assert [run.folder.name for run in runs] == ["all_logit-0.01-0", "all_logit-0.01-1", "argmax-0.1-0", "argmax-0.1-1"]
+    assert [line.partition(";")[0] for line in lines] == [
+        "vgg16, all_logit: optimizer.lr=0.01, best of 0.01, 0.1 on validation",
+        "vgg16, argmax: optimizer.lr=0.1, best of 0.01, 0.1 on validation",
+    ]
+    assert all("a wider range may have a better one" in line for line in lines)
+    (group,), _ = group_runs(runs)  # one group, although their learning rates differ
+    assert {loss: list(by_seed) for loss, by_seed in group.losses.items()} == {"all_logit": [0, 1], "argmax": [0, 1]}
+    text = report.make(runs, [], chosen=lines).printed()
+    assert "Chosen on the validation images:" in text and "all_logit − argmax" in text
+
+
+def test_a_tie_goes_to_the_lower_nll(tmp_path: Path, make_run: MakeRun) -> None:
+    for lr, nll in (("0.1", 0.3), ("0.2", 0.1), ("0.3", 0.2)):
+        make_run(tmp_path / lr, "argmax", leaves={"optimizer.lr": float(lr)}, values={"accuracy": 0.9, "nll_argmax": nll})
+    runs, (line,) = selection.at_best(find([tmp_path])[0], "lr")
+    assert [run.folder.name for run in runs] == ["0.2"]
+    assert line == "vgg16, argmax: optimizer.lr=0.2, best of 0.1, 0.2, 0.3 on validation"  # in the middle: no warning
+
+
+def test_over_a_key(tmp_path: Path, make_run: MakeRun) -> None:
+    runs = selection.compare_over(runs_with_lr(tmp_path, make_run), "lr")
+    groups, left_out = group_runs(runs)
+    assert left_out == []
+    assert [(group.model, list(group.losses)) for group in groups] == [
+        ("vgg16, all_logit", ["optimizer.lr=0.01", "optimizer.lr=0.1"]),
+        ("vgg16, argmax", ["optimizer.lr=0.01", "optimizer.lr=0.1"]),
+    ]
+    assert "optimizer.lr=0.01 − optimizer.lr=0.1" in report.make(runs, []).printed()
+
+
+def test_over_the_model(tmp_path: Path, make_run: MakeRun) -> None:
+    for model in ("vgg16", "vgg16_bn"):
+        for seed in (0, 1):
+            leaves = {"model.batch_norm": model == "vgg16_bn"}
+            make_run(tmp_path / f"{model}{seed}", "argmax", seed, leaves=leaves, model=model, overrides=(f"model={model}",))
+    (group,), _ = group_runs(selection.compare_over(find([tmp_path])[0], "model"))
+    assert (group.model, list(group.losses)) == ("argmax", ["vgg16", "vgg16_bn"])
+
+
+@pytest.mark.parametrize("key", ["trainer.epochs", "lrr", "optimizer"])
+def test_a_key_that_does_not_differ(tmp_path: Path, make_run: MakeRun, key: str) -> None:
+    runs = runs_with_lr(tmp_path, make_run)
+    with pytest.raises(ConfigError, match=rf"^--by {key}: (does not differ|is equal).*; these do: loss, optimizer\.lr$"):
+        selection.compare_over(runs, key)
+    if key != "optimizer":
+        with pytest.raises(ConfigError, match=rf"^--best {key}: does not differ"):
+            selection.at_best(runs, key)
+
+
+def test_over_the_loss_nothing_changes(tmp_path: Path, make_run: MakeRun) -> None:
+    runs = runs_with_lr(tmp_path, make_run)
+    assert selection.compare_over(runs, "loss") == runs

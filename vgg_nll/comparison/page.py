@@ -1,0 +1,99 @@
+"""A report as Markdown, as one HTML page, and as text for a terminal."""
+
+import base64
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from vgg_nll.comparison import export
+from vgg_nll.comparison.runs import Run
+from vgg_nll.comparison.tables import Table, fitted
+from vgg_nll.evaluation.report import format_table
+from vgg_nll.files import atomic_write
+from vgg_nll.tracking.event_files import Curve
+
+TERMINAL = 100  # columns
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG: a file beside the Markdown file, embedded in the HTML page."""
+
+    name: str
+    png: bytes
+    caption: str
+
+    @property
+    def data_url(self) -> str:
+        """Returns the PNG as a URL that holds its bytes."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report. Everything but the text may be missing."""
+
+    title: str = ""
+    text: str = ""
+    notes: Sequence[str] = ()  # a list, highlighted together with the text: what to know before the numbers
+    table: Table | None = None
+    droppable: Sequence[str] = ()  # columns of the table that a terminal may do without, the least important first
+    pictures: Sequence[Picture] = ()
+    level: int = 2  # of the title
+
+    def markdown(self) -> str:
+        """Returns the section as Markdown, without a newline at its end."""
+        parts = [f"{'#' * self.level} {self.title}"] if self.title else []
+        parts += [self.text] if self.text else []
+        parts += ["\n".join(f"- {note}" for note in self.notes)] if self.notes else []
+        parts += [format_table(*self.table, markdown=True)] if self.table is not None else []
+        parts += [f"![{picture.name}]({picture.name}.png)\n\n{picture.caption}" for picture in self.pictures]
+        return "\n\n".join(parts)
+
+    def printed(self) -> str:
+        """Returns the section as Markdown that is no wider than a terminal, but for the notes: they hold paths."""
+        table = None if self.table is None else fitted(self.table, TERMINAL, self.droppable)
+        return replace(self, text=textwrap.fill(self.text, TERMINAL), table=table).markdown()
+
+
+@dataclass(frozen=True)
+class Report:
+    """The sections of a report, in order."""
+
+    title: str
+    summary: Sequence[Section]  # also printed
+    details: Sequence[Section]
+    runs: Sequence[Run]
+    curves: Mapping[Path, Mapping[str, Curve]]  # by run folder
+
+    def printed(self) -> str:
+        """Returns the summary as Markdown, for a terminal."""
+        return "\n\n".join(section.printed() for section in self.summary) + "\n"
+
+    def write(self, folder: Path) -> None:
+        """Writes `comparison.html`, which holds everything, `comparison.md` with its pictures, `runs.csv` and `curves.csv`.
+
+        Raises OSError if the disk refuses.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        sections = [*self.summary, *self.details]
+        for picture in (picture for section in sections for picture in section.pictures):
+            atomic_write(folder / f"{picture.name}.png", picture.png)
+        atomic_write(folder / "comparison.md", f"# {self.title}\n\n{_markdown(sections)}")
+        atomic_write(folder / "comparison.html", _html(self.title, sections))
+        export.write_runs(folder / export.RUNS, self.runs)
+        export.write_curves(folder / export.CURVES, self.curves)
+
+
+def _markdown(sections: Sequence[Section]) -> str:
+    return "\n\n".join(section.markdown() for section in sections) + "\n"
+
+
+def _html(title: str, sections: Sequence[Section]) -> str:
+    environment = Environment(autoescape=True, trim_blocks=True, undefined=StrictUndefined, keep_trailing_newline=True)
+    template = resources.files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(template).render(title=title, sections=sections)

@@ -1,0 +1,112 @@
+"""What the runs said of single images: their margins, and the images on which losses disagree."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from vgg_nll import run_folder
+from vgg_nll.comparison.grouping import Group
+from vgg_nll.comparison.tables import Table
+from vgg_nll.escapes import printable
+from vgg_nll.files import read_regular_file
+
+MAX_BYTES = 64 << 20
+HEAD = ["index", "label", "prediction", "correct", "margin", "true_margin"]
+MAX_IMAGES = 20
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """predictions.csv of one run, of N images."""
+
+    labels: tuple[str, ...]
+    predictions: tuple[str, ...]
+    correct: np.ndarray  # bool [N]
+    margin: np.ndarray  # [N], log(p / (1 - p)) of the prediction
+    true_margin: np.ndarray  # [N], of the label
+
+
+Found = Mapping[str, Mapping[int, Predictions]]  # loss -> seed -> predictions
+
+
+class Disagreement(NamedTuple):
+    """Images on which two losses disagree most."""
+
+    indices: Sequence[int]
+    table: Table
+
+
+def read(folder: Path) -> Predictions | None:
+    """Returns None if a run folder has no such file, or a damaged one."""
+    try:
+        text = read_regular_file(folder / run_folder.PREDICTIONS, MAX_BYTES).decode()
+        head, *rows = csv.reader(io.StringIO(text))
+        if head != HEAD or not rows:
+            return None
+        _, labels, predictions, correct, margin, true_margin = zip(*rows, strict=True)
+        numbers = [np.array(column, dtype=float) for column in (correct, margin, true_margin)]
+    except (OSError, ValueError, csv.Error):
+        return None
+    return Predictions(tuple(map(printable, labels)), tuple(map(printable, predictions)), numbers[0] == 1, *numbers[1:])
+
+
+def read_group(group: Group) -> tuple[dict[str, dict[int, Predictions]], list[str]]:
+    """Returns loss -> seed -> predictions, of the runs that have them; and a line if some have none.
+
+    A cross-validation has a file per fold, of other images each: it has none here.
+    """
+    found: dict[str, dict[int, Predictions]] = {}
+    missing = 0
+    for loss, by_seed in group.losses.items():
+        for seed, run in by_seed.items():
+            content = None if run.parts else read(run.folder)
+            if content is None:
+                missing += 1
+            else:
+                found.setdefault(loss, {})[seed] = content
+    number = len(group.runs)
+    lines = (
+        [f"{group.name}: {missing} of {number} runs have no {run_folder.PREDICTIONS}, so no single images"] if missing else []
+    )
+    return found, lines
+
+
+def disagreement(found: Found, first: str, second: str) -> Disagreement | None:
+    """Returns the images on which the fractions of right seeds differ most, and of those the ones whose log-odds do.
+
+    None if the losses were tested on other images, or agree on all.
+    """
+    sides = [list(found.get(loss, {}).values()) for loss in (first, second)]
+    every = [run for side in sides for run in side]
+    if not all(sides) or len({run.labels for run in every}) != 1:
+        return None
+    right = [np.mean([run.correct for run in side], axis=0) for side in sides]
+    odds = [np.mean([run.true_margin for run in side], axis=0) for side in sides]
+    gap, width = np.abs(right[0] - right[1]), np.nan_to_num(np.abs(odds[0] - odds[1]))
+    order = np.lexsort((-width, -gap))
+    indices = [int(k) for k in order[:MAX_IMAGES] if gap[k] > 0]
+    if not indices:
+        return None
+    rows = []
+    for k in indices:
+        cells = [str(k), every[0].labels[k]]
+        for side, log_odds in zip(sides, odds, strict=True):
+            usual, _ = Counter(run.predictions[k] for run in side).most_common(1)[0]
+            cells += [f"{sum(int(run.correct[k]) for run in side)} of {len(side)}", usual, f"{log_odds[k]:+.1f}"]
+        rows.append(tuple(cells))
+    parts = [f"{loss}: {what}" for loss in (first, second) for what in ("right", "says", "log-odds")]
+    return Disagreement(indices, Table(("image", "label", *parts), rows))
+
+
+def margins(found: Found, *, right: bool) -> dict[str, np.ndarray]:
+    """Returns the margins of all seeds' right, or wrong, predictions, by loss; the finite ones."""
+    pooled = {
+        loss: np.concatenate([run.margin[run.correct == right] for run in by_seed.values()]) for loss, by_seed in found.items()
+    }
+    return {loss: values[np.isfinite(values)] for loss, values in pooled.items()}

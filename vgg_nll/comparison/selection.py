@@ -1,0 +1,112 @@
+"""Compares over another key than the loss, and chooses each loss's best value of a key."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean
+
+from vgg_nll.comparison.keys import EXPECTED, NO_EFFECT
+from vgg_nll.comparison.runs import Run
+from vgg_nll.errors import ConfigError
+
+GROUPS = ("model", "optimizer", "schedule")  # config groups that runs may be compared over
+DEFAULT = "default"
+
+
+def compare_over(runs: Sequence[Run], key: str) -> list[Run]:
+    """Returns the runs with the value of `key` in the place of the loss, and the loss as a part of the model's name.
+
+    Args:
+        key: "loss", a group of `GROUPS`, or a key of the config, or the end of one.
+
+    Raises ConfigError, with the keys that do differ, if this one is unknown or equal in all runs.
+    """
+    if key == "loss":
+        return list(runs)
+    key = key if key in GROUPS else _full_key(runs, key, f"--by {key}")
+    changed = []
+    for run in runs:
+        given = run.overrides.get(key, DEFAULT) if key in GROUPS else run.config.get(key, "absent")
+        arguments = [f"{name}={value}" for name, value in sorted(run.overrides.items()) if name.startswith("loss.")]
+        model = " ".join([run.loss, *arguments] if key == "model" else [f"{run.model}, {run.loss}", *arguments])
+        label = run.model if key == "model" else f"{key}={given}"
+        changed.append(replace(_without(_without(run, key), "loss"), loss=label, model=model))
+    if len({run.loss for run in changed}) < 2:
+        raise ConfigError(f"--by {key}: is equal in all runs; {_what_differs(runs)}")
+    return changed
+
+
+def at_best(runs: Sequence[Run], key: str) -> tuple[list[Run], list[str]]:
+    """Returns the runs whose value of `key` is the best one of their loss, without that key; and a line per loss.
+
+    The best value has the greatest mean accuracy on the validation images over seeds; of equal ones, the lower mean NLL of
+    method 1. The test images have no part in it. Runs are of one loss if they differ in nothing but seed and this key.
+
+    Raises ConfigError as `compare_over` does.
+    """
+    key = _full_key(runs, key, f"--best {key}")
+    found: dict[tuple[str, ...], dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        found[_identity(run, key)][run.config.get(key, "absent")].append(run)
+    kept, lines = [], []
+    for by_value in found.values():
+        scores = {value: _score(of_value) for value, of_value in by_value.items()}
+        best = max(scores, key=lambda value: scores[value])
+        first = by_value[best][0]
+        tried = sorted(by_value, key=_as_number)
+        line = f"{first.model}, {first.loss}: {key}={best}, best of {', '.join(tried)} on validation"
+        if len(tried) > 1 and best in (tried[0], tried[-1]):
+            line += "; it is the first or the last one: a wider range may have a better one"
+        lines.append(line)
+        kept += [_without(run, key) for run in by_value[best]]
+    return sorted(kept, key=lambda run: run.folder), sorted(lines)
+
+
+def _score(runs: Sequence[Run]) -> tuple[float, float]:
+    accuracy = fmean(run.validation.get("accuracy", 0.0) for run in runs)
+    return accuracy, -fmean(run.validation.get("nll_argmax", float("inf")) for run in runs)
+
+
+def _identity(run: Run, key: str) -> tuple[str, ...]:
+    """Returns what makes two runs comparable here: all leaves but the seed, this key and what changes no result."""
+    leaves = (f"{name}={value}" for name, value in sorted(run.config.items()) if _counts(name) and name != key)
+    return run.data, run.model, run.loss, run.split, *leaves
+
+
+def _counts(name: str) -> bool:
+    others = tuple(prefix for prefix in (*NO_EFFECT, *EXPECTED) if prefix != "loss.")
+    return not f"{name}.".startswith(others)
+
+
+def _without(run: Run, key: str) -> Run:
+    """Returns a run without a key, or without all keys of a group, so that runs that differ in it count as equal."""
+    config = {name: value for name, value in run.config.items() if name != key and not name.startswith(f"{key}.")}
+    overrides = {name: value for name, value in run.overrides.items() if name != key and not name.startswith(f"{key}.")}
+    return replace(run, config=config, overrides=overrides)
+
+
+def _full_key(runs: Sequence[Run], key: str, option: str) -> str:
+    """Returns the key that differs between runs and is, or ends in, what was typed."""
+    differing = _differing(runs)
+    fitting = [name for name in differing if name == key] or [name for name in differing if name.rpartition(".")[2] == key]
+    if len(fitting) != 1:
+        found = f"could be {' or '.join(fitting)}" if fitting else "does not differ between these runs"
+        raise ConfigError(f"{option}: {found}; {_what_differs(runs)}")
+    return fitting[0]
+
+
+def _differing(runs: Sequence[Run]) -> list[str]:
+    names = sorted({name for run in runs for name in run.config if _counts(name) and not name.startswith("loss.")})
+    return [name for name in names if len({run.config.get(name) for run in runs}) > 1]
+
+
+def _what_differs(runs: Sequence[Run]) -> str:
+    differing = [*(name for name in ("loss", "model") if len({getattr(run, name) for run in runs}) > 1), *_differing(runs)]
+    return f"these do: {', '.join(differing)}" if differing else "the runs differ in nothing but seed"
+
+
+def _as_number(text: str) -> tuple[float, str]:
+    try:
+        return float(text), text
+    except ValueError:
+        return float("inf"), text
