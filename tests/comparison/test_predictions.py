@@ -63,7 +63,9 @@ def test_agreement_and_other_images(tmp_path: Path, make_run: MakeRun) -> None:
     assert predictions.disagreement(found, "all_logit", "sigmoid") is None
 
 
-@pytest.mark.parametrize("content", ["", HEAD, "a,b\n1,2\n", f"{HEAD}0,a,b,1,x,1\n", f"{HEAD}0,a\n", "\0"])
+@pytest.mark.parametrize(
+    "content", ["", HEAD, "a,b\n1,2\n", f"{HEAD}0,a,b,1,x,1\n", f"{HEAD}0,a\n", f"{HEAD}1,a,b,1,1,1\n", "\0"]
+)
 def test_a_damaged_file_is_said(tmp_path: Path, make_run: MakeRun, content: str) -> None:
     run = make_run(tmp_path / "a", "argmax")
     (run / "predictions.csv").write_text(content)

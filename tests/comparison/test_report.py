@@ -106,7 +106,7 @@ def test_differences_come_first(tmp_path: Path, make_run: MakeRun, make_accuraci
     assert html.text.partition("\nfor (const table")[0].rstrip().endswith(f"left out, not finished: {tmp_path}/running")
     names = ["margins-1.png", "margins-2.png", "reliability-1.png", "reliability-2.png"]
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == names
-    assert re.search(r"\| a=<script>aler[^|]*… +\|", made.printed())  # a cell that is cut, and no end of a table
+    assert "script>" in made.printed() and "|<" not in made.printed()  # a cell, and no end of a table
 
 
 def test_long_cells_are_wrapped(tmp_path: Path) -> None:

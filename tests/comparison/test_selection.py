@@ -64,10 +64,39 @@ def test_over_a_key(tmp_path: Path, make_run: MakeRun) -> None:
     groups, left_out = group_runs(runs)
     assert left_out == []
     assert [(group.model, list(group.losses)) for group in groups] == [
-        ("vgg16, all_logit", ["optimizer.lr=0.01", "optimizer.lr=0.1"]),
-        ("vgg16, argmax", ["optimizer.lr=0.01", "optimizer.lr=0.1"]),
+        ("vgg16, all_logit", ["lr=0.01", "lr=0.1"]),
+        ("vgg16, argmax", ["lr=0.01", "lr=0.1"]),
     ]
-    assert "optimizer.lr=0.01 − optimizer.lr=0.1" in report.make(runs, []).printed()
+    assert "lr=0.01 − lr=0.1" in report.make(runs, []).printed()
+
+
+def test_over_a_group_what_was_typed_stays(tmp_path: Path, make_run: MakeRun) -> None:
+    """Two optimizers at two learning rates: two groups, and no run is left out."""
+    for optimizer in ("adamw", "sgd"):
+        for lr in (0.1, 0.01):
+            setting = (f"optimizer={optimizer}", f"optimizer.lr={lr}")
+            leaves = {"optimizer.lr": lr, "optimizer._target_": optimizer}
+            make_run(tmp_path / f"{optimizer}{lr}", "argmax", overrides=setting, leaves=leaves)
+    groups, left_out = group_runs(selection.compare_over(find([tmp_path])[0], "optimizer"))
+    assert left_out == []
+    assert [(group.settings, list(group.losses)) for group in groups] == [
+        ("optimizer.lr=0.01", ["optimizer=adamw", "optimizer=sgd"]),
+        ("optimizer.lr=0.1", ["optimizer=adamw", "optimizer=sgd"]),
+    ]
+
+
+def test_values_with_fewer_seeds_are_not_chosen(tmp_path: Path, make_run: MakeRun) -> None:
+    for lr, seeds, accuracy in ((0.1, 1, 0.99), (0.2, 2, 0.9), (0.3, 2, 0.8)):
+        for seed in range(seeds):
+            values = {"accuracy": accuracy}
+            make_run(tmp_path / f"{lr}-{seed}", "argmax", seed, leaves={"optimizer.lr": lr}, values=values)
+    broken = make_run(tmp_path / "x", "argmax", 3, leaves={"optimizer.lr": 0.3}, val={"accuracy": None})
+    runs, lines = selection.at_best(find([tmp_path])[0], "lr")
+    assert [run.folder.name for run in runs] == ["0.2-0", "0.2-1"]
+    first, second = lines
+    assert first == f"left out, it has no metrics of the validation images: {broken}"
+    assert second.startswith("vgg16, argmax: optimizer.lr=0.2, best of 0.2, 0.3 on validation; it is the first")
+    assert second.endswith("; 0.1 left out: fewer seeds than 2")
 
 
 def test_over_the_model(tmp_path: Path, make_run: MakeRun) -> None:

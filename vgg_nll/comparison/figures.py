@@ -27,14 +27,9 @@ IN_PERCENT = (tags.VALIDATION["accuracy"], tags.VALIDATION["ece"], tags.ACCURACY
 TAGS = (*COMPARABLE, tags.LOSS_TRAIN, LOSS_VALIDATION)
 MAX_COLUMNS, THIN = 2, 1.4  # two panels beside each other can be read on paper and on a telephone
 BINS = 60  # of a histogram
-CONFIDENCES = {
-    0.0: "50%",
-    2.197: "90%",
-    4.595: "99%",
-    6.907: "99.9%",
-    13.816: "1 - 1e-6",
-    20.723: "1 - 1e-9",
-    27.631: "1 - 1e-12",
+CONFIDENCES = {  # by log-odds
+    **{0.0: "50%", 2.197: "90%", 4.595: "99%", 6.907: "99.9%", 9.21: "99.99%"},
+    **{13.816: "1 - 1e-6", 20.723: "1 - 1e-9", 27.631: "1 - 1e-12"},
 }
 NAME = 40  # characters of a loss
 
@@ -150,7 +145,8 @@ def png(figure: Figure) -> bytes:
 
 def _line(panel: Axes, points: Sequence[Point], colour: str, style: str, width: float = THIN, label: str = "") -> None:
     steps = [point.step for point in points]
-    panel.plot(steps, [point.mean for point in points], style, color=colour, linewidth=width, label=label)
+    marker = "o" if len(points) == 1 else ""  # one point is no line
+    panel.plot(steps, [point.mean for point in points], style, marker=marker, color=colour, linewidth=width, label=label)
     minima, maxima = [point.minimum for point in points], [point.maximum for point in points]
     panel.fill_between(steps, minima, maxima, color=colour, alpha=0.18, linewidth=0)
 

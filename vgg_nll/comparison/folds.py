@@ -61,7 +61,11 @@ def _joined(parts: Sequence[Run]) -> Run:
         parts[0],
         seconds=sum(part.seconds for part in parts),
         values=found | {"ece": total.ece, "mce": total.mce},
-        validation={name: fmean(part.validation[name] for part in parts) for name in ("accuracy", "nll_argmax")},
+        validation={
+            name: fmean(part.validation[name] for part in parts)
+            for name in ("accuracy", "nll_argmax")
+            if all(name in part.validation for part in parts)
+        },
         bins=total,
         overrides={key: value for key, value in parts[0].overrides.items() if key != FOLD},
         config=config,

@@ -19,6 +19,7 @@ from vgg_nll.files import read_regular_file
 MAX_BYTES = 64 << 20
 HEAD = ["index", "label", "prediction", "correct", "margin", "true_margin"]
 MAX_IMAGES = 20
+LIMIT = 100.0  # of log-odds, in a histogram
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ def read(folder: Path) -> Predictions | None:
         head, *rows = csv.reader(io.StringIO(text))
         if head != HEAD or not rows:
             return None
-        _, labels, predictions, correct, margin, true_margin = zip(*rows, strict=True)
+        index, labels, predictions, correct, margin, true_margin = zip(*rows, strict=True)
+        if list(map(int, index)) != list(range(len(rows))):
+            return None
         numbers = [np.array(column, dtype=float) for column in (correct, margin, true_margin)]
     except (OSError, ValueError, csv.Error):
         return None
@@ -105,8 +108,8 @@ def disagreement(found: Found, first: str, second: str) -> Disagreement | None:
 
 
 def margins(found: Found, *, right: bool) -> dict[str, np.ndarray]:
-    """Returns the margins of all seeds' right, or wrong, predictions, by loss; the finite ones."""
+    """Returns the margins of all seeds' right, or wrong, predictions, by loss; an infinite one counts as `LIMIT`."""
     pooled = {
         loss: np.concatenate([run.margin[run.correct == right] for run in by_seed.values()]) for loss, by_seed in found.items()
     }
-    return {loss: values[np.isfinite(values)] for loss, values in pooled.items()}
+    return {loss: values[~np.isnan(values)].clip(-LIMIT, LIMIT) for loss, values in pooled.items()}

@@ -168,23 +168,25 @@ def _margins(found: predictions.Found, name: str) -> list[Picture]:
 
 
 def _disagreements(group: Group, found: predictions.Found, pictures: Pictures | None, name: str) -> list[Section]:
-    """Returns a section for each pair of losses that disagree on images."""
+    """Returns a section for each pair of losses that disagree on images; the pictures of all are read at once."""
+    pairs = {pair: predictions.disagreement(found, *pair) for pair in combinations(group.losses, 2)}
+    tables_of = {pair: part for pair, part in pairs.items() if part is not None}
+    text, drawn = DISAGREEMENTS, dict[int, np.ndarray]()
+    indices = sorted({index for part in tables_of.values() for index in part.indices})
+    if indices and pictures is not None:
+        try:
+            drawn = dict(zip(indices, pictures(group.runs[0].folder, indices, group.split), strict=True))
+        except (DataError, ConfigError, CheckpointError, IndexError) as error:
+            text += f" Without pictures: {error}."
     sections = []
-    for k, (first, second) in enumerate(combinations(group.losses, 2)):
-        disagreement = predictions.disagreement(found, first, second)
-        if disagreement is None:
-            continue
-        text, shown = DISAGREEMENTS, []
-        if pictures is not None:
-            try:
-                drawn = pictures(group.runs[0].folder, disagreement.indices, group.split)
-            except (DataError, ConfigError, CheckpointError, IndexError) as error:
-                text += f" Without pictures: {error}."
-            else:
-                captions = [caption(f"{row[0]}: {row[1]}", 24) for row in disagreement.table.rows]
-                shown = [Picture(f"{name}-{k + 1}", figures.png(figures.images(drawn, captions)), "In the order of the table.")]
+    for k, ((first, second), part) in enumerate(tables_of.items()):
+        shown = []
+        if drawn:
+            captions = [caption(f"{row[0]}: {row[1]}", 24) for row in part.table.rows]
+            figure = figures.images(np.stack([drawn[index] for index in part.indices]), captions)
+            shown = [Picture(f"{name}-{k + 1}", figures.png(figure), "In the order of the table.")]
         title = f"Images on which {first} and {second} disagree: {group.name}"
-        sections.append(Section(title, text, table=disagreement.table, pictures=shown))
+        sections.append(Section(title, text, table=part.table, pictures=shown))
     return sections
 
 

@@ -29,8 +29,10 @@ def compare_over(runs: Sequence[Run], key: str) -> list[Run]:
         given = run.overrides.get(key, DEFAULT) if key in GROUPS else run.config.get(key, "absent")
         arguments = [f"{name}={value}" for name, value in sorted(run.overrides.items()) if name.startswith("loss.")]
         model = " ".join([run.loss, *arguments] if key == "model" else [f"{run.model}, {run.loss}", *arguments])
-        label = run.model if key == "model" else f"{key}={given}"
-        changed.append(replace(_without(_without(run, key), "loss"), loss=label, model=model))
+        label = run.model if key == "model" else f"{key.rpartition('.')[2]}={given}"
+        config = {name: value for name, value in run.config.items() if _stays(run, name, key) and not name.startswith("loss.")}
+        overrides = {name: value for name, value in run.overrides.items() if name != key and not name.startswith("loss.")}
+        changed.append(replace(run, loss=label, model=model, config=config, overrides=overrides))
     if len({run.loss for run in changed}) < 2:
         raise ConfigError(f"--by {key}: is equal in all runs; {_what_differs(runs)}")
     return changed
@@ -46,25 +48,28 @@ def at_best(runs: Sequence[Run], key: str) -> tuple[list[Run], list[str]]:
     """
     key = _full_key(runs, key, f"--best {key}")
     found: dict[tuple[str, ...], dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
-    for run in runs:
-        found[_identity(run, key)][run.config.get(key, "absent")].append(run)
     kept, lines = [], []
+    for run in runs:
+        if {"accuracy", "nll_argmax"} <= run.validation.keys():
+            found[_identity(run, key)][run.config.get(key, "absent")].append(run)
+        else:
+            lines.append(f"left out, it has no metrics of the validation images: {run.folder}")
     for by_value in found.values():
-        scores = {value: _score(of_value) for value, of_value in by_value.items()}
-        best = max(scores, key=lambda value: scores[value])
+        seeds = max(map(len, by_value.values()))
+        tried = sorted((value for value, of_value in by_value.items() if len(of_value) == seeds), key=_as_number)
+        best = max(tried, key=lambda value: _score(by_value[value]))
         first = by_value[best][0]
-        tried = sorted(by_value, key=_as_number)
         line = f"{first.model}, {first.loss}: {key}={best}, best of {', '.join(tried)} on validation"
         if len(tried) > 1 and best in (tried[0], tried[-1]):
             line += "; it is the first or the last one: a wider range may have a better one"
-        lines.append(line)
+        fewer = sorted(by_value.keys() - set(tried), key=_as_number)
+        lines.append(line + (f"; {', '.join(fewer)} left out: fewer seeds than {seeds}" if fewer else ""))
         kept += [_without(run, key) for run in by_value[best]]
     return sorted(kept, key=lambda run: run.folder), sorted(lines)
 
 
 def _score(runs: Sequence[Run]) -> tuple[float, float]:
-    accuracy = fmean(run.validation.get("accuracy", 0.0) for run in runs)
-    return accuracy, -fmean(run.validation.get("nll_argmax", float("inf")) for run in runs)
+    return fmean(run.validation["accuracy"] for run in runs), -fmean(run.validation["nll_argmax"] for run in runs)
 
 
 def _identity(run: Run, key: str) -> tuple[str, ...]:
@@ -78,10 +83,14 @@ def _counts(name: str) -> bool:
     return not f"{name}.".startswith(others)
 
 
+def _stays(run: Run, name: str, key: str) -> bool:
+    """Tells whether a leaf still tells runs apart if they are compared over `key`: of a group, what was typed does."""
+    return name != key and (not name.startswith(f"{key}.") or name in run.overrides)
+
+
 def _without(run: Run, key: str) -> Run:
-    """Returns a run without a key, or without all keys of a group, so that runs that differ in it count as equal."""
-    config = {name: value for name, value in run.config.items() if name != key and not name.startswith(f"{key}.")}
-    overrides = {name: value for name, value in run.overrides.items() if name != key and not name.startswith(f"{key}.")}
+    """Returns a run without a key, so that runs that differ in it count as equal."""
+    config, overrides = ({name: value for name, value in part.items() if name != key} for part in (run.config, run.overrides))
     return replace(run, config=config, overrides=overrides)
 
 

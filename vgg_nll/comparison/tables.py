@@ -10,6 +10,9 @@ from vgg_nll.comparison.grouping import Group
 from vgg_nll.comparison.runs import Run
 from vgg_nll.comparison.statistics import Estimate, mean_with_interval, paired_difference
 
+INTERVAL = "95% interval"
+MIN_CELL = 8  # characters, to which a terminal's cells are cut
+
 
 class Table(NamedTuple):
     """Cells as text."""
@@ -65,7 +68,7 @@ def overview(groups: Sequence[Group]) -> Table:
     """
     accuracy_head = "test accuracy %" if all(group.split == "test" for group in groups) else "accuracy %"
     head = (
-        *("data", "model", "loss", "settings", "n", accuracy_head, "95% interval", "minimum"),
+        *("data", "model", "loss", "settings", "n", accuracy_head, INTERVAL, "minimum"),
         *("NLL (argmax)", "ECE %", "confidence %", "when wrong %", "margin", "seconds"),
     )
     rows = []
@@ -116,8 +119,11 @@ def without_common_words(table: Table, column: str) -> Table:
 
 
 def fitted(table: Table, width: int, droppable: Sequence[str]) -> Table:
-    """Returns a table that is at most `width` characters wide as text: without the first of the droppable columns that are too
-    many, then with long cells cut."""
+    """Returns a table that is at most `width` characters wide as Markdown, if that can be.
+
+    It leaves out as many of the droppable columns as it must, the first ones first. Then it cuts long cells in their middle,
+    but no interval.
+    """
     head, rows = list(table.head), [list(row) for row in table.rows]
     for name in droppable:
         if name in head and _width(head, rows) > width:
@@ -125,10 +131,15 @@ def fitted(table: Table, width: int, droppable: Sequence[str]) -> Table:
             for line in (head, *rows):
                 del line[place]
     while _width(head, rows) > width:
-        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        place = widths.index(max(widths))
+        columns = [column if column[0] != INTERVAL else [""] for column in zip(head, *rows, strict=True)]
+        widths = [max(map(len, column)) for column in columns]
+        widest = max(widths)
+        if widest <= MIN_CELL:
+            break
+        place, half = widths.index(widest), (widest - 2) // 2
         for line in (head, *rows):
-            line[place] = line[place] if len(line[place]) < widths[place] else f"{line[place][: widths[place] - 2]}…"
+            if len(line[place]) >= widest:
+                line[place] = f"{line[place][: widest - 2 - half]}…{line[place][-half:]}"
     return Table(head, rows)
 
 
@@ -155,7 +166,7 @@ def difference(group: Group, first: str, second: str) -> Table:
         p = "-" if estimate.p is None else "< 0.001" if estimate.p < 0.001 else f"{estimate.p:.3f}"
         cells = (_number(estimate.mean, signed), _interval(estimate, signed), p, str(estimate.n))
         rows.append((metric.title, *means, *cells))
-    return Table(("metric", first, second, "difference", "95% interval", "p", "n"), rows)
+    return Table(("metric", first, second, "difference", INTERVAL, "p", "n"), rows)
 
 
 def means(group: Group) -> Table:
