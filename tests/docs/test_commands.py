@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import tomllib
@@ -23,9 +24,12 @@ from helpers.pictures import write_cifar, write_folder
 from torchvision import datasets
 from torchvision.models import vgg
 
+from vgg_nll import records, run_folder
 from vgg_nll.cli import launch
+from vgg_nll.config.compose import names_of
 from vgg_nll.inference import trained_model
 from vgg_nll.inference.evaluate import write_temperature
+from vgg_nll.tracking import dashboard
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = [
@@ -39,12 +43,13 @@ COMPARED = [line for line in LINES if re.search(r"^python train.py .* name=(befo
 ANSWERS = [line for line in LINES if line.startswith("python train.py") and ("--help" in line or "--cfg" in line)]
 TRAIN = [line for line in LINES if line.startswith("python train.py") and line not in COMPARED + ANSWERS]
 BENCHMARKS = [line for line in LINES if line.startswith("python scripts/benchmark.py")]
-SCRIPTS = [line for line in LINES if line.startswith("python scripts/") and line not in BENCHMARKS]
-OTHER = [line for line in LINES if line not in TRAIN + ANSWERS + COMPARED + BENCHMARKS + SCRIPTS]
+BOARDS = [line for line in LINES if line.startswith("python scripts/board.py")]
+SCRIPTS = [line for line in LINES if line.startswith("python scripts/") and line not in BENCHMARKS + BOARDS]
+OTHER = [line for line in LINES if line not in TRAIN + ANSWERS + COMPARED + BENCHMARKS + BOARDS + SCRIPTS]
 COMPLETION = 'eval "$(python train.py -sc install=bash)"'
 # A new environment, without make: tests/wheel.sh installs the package in one.
 BY_HAND = ("python3 -m venv .venv", "pip install -e .")
-RUN = "runs/train/2026-01-31_12-00-00-000000"  # the run that all pages speak of
+RUN = "runs/train/2026-01-31_12-00-00-000000_vgg16_all_logit"  # the run that all pages speak of
 # The same run, but one step of it on few images, and no figures: tests/integration has a run with everything.
 SHORT = ["trainer.steps=1", "trainer.batch_size=4", "trainer.eval_batch_size=60", "device=cpu", "tracking=none"]
 NARROW = "model.width=0.0625"
@@ -109,6 +114,12 @@ def as_on_the_pages(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     for folder in (RUN, "runs/sweeps/losses/loss=all_logit,seed=0"):
         shutil.copytree(finished, tmp_path / folder)
+    for sweep, key, values in (("models", "model", ("vgg16", "vgg16_bn")), ("rates", "optimizer.lr", (0.1, 0.01))):
+        for value in values:
+            copy = Path(shutil.copytree(finished, tmp_path / f"runs/sweeps/{sweep}/{key}={value}"))
+            content = records.read_json(copy / run_folder.METRICS)
+            (content if key == "model" else content["config"]["optimizer"])[key.rpartition(".")[2]] = value
+            records.write_json(copy / run_folder.METRICS, content, records.run_of(copy / run_folder.CONFIG) or "")
     write_temperature(trained_model.load(tmp_path / RUN, device="cpu"), 1.5)
     write_folder(tmp_path / "pictures")
     return tmp_path
@@ -118,6 +129,31 @@ def as_on_the_pages(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_script_commands(line: str, script: Command, as_on_the_pages: Path) -> None:
     _, path, *arguments = shlex.split(line)
     assert script(Path(path).stem, *arguments) == 0
+
+
+@pytest.mark.parametrize("line", BOARDS)
+def test_board_commands(
+    line: str, script: Command, as_on_the_pages: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The link is printed, and TensorBoard takes the place of the process, on the same port."""
+    started: list[list[str]] = []
+    monkeypatch.setattr("os.execv", lambda program, words: started.append(words))
+    _, path, *arguments = shlex.split(line)
+    assert script(Path(path).stem, *arguments) == 0
+    link = capsys.readouterr().out.split()[1]
+    ((*_, folder, option, images, port, number),) = started
+    assert (folder, option, images, port) == (*(arguments or ["runs"]), *dashboard.OPTIONS, "--port")
+    assert link == dashboard.link(names_of("loss"), int(number))
+
+
+def test_a_port_that_is_taken(script: Command, as_on_the_pages: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        taken.listen()
+        assert script("board", "--port", taken.getsockname()[1]) == 1
+        assert "another program has it; name a free one" in capsys.readouterr().err
+    assert script("board", "no/such/folder") == 1
+    assert "no/such/folder: there is no such folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("line", BENCHMARKS)
@@ -153,9 +189,6 @@ def test_other_commands_are_targets_and_tools() -> None:
         COMPLETION,
         *BY_HAND,
         "pre-commit install",
-        "tensorboard --logdir runs",
-        "tensorboard --logdir runs/sweeps",
-        "tensorboard --logdir runs/sweeps/losses",
     }
     for line in OTHER:
         program, *words = line.split()

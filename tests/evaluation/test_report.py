@@ -30,8 +30,8 @@ def test_final_table() -> None:
     [
         (90, 0.99, "90.0% right, 99.0% sure: overconfident by 9 points"),
         (90, 0.80, "90.0% right, 80.0% sure: underconfident by 10 points"),
-        (90, 0.93, "90.0% right, 93.0% sure: as sure as it should be, as far as 100 images can tell"),
-        (100, 0.97, "100.0% right, 97.0% sure: as sure as it should be, as far as 100 images can tell"),
+        (90, 0.93, "90.0% right, 93.0% sure: as sure as it should be (n = 100 images)"),
+        (100, 0.97, "100.0% right, 97.0% sure: as sure as it should be (n = 100 images)"),
         (100, 0.95, "100.0% right, 95.0% sure: underconfident by 5 points"),
         (99, 0.99998, "99.0% right, 99.998% sure: overconfident by 1 points"),
     ],

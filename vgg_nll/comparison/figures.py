@@ -28,8 +28,14 @@ TAGS = (*COMPARABLE, tags.LOSS_TRAIN, LOSS_VALIDATION)
 MAX_COLUMNS, THIN = 2, 1.4  # two panels beside each other can be read on paper and on a telephone
 BINS = 60  # of a histogram
 CONFIDENCES = {  # by log-odds
-    **{0.0: "50%", 2.197: "90%", 4.595: "99%", 6.907: "99.9%", 9.21: "99.99%"},
-    **{13.816: "1 - 1e-6", 20.723: "1 - 1e-9", 27.631: "1 - 1e-12"},
+    0.0: "50%",
+    2.197: "90%",
+    4.595: "99%",
+    6.907: "99.9%",
+    9.21: "99.99%",
+    13.816: "1 - 1e-6",
+    20.723: "1 - 1e-9",
+    27.631: "1 - 1e-12",
 }
 NAME = 40  # characters of a loss
 

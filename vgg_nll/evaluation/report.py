@@ -41,7 +41,7 @@ def verdict(values: Mapping[str, float], images: int) -> str:
         points = 100 * abs(confidence - accuracy)
         judged = f"{'over' if confidence > high else 'under'}confident by {points:.2g} points"
     else:
-        judged = f"as sure as it should be, as far as {images:,} images can tell"
+        judged = f"as sure as it should be (n = {images:,} images)"
     return f"{_percent(accuracy)} right, {_percent(confidence)} sure: {judged}"
 
 
