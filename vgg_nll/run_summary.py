@@ -58,7 +58,11 @@ def _columns(trainer: Trainer, cfg: DictConfig) -> dict[str, str | float]:
 def provenance_of(trainer: Trainer) -> dict[str, Any]:
     """Returns what repeats the run, besides its config."""
     peak_flops, deterministic = trainer.logger.peak_flops, trainer.settings.deterministic
-    return provenance(trainer.state.device, trainer.dtype, peak_flops=peak_flops, deterministic=deterministic)
+    device, dtype = trainer.state.device, trainer.dtype
+    is_faster = peak_flops > hardware.peak_flops(device, dtype)
+    return provenance(device, dtype, peak_flops=peak_flops, deterministic=deterministic) | {
+        "peak_of": "training" if is_faster else "a matrix product"
+    }
 
 
 def log_start(trainer: Trainer, origin: Origin) -> None:

@@ -70,6 +70,7 @@ def test_colours(tmp_path: Path, environment: dict[str, str], has_colours: bool)
     assert {"data", "model", "training", "epoch", "trained"} <= set(dated)
 
 
+@pytest.mark.slow
 def test_a_pipe_gets_plain_lines(tmp_path: Path) -> None:
     done = subprocess.run(COMMAND, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr

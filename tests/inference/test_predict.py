@@ -97,6 +97,7 @@ def test_no_output_is_rounded_to_1_or_0(capsys: pytest.CaptureFixture[str], marg
     assert re.split("  +", line) == ["a.png", f"cat {text}", f"dog {smaller}", f"{margin:.2f}"]
 
 
+@pytest.mark.slow
 def test_rows_and_their_progress_do_not_mix_on_a_terminal(finished: Path, pictures: Path, tmp_path: Path) -> None:
     """Both streams on one terminal: every row is there, whole, and nothing else is."""
     screen, terminal = pty.openpty()

@@ -14,7 +14,7 @@ from helpers.processes import Run
 from vgg_nll import run_folder
 from vgg_nll.tracking import event_files
 
-STEPS = 1200  # it should still train when TensorBoard has opened
+STEPS = 800  # it should still train when TensorBoard has opened
 RUN = (
     *TINY,
     *(f"trainer.steps={STEPS}", "trainer.validate_every_epochs=5", "checkpoint.every_steps=70", "trainer.log_every_steps=10"),
