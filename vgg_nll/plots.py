@@ -116,7 +116,7 @@ def accuracy_coverage(accuracy: Sequence[float], title: str = "", *, width: floa
         accuracy: [N], of the first, the first two, ... images, the most confident first.
     """
     figure = _figure(width, 0.8)
-    axes = figure.subplots(gridspec_kw=_margins(figure))
+    axes = figure.subplots(gridspec_kw=_margins(figure, left=0.62))
     coverage = np.arange(1, len(accuracy) + 1) / len(accuracy)
     best = np.minimum(1.0, accuracy[-1] / coverage)
     axes.plot(coverage, best, color=GREEN, linestyle="--", linewidth=1.2, label="best order")

@@ -26,7 +26,7 @@ def test_figures_have_a_cadence_of_their_own(tmp_path: Path, overrides: list[str
     for tag in ("calibration/reliability_diagram", "mistakes/confusion_matrix", "selection/accuracy_coverage"):
         assert [image.step for image in events.Images(tag)] == steps
     assert [event.step for event in events.Tensors("precision_recall/pattern 1")] == steps
-    every = [event.step for event in events.Histograms("confidence/margin_histogram")]
+    every = [event.step for event in events.Tensors("confidence/margin_histogram")]
     assert every == [event.step for event in events.Scalars("loss/val")]
     assert set(steps) <= set(every)
 

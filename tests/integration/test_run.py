@@ -98,7 +98,7 @@ def test_curves_of_a_run(epoch: tuple[Path, str]) -> None:
     assert [(point.step, point.value) for point in events.Scalars("speed/epoch")] == [
         (step, pytest.approx(step / 6)) for step in (2, 4, 6)
     ]
-    assert [point.step for point in events.Histograms("confidence/margin_histogram")] == [0, 6]
+    assert [point.step for point in events.Tensors("confidence/margin_histogram")] == [0, 6]
     assert [image.step for image in events.Images("calibration/reliability_diagram")] == [6]
     assert [image.step for image in events.Images("flips/true_class_probability")] == [6]
     assert {"config/text_summary", "provenance/text_summary", "model/text_summary"} <= set(events.Tags()["tensors"])

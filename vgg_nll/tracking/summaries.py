@@ -14,12 +14,13 @@ from tensorboard.compat.proto.attr_value_pb2 import AttrValue
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.compat.proto.node_def_pb2 import NodeDef
-from tensorboard.compat.proto.summary_pb2 import HistogramProto, SummaryMetadata
 from tensorboard.compat.proto.summary_pb2 import Summary as SummaryProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.plugins.histogram.metadata import create_summary_metadata
 from tensorboard.plugins.hparams.api_pb2 import Status
 from tensorboard.plugins.hparams.metadata import PLUGIN_DATA_VERSION
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
+from tensorboard.util.tensor_util import make_tensor_proto
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams, pr_curve_raw
@@ -76,17 +77,10 @@ class Histogram:
         edges = np.quantile(values, np.linspace(0, 1, bins + 1)).astype(np.float32)  # as TensorBoard keeps them
         for k in range(bins):  # equal values: the page divides by the width of a bin
             edges[k + 1] = max(edges[k + 1], np.nextafter(edges[k], np.float32(np.inf)))
-        histogram = HistogramProto(
-            min=edges[0],
-            max=edges[-1],
-            num=len(values),
-            sum=values.sum(),
-            sum_squares=np.square(values).sum(),
-            bucket_limit=edges[1:],
-            bucket=np.full(bins, len(values) / bins),
-        )
-        metadata = SummaryMetadata(summary_description=self.description)
-        value = SummaryProto.Value(tag=self.tag, histo=histogram, metadata=metadata)
+        table = np.stack([edges[:-1], edges[1:], np.full(bins, len(values) / bins)], axis=1, dtype=np.float64)
+        # Not SummaryWriter.add_histogram_raw: TensorBoard's fast loader drops the description of that older form.
+        metadata = create_summary_metadata(display_name=self.tag, description=self.description)
+        value = SummaryProto.Value(tag=self.tag, metadata=metadata, tensor=make_tensor_proto(table))
         writer._get_file_writer().add_summary(SummaryProto(value=[value]), step)
 
 
