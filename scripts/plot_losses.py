@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vgg_nll.losses import all_logit_nll, argmax_nll
+from vgg_nll.palette import GREEN, VERMILION, loss_colour
 
-BLUE, RED, GREEN, GREY = "#1f77b4", "#d62728", "#2ca02c", "#7f7f7f"
+GREY = "#7f7f7f"
 LOSSES: dict[str, Callable[..., Tensor]] = {"argmax": argmax_nll, "all_logit": all_logit_nll}
 
 
@@ -29,9 +30,10 @@ def losses_against_probability() -> Figure:
     even = torch.cat([p[:, None], ((1 - p) / (classes - 1))[:, None].expand(-1, classes - 1)], dim=1).log()
     one = torch.stack([p, 1 - p], dim=1).log()
     label = torch.zeros(len(p), dtype=torch.int64)
-    axes.plot(p, argmax_nll(even, label, reduction="none"), color=BLUE, label="argmax")
-    axes.plot(p, all_logit_nll(even, label, reduction="none"), color=RED, label="all_logit, the rest spread over 9 classes")
-    axes.plot(p, all_logit_nll(one, label, reduction="none"), "--", color=RED, label="all_logit, the rest on one class")
+    first, second = loss_colour("argmax"), loss_colour("all_logit")
+    axes.plot(p, argmax_nll(even, label, reduction="none"), color=first, label="argmax")
+    axes.plot(p, all_logit_nll(even, label, reduction="none"), color=second, label="all_logit, the rest spread over 9 classes")
+    axes.plot(p, all_logit_nll(one, label, reduction="none"), "--", color=second, label="all_logit, the rest on one class")
     axes.set(xlabel="softmax output of the true class", ylabel="loss", xlim=(0, 1), ylim=(0, 10))
     axes.legend()
     return figure
@@ -48,7 +50,7 @@ def forms_against_gap() -> Figure:
     ):
         target = torch.full((len(gaps),), label)
         for (name, form), color, width, height in zip(
-            FORMS.items(), (GREY, GREEN, RED), (5, 1.5, 1.5), (1e-2, 1e-4, 1), strict=True
+            FORMS.items(), (GREY, GREEN, VERMILION), (5, 1.5, 1.5), (1e-2, 1e-4, 1), strict=True
         ):
             found = form(logits, target).double()
             error = ((found - exact).abs() / exact).clamp(min=1e-9)
@@ -68,7 +70,8 @@ def gradient_against_gap() -> Figure:
     gaps = torch.linspace(-10, 25, 400)
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for (name, loss), color in zip(LOSSES.items(), (BLUE, RED), strict=True):
+    for name, loss in LOSSES.items():
+        color = loss_colour(name)
         logits = torch.zeros(len(gaps), 10)
         logits[:, 1] = gaps
         logits.requires_grad_()
@@ -88,7 +91,7 @@ def cat_dog_horse() -> Figure:
     one, two = (loss(logits, labels, reduction="none") for loss in (argmax_nll, all_logit_nll))
     figure = Figure(figsize=(9, 3), layout="constrained")
     for i, axes in enumerate(figure.subplots(1, 3, sharey=True)):
-        colors = [RED if k == labels[i] else GREY for k in range(3)]
+        colors = [VERMILION if k == labels[i] else GREY for k in range(3)]
         bars = axes.bar(names, logits[i].softmax(0), color=colors)
         axes.bar_label(bars, fmt="%.2f")
         axes.set(title=f"label {names[labels[i]]}\nargmax {one[i]:.2f}   all_logit {two[i]:.2f}", ylim=(0, 1.1))

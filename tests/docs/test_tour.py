@@ -288,7 +288,7 @@ def test_graph(visit: Visit) -> None:
     page = visit("graphs")
     texts = page.locator("tf-graph-scene text")
     wait(
-        lambda: {"features", "classifier"} <= set(re.findall("features|classifier", " ".join(texts.all_text_contents()))),
+        lambda: {"conv1", "conv5", "classifier"} <= set(re.findall(r"conv\d|classifier", " ".join(texts.all_text_contents()))),
         "nodes",
     )
 

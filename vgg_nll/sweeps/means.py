@@ -2,7 +2,7 @@
 
 import contextlib
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from vgg_nll.sweeps import jobs, record
 from vgg_nll.sweeps.jobs import ALWAYS_OPEN, OWN_RUNS, Job
 from vgg_nll.sweeps.processes import new_process
 from vgg_nll.sweeps.record import Sweep
+from vgg_nll.tracking import tags
 
+Curve = Sequence[tuple[int, float]]
 MEMBERS = "runs.txt"  # in the folder of a mean: the jobs that it is of
 ALL = "all"  # the name of the only setting of a sweep over seeds
 WAIT_SECONDS = 600.0  # for another process that writes means of this sweep
@@ -86,13 +88,20 @@ def _write_all(folder: Path, settings: dict[str, list[str]]) -> None:
             _write(folder, setting, sorted(names))
 
 
+def _at_one_step(curves: Mapping[str, Curve]) -> dict[str, Curve]:
+    """Returns the curves of a run; of its best network one point at the last step, since the best steps of seeds differ."""
+    end = max((curve[-1][0] for curve in curves.values() if curve), default=0)
+    of_best = (tags.TEST, tags.BEST)
+    return {tag: [(end, curve[-1][1])] if tag.startswith(of_best) else curve for tag, curve in curves.items()}
+
+
 def _write(folder: Path, setting: str, names: Sequence[str]) -> None:
     from vgg_nll.comparison.statistics import mean_over_runs  # these load PyTorch
     from vgg_nll.tracking.event_files import read_curves, write_curves
 
-    curves = [read_curves(folder / name) for name in names]
-    tags = sorted({tag for by_tag in curves for tag in by_tag if not tag.startswith(WITHOUT)})
-    points = {tag: mean_over_runs(curves, tag) for tag in tags}
+    curves = [_at_one_step(by_tag) for by_tag in map(read_curves, (folder / name for name in names))]
+    names_of_curves = sorted({tag for by_tag in curves for tag in by_tag if not tag.startswith(WITHOUT)})
+    points = {tag: mean_over_runs(curves, tag) for tag in names_of_curves}
     if not any(points.values()):  # tracking=none
         return
     for column, own in enumerate(OWN_RUNS, start=1):
