@@ -41,6 +41,7 @@ def test_the_simulation_shows_the_fault_that_it_is_for() -> None:
         (palette.BLUE, palette.VERMILION, palette.SKY, palette.BLACK),  # the reliability diagram
         (palette.BLUE, palette.GREEN, palette.VERMILION),  # accuracy against coverage
         (palette.BLUE, palette.VERMILION),  # the bars of the confident errors
+        palette.COLOURS,  # the classes of precision-recall curves
     ],
 )
 def test_colours_of_one_figure(colours: tuple[str, ...]) -> None:

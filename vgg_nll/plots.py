@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from vgg_nll.intervals import wilson_interval
-from vgg_nll.palette import BLACK, BLUE, GREEN, SKY, VERMILION
+from vgg_nll.palette import BLACK, BLUE, COLOURS, GREEN, SKY, VERMILION
 
 WIDTH, DPI = 3.5, 100  # 350 pixels
 TEXT, TITLE = 7.0, 8.0  # points: 9.7 and 11 pixels
@@ -21,6 +21,7 @@ NUMBERED_CLASSES = 20  # a confusion matrix of more classes shows colours only
 MIN_CELL = 0.2  # a smaller cell of it has no number
 CELL, ROW = 1.75, 1.1  # of an error: its width, its height
 BARS = 4  # softmax outputs shown per error
+STYLES = ("-", "--", ":")  # of lines, if there are more of them than colours
 SOLID = 30  # images of a bin from which on its bar has its full colour
 
 
@@ -145,7 +146,7 @@ def most_confident_errors(
 ) -> Figure:
     """Draws wrongly classified images, each with its label, its prediction, and bars of its largest softmax outputs.
 
-    The bar of the label is blue and hatched, the others are vermilion.
+    The bar of the label is blue, the others are vermilion.
 
     Args:
         pictures: uint8 [K, H, W, 3]; probabilities: [K, C]; target: [K]; confidences: of the predictions, as text.
@@ -183,7 +184,8 @@ def precision_recall(
     figure = _figure(width, 0.85)
     axes = figure.subplots(gridspec_kw=_margins(figure))
     for k, name in enumerate(class_names):
-        axes.plot(recall[k], precision[k], marker=".", markersize=3, linewidth=1, label=caption(name))
+        (line,) = axes.plot(recall[k], precision[k], marker=".", markersize=3, linewidth=1, label=caption(name))
+        line.set(color=COLOURS[k % len(COLOURS)], linestyle=STYLES[k // len(COLOURS) % len(STYLES)])
     axes.set(xlim=(0, 1.01), ylim=(0, 1.02))
     axes.set_xlabel("recall", fontsize=TEXT)
     axes.set_ylabel("precision", fontsize=TEXT)
@@ -228,9 +230,8 @@ def _softmax_bars(
     bars = []
     for row, k in enumerate(shown):
         top = y + 0.16 * row
-        colour, hatch = (BLUE, "///") if k == label else (VERMILION, None)
         length = max(0.5 * outputs[k], 0.01)
-        bars.append(Rectangle((x, top), length, 0.12, facecolor=colour, hatch=hatch, edgecolor="white", linewidth=0))
+        bars.append(Rectangle((x, top), length, 0.12, facecolor=BLUE if k == label else VERMILION, linewidth=0))
         axes.text(x - 0.03, top + 0.06, caption(class_names[k], 6), fontsize=TEXT, ha="right", va="center")
     return bars
 

@@ -28,6 +28,26 @@ def test_layers_are_those_of_the_forward_pass() -> None:
     assert sum(layer.parameters for layer in layers) == sum(p.numel() for p in model.parameters())
 
 
+@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize("head", ["paper", "compact"])
+def test_layers_have_the_names_of_the_paper(head: str, batch_norm: bool) -> None:
+    """Caffe's names for configuration D: 2, 2, 3, 3, 3 convolutions, 3 linear layers; each beside that of its module."""
+    convolutions = [f"{block}_{k}" for block, depth in enumerate((2, 2, 3, 3, 3), 1) for k in range(1, depth + 1)]
+    named = {f"{kind}{k}" for k in convolutions for kind in (["conv", "bn", "relu"] if batch_norm else ["conv", "relu"])}
+    named |= {"pool1", "pool2", "pool3", "pool4", "pool5", "avgpool"}
+    named |= {"fc6", "relu6", "drop6", "fc7", "relu7", "drop7", "fc8"} if head == "paper" else {"fc"}
+    model = VGG16(10, head=head, batch_norm=batch_norm, width=1 / 16)
+    layers = summary.layers(model, 32)
+    assert len(layers) == len(named) and {layer.title for layer in layers} == named
+    for layer in layers:
+        digit = layer.title.partition("_")[0][-1]
+        assert layer.block == (f"conv{digit}" if digit in "12345" else "classifier")
+        assert layer.title.startswith({"Conv3x3": "conv", "Linear": "fc", "ReLU": "relu"}.get(layer.kind, "")), layer
+    at = {layer.title: layer.name for layer in layers}
+    assert (at["conv1_1"], at["fc6" if head == "paper" else "fc"]) == ("features.0", "classifier.0")
+    assert [layer.title for layer in layers if layer.title.startswith("conv")] == [f"conv{k}" for k in convolutions]
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_a_summary_leaves_the_network_as_it_was(training: bool) -> None:
     """Its mode, its hooks and its running statistics."""

@@ -76,7 +76,7 @@ def test_figures_say_what_was_measured(images: int, classes: int) -> None:
 
 
 def test_mistakes_have_captions_and_bars() -> None:
-    """Two of three classes' images; the bars are as long as the outputs, and that of the label is blue and hatched."""
+    """Two of three classes' images; the bars are as long as the outputs, and that of the label is blue."""
     pictures = np.zeros((2, 4, 4, 3), dtype=np.uint8)
     probabilities = np.array([[0.7, 0.2, 0.1], [0.05, 0.15, 0.8]])
     names, confidences = ["cat", "dog", "a very long name of a class"], ["70.0%", "1 - 7e-06"]
