@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vgg_nll.losses import all_logit_nll, argmax_nll
-from vgg_nll.palette import GREEN, VERMILION, loss_colour
+from vgg_nll.palette import BLACK, BLUE, SKY, VERMILION, loss_colour
 
 GREY = "#7f7f7f"
 LOSSES: dict[str, Callable[..., Tensor]] = {"argmax": argmax_nll, "all_logit": all_logit_nll}
@@ -50,7 +50,7 @@ def forms_against_gap() -> Figure:
     ):
         target = torch.full((len(gaps),), label)
         for (name, form), color, width, height in zip(
-            FORMS.items(), (GREY, GREEN, VERMILION), (5, 1.5, 1.5), (1e-2, 1e-4, 1), strict=True
+            FORMS.items(), (SKY, BLACK, VERMILION), (5, 1.5, 1.5), (1e-2, 1e-4, 1), strict=True
         ):
             found = form(logits, target).double()
             error = ((found - exact).abs() / exact).clamp(min=1e-9)
@@ -91,7 +91,7 @@ def cat_dog_horse() -> Figure:
     one, two = (loss(logits, labels, reduction="none") for loss in (argmax_nll, all_logit_nll))
     figure = Figure(figsize=(9, 3), layout="constrained")
     for i, axes in enumerate(figure.subplots(1, 3, sharey=True)):
-        colors = [VERMILION if k == labels[i] else GREY for k in range(3)]
+        colors = [BLUE if k == labels[i] else GREY for k in range(3)]
         bars = axes.bar(names, logits[i].softmax(0), color=colors)
         axes.bar_label(bars, fmt="%.2f")
         axes.set(title=f"label {names[labels[i]]}\nargmax {one[i]:.2f}   all_logit {two[i]:.2f}", ylim=(0, 1.1))

@@ -100,7 +100,7 @@ def test_a_broken_library_is_one_line(tmp_path: Path, options: tuple[str, ...]) 
     done = run_script(tmp_path, "train.py", *options, PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
     assert done.stderr == (
-        "error: a library cannot be loaded (libcudart.so: cannot open shared object file); "
+        "loading PyTorch ...\nerror: a library cannot be loaded (libcudart.so: cannot open shared object file); "
         "install the project again: pip install -e .\n"
     )
     assert {path.name for path in tmp_path.iterdir()} <= {"torch.py", "__pycache__"}
@@ -111,7 +111,7 @@ def test_an_interrupt_while_pytorch_loads_leaves_nothing(tmp_path: Path) -> None
     (tmp_path / "torch.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)")
     for options in ((), ("hydra.run.dir=new",)):
         done = run_script(tmp_path, "train.py", *options, *TINY, PYTHONPATH=str(tmp_path))
-        assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+        assert (done.returncode, done.stderr) == (-signal.SIGINT, "loading PyTorch ...\n")
     assert {path.name for path in tmp_path.iterdir()} <= {"torch.py", "__pycache__"}
 
 

@@ -72,8 +72,12 @@ def test_colours(tmp_path: Path, environment: dict[str, str], has_colours: bool)
 
 @pytest.mark.slow
 def test_a_pipe_gets_plain_lines(tmp_path: Path) -> None:
-    done = subprocess.run(COMMAND, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    """And the run a folder of its own, named by time, model and loss."""
+    line = [word for word in COMMAND if not word.startswith("hydra.run.dir")]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "runs/train").iterdir()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d{6}_vgg16_argmax", folder.name)
     assert done.stderr == "loading PyTorch ...\n"
     assert "\x1b" not in done.stdout
     assert re.search(r"^step 40/40  loss \d\.\d{4}  \d+\.\d% right  \d+ images/s$", done.stdout, re.MULTILINE)
