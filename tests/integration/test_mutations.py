@@ -199,7 +199,7 @@ def results(
     """The four commands on the folder `run`: name -> exit code, result, and what was printed."""
     draw = random.Random(0)
     Image.frombytes("RGB", (32, 32), draw.randbytes(32 * 32 * 3)).save(tmp_path / "picture.png")
-    monkeypatch.setattr("vgg_nll.inference.evaluate.evaluation_summaries.figures", lambda *_: {})
+    monkeypatch.setattr("vgg_nll.inference.evaluate.evaluation_summaries.figures", lambda *_, **__: {})
 
     def use(call: Call, *arguments: object) -> tuple[int, str, str]:
         monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # `command` leaves it at 1
