@@ -73,7 +73,7 @@ def format_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, markdown
 def _percent(fraction: float) -> str:
     """Returns a percentage; what is not all is not 100%."""
     text = f"{fraction:.1%}"
-    return f"{fraction:.3%}" if text == "100.0%" and fraction < 1 else text
+    return f"{min(fraction, 0.99999):.3%}" if text == "100.0%" and fraction < 1 else text
 
 
 def _number(value: float) -> str:
