@@ -1,11 +1,15 @@
 """Files that are written whole or not at all, and read without trust."""
 
+import csv
+import io
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+from vgg_nll.escapes import csv_cell
 
 
 def atomic_write(path: Path, content: str | bytes | Callable[[IO[bytes]], None], *, previous: Path | None = None) -> None:
@@ -48,6 +52,20 @@ def naming_the_file(path: Path) -> Iterator[None]:
         if error.filename is None and error.errno is not None:
             error.filename = str(path)
         raise
+
+
+def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes a table in one step; text that a spreadsheet would take for a formula is escaped. Errors: as `atomic_write`."""
+
+    def write(file: IO[bytes]) -> None:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(head)
+        table.writerows([csv_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+        text.flush()
+        text.detach()
+
+    atomic_write(path, write)
 
 
 def expanded(text: str) -> Path:

@@ -20,10 +20,9 @@ from vgg_nll.inference.trained_model import write_network
 from vgg_nll.model import summary
 from vgg_nll.origin import Origin
 from vgg_nll.tracking.summaries import Layers
-from vgg_nll.training import diagnostics
+from vgg_nll.training import diagnostics, history
 from vgg_nll.training.checkpoint_saver import CheckpointSaver
 from vgg_nll.training.logger import TrainingLogger
-from vgg_nll.training.metrics_table import MetricsTable
 from vgg_nll.training.profiler import make_profiler
 from vgg_nll.training.pruning import MedianRule, Pruned
 from vgg_nll.training.signals import BEFORE, Interrupted, Signals
@@ -130,7 +129,7 @@ def prepare(origin: Origin, signals: Signals) -> Trainer:
         dtype=dtype,
         logger=TrainingLogger(
             tracker,
-            MetricsTable(folder / run_folder.METRICS_TABLE),
+            folder / run_folder.METRICS_TABLE,
             class_names=data.class_names,
             pixels=data.preprocessing.pixels,
             total_steps=total_steps,
@@ -178,7 +177,7 @@ def _finish(trainer: Trainer, origin: Origin) -> None:
         | {"overrides": list(origin.overrides), "seed": cfg.seed}
         | tested
         | ({} if test is None else {"reliability": _reliability(test.sums)})
-        | {"val": state.best_metrics, "best_step": state.best_step, "validation_losses": state.validation_losses}
+        | {"val": state.best_metrics, "best_step": state.best_step, "validation_losses": history.losses(state.history)}
         | {"seconds": round(state.seconds, 1)}
         | run_summary.provenance_of(trainer)
         | {"config": OmegaConf.to_container(cfg)},

@@ -106,12 +106,8 @@ NAMES = (delete, put_a_folder, put_a_link, put_a_pipe)
 
 
 def mutate(folder: Path, other: Path, draw: random.Random) -> str:
-    """Changes a file, or puts that of the other run in its place; returns what it did.
-
-    Not metrics.csv: no result depends on it, and a damaged row of it stays.
-    """
-    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    files = sorted(path for path in found if path.name != run_folder.METRICS_TABLE)
+    """Changes a file, or puts that of the other run in its place; returns what it did."""
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     place = draw.choice(files)
     if draw.random() < 0.15:
         theirs = other / place if not place.name.startswith("events.") else next(other.glob("events.*"))

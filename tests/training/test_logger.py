@@ -1,6 +1,8 @@
 """The training logger: every value of a curve against a patched clock, and the lines that a person reads."""
 
+import csv
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +15,9 @@ from vgg_nll.evaluation.features import Features
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.tracking import tags
 from vgg_nll.tracking.summaries import Embedding, Picture, Scalars, SessionEnd, Summary
+from vgg_nll.training import history
 from vgg_nll.training.logger import TrainingLogger
-from vgg_nll.training.state import Window
+from vgg_nll.training.state import TrainState, Window
 
 
 class Recorder:
@@ -33,17 +36,7 @@ class Recorder:
         return [(step, dict(summary.values)) for summary, step in self.added if isinstance(summary, Scalars)]
 
 
-class Table:
-    """Keeps the rows of metrics.csv."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, float]] = []
-
-    def add(self, row: dict[str, float]) -> None:
-        self.rows.append(row)
-
-
-def make_logger(tracker: Recorder, table: Table | None = None, **changed: Any) -> TrainingLogger:
+def make_logger(tracker: Recorder, table: Path = Path("metrics.csv"), **changed: Any) -> TrainingLogger:
     options: dict[str, Any] = {
         "class_names": ["a", "b"],
         "pixels": lambda images: images.to(torch.uint8),
@@ -54,7 +47,7 @@ def make_logger(tracker: Recorder, table: Table | None = None, **changed: Any) -
         "peak_flops": 2e11,
         "input_hint": "raise data.num_workers (now 2)",
     }
-    return TrainingLogger(tracker, table or Table(), **options | changed)
+    return TrainingLogger(tracker, table, **options | changed)
 
 
 def test_speed(clock: Clock) -> None:
@@ -150,13 +143,22 @@ def evaluated(loss: float = 1.5) -> Evaluation:
     return loop.evaluate(Fixed(logits), lambda logits, target: torch.tensor(loss), [batch], torch.float32)
 
 
-@pytest.mark.parametrize("is_best", [False, True])
-def test_a_validation(caplog: pytest.LogCaptureFixture, is_best: bool) -> None:
-    caplog.set_level(logging.INFO)
-    tracker, table, evaluation, of_train = Recorder(), Table(), evaluated(), evaluated(1.0)
+def validated(evaluation: Evaluation, of_train: Evaluation) -> TrainState:
+    """A state after its validation at step 6: of three images one was forgotten, one was learnt."""
     trajectory = torch.tensor([[[0.5, 0.5, -1.0], [1.0, 1.0, 0.0]], [[0.5, -0.5, 2.0], [1.0, 0.0, 1.0]]])
-    options = {"is_best": is_best, "with_figures": False}
-    make_logger(tracker, table).validation_point(6, evaluation, of_train, trajectory, **options)
+    model = nn.Linear(1, 1)
+    state = TrainState(model, torch.optim.SGD(model.parameters()), torch.device("cpu"), step=6, trajectory=trajectory)
+    state.history.append(history.row(6, 1.5, evaluation.values, of_train.values, trajectory))
+    return state
+
+
+@pytest.mark.parametrize("is_best", [False, True])
+def test_a_validation(caplog: pytest.LogCaptureFixture, tmp_path: Path, is_best: bool) -> None:
+    caplog.set_level(logging.INFO)
+    tracker, evaluation, of_train = Recorder(), evaluated(), evaluated(1.0)
+    state = validated(evaluation, of_train)
+    table = tmp_path / "metrics.csv"
+    make_logger(tracker, table).validation_point(state, evaluation, is_best=is_best, with_figures=False)
     p = [1 / (1 + torch.exp(torch.tensor(-gap, dtype=torch.float64)).item()) for gap in (2, 1, 1)]
     # The second and the third image share a bin: one of the two is right.
     ece = (1 - p[0] + abs(1 - (p[1] + p[2]))) / 3
@@ -171,16 +173,13 @@ def test_a_validation(caplog: pytest.LogCaptureFixture, is_best: bool) -> None:
     best = {f"best/{name}": evaluation.values[name] for name in tags.BEST_METRICS} | {"best/step": 6}
     assert others == pytest.approx(gap | flips | (best if is_best else {}))
     assert gap["loss/train_eval"] == 1.0 != values["loss/val"]
-    (row,) = table.rows
-    assert list(row)[:3] == ["step", "epoch", "accuracy"]
-    assert (row["step"], row["epoch"]) == (6, 1.5)
-    assert {name: row[name] for name in evaluation.values} == evaluation.values
-    assert row["train_eval_loss"] == 1.0
-    assert row["flips_learnt"] == pytest.approx(1 / 3)
+    with table.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row == {name: str(value) for name, value in state.history[0].items()}
 
 
 @pytest.mark.parametrize("with_figures", [False, True])
-def test_figures_come_if_asked_for(monkeypatch: pytest.MonkeyPatch, with_figures: bool) -> None:
+def test_figures_come_if_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, with_figures: bool) -> None:
     tracker, marks, titles = Recorder(), [SessionEnd(True)], []
 
     def drawn(evaluation: Evaluation, class_names: list[str], pixels: object, title: str) -> list[Summary]:
@@ -188,8 +187,9 @@ def test_figures_come_if_asked_for(monkeypatch: pytest.MonkeyPatch, with_figures
         return list(marks)
 
     monkeypatch.setattr("vgg_nll.training.logger.evaluation_summaries.pictures_and_curves", drawn)
-    options = {"is_best": False, "with_figures": with_figures}
-    make_logger(tracker).validation_point(6, evaluated(), evaluated(), torch.zeros(1, 2, 3), **options)
+    state = validated(evaluated(), evaluated())
+    logger = make_logger(tracker, tmp_path / "metrics.csv")
+    logger.validation_point(state, evaluated(), is_best=False, with_figures=with_figures)
     figures = [summary for summary, _ in tracker.added if isinstance(summary, Picture)]
     assert [figure.tag for figure in figures] == ["flips/true_class_probability"] * with_figures
     assert titles == [(["a", "b"], "validation, step 6")] * with_figures

@@ -17,9 +17,8 @@ from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.progress import track
 from vgg_nll.tracking.tracker import TensorBoardTracker
-from vgg_nll.training import gradients
+from vgg_nll.training import gradients, history
 from vgg_nll.training.logger import TrainingLogger
-from vgg_nll.training.metrics_table import MetricsTable
 from vgg_nll.training.param_groups import param_groups
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import train_step
@@ -47,14 +46,15 @@ def tensorboard(args: argparse.Namespace) -> list[dict[str, Any]]:
         train_step(state, all_logit_nll, images[: args.batch_size], target[: args.batch_size], **options)
         hardware.wait(device)
 
-    trajectory = torch.randn(args.validations, 2, min(args.images, MAX_IMAGES), generator=draw)
-    seen = (evaluation, evaluation, trajectory)
+    state.trajectory = torch.randn(args.validations, 2, min(args.images, MAX_IMAGES), generator=draw)
+    values = evaluation.values
+    state.history = [history.row(step, step, values, values, state.trajectory) for step in range(args.validations)]
     with tempfile.TemporaryDirectory() as folder:
         logger = _logger(Path(folder), args.classes)
         kinds: dict[str, Callable[[int], None]] = {
             "a step": lambda _: step(),
-            "scalars and histograms": lambda i: logger.validation_point(i, *seen, is_best=True, with_figures=False),
-            "the same and figures": lambda i: logger.validation_point(i, *seen, is_best=True, with_figures=True),
+            "scalars and histograms": lambda _: logger.validation_point(state, evaluation, is_best=True, with_figures=False),
+            "the same and figures": lambda _: logger.validation_point(state, evaluation, is_best=True, with_figures=True),
             "gradients and norms": lambda i: logger.gradient_point(i, _gradients(model, images, target, args.batch_size)),
             "the end": lambda i: logger.end(i, lambda: features.extract(model, [(images, target)], dtype, _pixels)),
         }
@@ -79,7 +79,7 @@ def tensorboard(args: argparse.Namespace) -> list[dict[str, Any]]:
 def _logger(folder: Path, classes: int) -> TrainingLogger:
     return TrainingLogger(
         TensorBoardTracker(folder, 1),
-        MetricsTable(folder / run_folder.METRICS_TABLE),
+        folder / run_folder.METRICS_TABLE,
         class_names=[str(k) for k in range(classes)],
         pixels=_pixels,
         total_steps=1,

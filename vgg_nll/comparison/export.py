@@ -1,14 +1,10 @@
 """Runs and their curves as CSV files, for pandas, R and spreadsheets."""
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 from vgg_nll.comparison.runs import Run
-from vgg_nll.escapes import csv_cell
-from vgg_nll.files import atomic_write
+from vgg_nll.files import write_csv
 from vgg_nll.tracking.event_files import Curve
 
 RUNS, CURVES = "runs.csv", "curves.csv"
@@ -33,7 +29,7 @@ def write_runs(path: Path, runs: Sequence[Run]) -> None:
         )
         for run in runs
     ]
-    _write(path, head, iter(rows))
+    write_csv(path, head, rows)
 
 
 def write_curves(path: Path, curves: Mapping[Path, Mapping[str, Curve]]) -> None:
@@ -41,16 +37,4 @@ def write_curves(path: Path, curves: Mapping[Path, Mapping[str, Curve]]) -> None
     rows = (
         (str(run), tag, step, value) for run, by_tag in curves.items() for tag in sorted(by_tag) for step, value in by_tag[tag]
     )
-    _write(path, ("run", "tag", "step", "value"), rows)
-
-
-def _write(path: Path, head: Sequence[str], rows: Iterator[Sequence[object]]) -> None:
-    def write(file: IO[bytes]) -> None:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(head)
-        table.writerows([csv_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
-        text.flush()
-        text.detach()
-
-    atomic_write(path, write)
+    write_csv(path, ("run", "tag", "step", "value"), rows)

@@ -14,10 +14,10 @@ from vgg_nll import run_folder
 from vgg_nll.comparison.grouping import Group
 from vgg_nll.comparison.tables import Table
 from vgg_nll.escapes import printable
+from vgg_nll.evaluation.predictions import HEAD
 from vgg_nll.files import read_regular_file
 
 MAX_BYTES = 64 << 20
-HEAD = ["index", "label", "prediction", "correct", "margin", "true_margin"]
 MAX_IMAGES = 20
 LIMIT = 100.0  # of log-odds, in a histogram
 
@@ -48,7 +48,7 @@ def read(folder: Path) -> Predictions | None:
     try:
         text = read_regular_file(folder / run_folder.PREDICTIONS, MAX_BYTES).decode()
         head, *rows = csv.reader(io.StringIO(text))
-        if head != HEAD or not rows:
+        if head != list(HEAD) or not rows:
             return None
         index, labels, predictions, correct, margin, true_margin = zip(*rows, strict=True)
         if list(map(int, index)) != list(range(len(rows))):

@@ -1,10 +1,10 @@
 """The training logger: curves, a bar or lines of text, warnings."""
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from torch import Tensor
 
@@ -16,10 +16,9 @@ from vgg_nll.tracking import evaluation_summaries, tags
 from vgg_nll.tracking.summaries import Embedding, EmbeddingData, Picture, Scalars, SessionEnd
 from vgg_nll.tracking.tracker import Tracker
 from vgg_nll.tracking.trajectories import heat_map
+from vgg_nll.training import history
 from vgg_nll.training.diagnostics import Diagnostics
-from vgg_nll.training.metrics_table import STEP, MetricsTable
-from vgg_nll.training.state import Window
-from vgg_nll.training.trajectory import count_flips
+from vgg_nll.training.state import TrainState, Window
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +29,7 @@ class TrainingLogger:
     Args:
         class_names: [C]; pixels: normalised images -> uint8, both [B, 3, H, W].
         constant_loss: loss of the same probability for every class; a run that stays there is on a plateau.
-        table: gets a row per validation.
+        table: metrics.csv.
         flops_per_image: of a training step; peak_flops: what the device does per second in a large matrix product, measured. If
             training is faster than that (other programs took the device meanwhile), its speed takes that place.
         input_hint: what to change if training waits for images.
@@ -39,7 +38,7 @@ class TrainingLogger:
     def __init__(
         self,
         tracker: Tracker,
-        table: MetricsTable,
+        table: Path,
         *,
         class_names: Sequence[str],
         pixels: Callable[[Tensor], Tensor],
@@ -129,23 +128,15 @@ class TrainingLogger:
         """Adds what `gradients` gave: values by tag."""
         self._tracker.add(Scalars(values), step)
 
-    def validation_point(
-        self,
-        step: int,
-        evaluation: Evaluation,
-        of_train: Evaluation,
-        trajectory: Tensor,
-        *,
-        is_best: bool,
-        with_figures: bool,
-    ) -> None:
+    def validation_point(self, state: TrainState, evaluation: Evaluation, *, is_best: bool, with_figures: bool) -> None:
         """Adds one point to every validation curve, and writes a line; if asked, adds the figures and curves of that step.
 
         Args:
-            of_train: of the part of the training images; trajectory: [V, 2, M], with this validation as its last row.
+            state: with this validation as the last one of its history and of its trajectory.
         """
-        values, flips = evaluation.values, count_flips(trajectory)
-        scalars = {tag: of_train.values[name] for name, tag in tags.TRAIN_EVAL.items()} | flips
+        step, values, row, trajectory = state.step, evaluation.values, state.history[-1], state.trajectory
+        scalars = {tag: row[f"train_eval_{name}"] for name, tag in tags.TRAIN_EVAL.items()}
+        scalars |= {tag: row[tag.replace("/", "_")] for tag in (tags.FORGOTTEN, tags.LEARNT)}
         if is_best:
             scalars |= {f"{tags.BEST}{name}": values[name] for name in tags.BEST_METRICS} | {tags.BEST_STEP: step}
         summaries = [*evaluation_summaries.scalars_and_histograms(evaluation), Scalars(scalars)]
@@ -155,11 +146,9 @@ class TrainingLogger:
             summaries.append(Picture(tags.TRAJECTORIES, lambda: heat_map(trajectory[:, 0].numpy(), title)))
         for summary in summaries:
             self._tracker.add(summary, step)
-        row = {STEP: step, "epoch": step / self._steps_per_epoch} | dict(values)
-        row |= {f"train_eval_{name}": of_train.values[name] for name in tags.TRAIN_EVAL}
-        self._table.add(row | {tag.replace("/", "_"): flips.get(tag, math.nan) for tag in (tags.FORGOTTEN, tags.LEARNT)})
+        history.write(self._table, state.history)
         self.write(
-            f"epoch {step / self._steps_per_epoch:.3g}  validation: loss {values['loss']:.4f}  {values['accuracy']:.2%} right  "
+            f"epoch {row['epoch']:.3g}  validation: loss {values['loss']:.4f}  {values['accuracy']:.2%} right  "
             f"{values['confidence']:.2%} sure  ECE {values['ece']:.3f}{'  best' if is_best else ''}"
         )
 

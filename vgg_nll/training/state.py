@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vgg_nll.training import trajectory
+from vgg_nll.training.history import Row
 
 NUMBERS = ("step", "validated_step", "best_step", "validations_since_best", "seconds", "window_images")
 
@@ -43,7 +44,7 @@ class TrainState:
     validated_step: int = -1  # the last step whose validation was finished; the first one is before the first step
     best_step: int = -1
     best_metrics: dict[str, float] = field(default_factory=dict)
-    validation_losses: list[list[float]] = field(default_factory=list)  # [epoch, loss], in order
+    history: list[Row] = field(default_factory=list)  # a row per validation
     trajectory: Tensor = field(default_factory=trajectory.empty)  # [V, 2, M], of single validation images
     validations_since_best: int = 0
     seconds: float = 0.0  # of training, over all processes
@@ -76,7 +77,7 @@ class TrainState:
             "window_loss": self.window_loss,
             "window_correct": self.window_correct,
             "best_metrics": self.best_metrics,
-            "validation_losses": self.validation_losses,
+            "history": self.history,
             "trajectory": self.trajectory,
             **{name: getattr(self, name) for name in NUMBERS},
         }
@@ -90,7 +91,7 @@ class TrainState:
         check_weights(self.model, content["model"])
         self._load_optimizer(content["optimizer"])
         self.model.load_state_dict(content["model"])
-        for name in (*NUMBERS, "best_metrics", "validation_losses", "trajectory"):
+        for name in (*NUMBERS, "best_metrics", "history", "trajectory"):
             setattr(self, name, content[name])
         self.window_loss = content["window_loss"].to(self.device)
         self.window_correct = content["window_correct"].to(self.device)
@@ -181,6 +182,15 @@ def _has_numbers(value: Any) -> bool:
     return isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
 
 
+def _is_row(row: Any) -> bool:
+    """Tells whether a value is a row of the history: names with numbers."""
+    return (
+        isinstance(row, dict)
+        and {"step", "epoch", "loss"} <= row.keys()
+        and all(isinstance(name, str) and type(value) in (int, float) for name, value in row.items())
+    )
+
+
 def _check_numbers(content: dict[str, Any]) -> None:
     minimum = {"best_step": -1, "validated_step": -1}
     for name in NUMBERS:
@@ -192,10 +202,10 @@ def _check_numbers(content: dict[str, Any]) -> None:
         raise ValueError("the checkpoint's best_metrics are not numbers")
     if content["best_step"] >= 0 and "accuracy" not in best:
         raise ValueError("the checkpoint's best_metrics lack the accuracy")
-    history = content["validation_losses"]
-    pairs = history if isinstance(history, list) else [None]
-    if not all(isinstance(pair, list) and [type(value) for value in pair] == [float, float] for pair in pairs):
-        raise ValueError("the checkpoint's validation_losses are not pairs of epoch and loss")
+    history = content["history"]
+    rows_are_numbers = isinstance(history, list) and all(_is_row(row) for row in history)
+    if not rows_are_numbers or len({tuple(row) for row in history}) > 1:
+        raise ValueError("the checkpoint's history is not rows of the same numbers")
     rows = content["trajectory"]
     if not _has_numbers(rows) or rows.dtype != torch.float32 or rows.dim() != 3 or rows.shape[1] != 2:
         raise ValueError("the checkpoint's trajectory is not [V, 2, M] numbers of torch.float32")

@@ -16,7 +16,7 @@ from vgg_nll.evaluation import features, loop
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.losses import Loss
 from vgg_nll.progress import track
-from vgg_nll.training import gradients, trajectory
+from vgg_nll.training import gradients, history, trajectory
 from vgg_nll.training.checkpoint_saver import CheckpointSaver
 from vgg_nll.training.diagnostics import out_of_memory_as_error
 from vgg_nll.training.logger import TrainingLogger
@@ -158,7 +158,7 @@ class Trainer:
         if save:
             self._save(is_best=is_best)
         if validate and state.step < total:
-            self.pruning.check(*state.validation_losses[-1])
+            self.pruning.check(*history.losses(state.history)[-1])
 
     def _validate(self) -> bool:
         """Evaluates, and tells whether this is the best step so far; a tie counts, since it has seen more images."""
@@ -178,12 +178,11 @@ class Trainer:
                 state.best_step, state.best_metrics = state.step, values
             if state.step > 0:  # the untrained network is for the curves only
                 state.validations_since_best = 0 if values["accuracy"] > before else state.validations_since_best + 1
-                state.validation_losses.append([state.step / self.data.steps_per_epoch, values["loss"]])
+            epoch = state.step / self.data.steps_per_epoch
+            state.history.append(history.row(state.step, epoch, values, of_train.values, state.trajectory))
             is_last = state.step == self.total_steps or self._should_stop_early()
             figures = is_last or self.settings.figures_are_due(state.step, self.data.steps_per_epoch)
-            self.logger.validation_point(
-                state.step, evaluation, of_train, state.trajectory, is_best=is_best, with_figures=figures
-            )
+            self.logger.validation_point(state, evaluation, is_best=is_best, with_figures=figures)
         state.validated_step = state.step
         return is_best
 
