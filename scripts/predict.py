@@ -7,7 +7,6 @@ import argparse
 import csv
 import itertools
 import json
-import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from vgg_nll.cli.error_messages import errors_as_lines
 from vgg_nll.cli.scripts import check_run, count
 from vgg_nll.data.layout import find_pictures
 from vgg_nll.escapes import csv_cell, printable
+from vgg_nll.evaluation.report import complement
 
 if TYPE_CHECKING:
     from vgg_nll.inference.predict import Prediction
@@ -92,25 +92,23 @@ def readable(found: "Iterator[Prediction | str]", unreadable: list[str]) -> "Ite
 
 def write_table(found: "Iterator[Prediction]") -> None:
     """Writes a row per picture under a header, as they come; a column is as wide as the first rows need."""
-    first = list(itertools.islice(found, FIRST_ROWS))
-    rows = map(cells, itertools.chain(first, found))
-    number = len(first[0].classes) if first else 0
-    head = ["picture", *("class" if k == 0 else f"{k + 1}." for k in range(number)), "margin"]
-    widths = [max(map(len, column)) for column in zip(head, *map(cells, first), strict=True)]
-    for row in itertools.chain([head] if first else [], rows):
+    rows = map(cells, found)
+    first = list(itertools.islice(rows, FIRST_ROWS))
+    if not first:
+        return
+    head = ["picture", "class", *(f"{k}." for k in range(2, len(first[0]) - 1)), "margin"]
+    widths = [max(map(len, column)) for column in zip(head, *first, strict=True)]
+    for row in itertools.chain([head], first, rows):
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def cells(item: "Prediction") -> list[str]:
-    classes = [f"{printable(name)} {probability_text(p)}" for name, p in zip(item.classes, item.confidence, strict=True)]
-    classes[0] = f"{printable(item.classes[0])} {confidence_of(item)}"
+    """Returns a row: the path, the classes with their outputs, the margin."""
+    rest = complement(item.margin)
+    first = f"1 - {rest:.1e}" if rest < SMALL else probability_text(item.confidence[0])  # never a rounded 1
+    outputs = [first, *map(probability_text, item.confidence[1:])]
+    classes = [f"{printable(name)} {output}" for name, output in zip(item.classes, outputs, strict=True)]
     return [shown(item.path), *classes, f"{item.margin:.2f}"]
-
-
-def confidence_of(item: "Prediction") -> str:
-    """Returns the largest output, never a rounded 1: the margin says how far it is from 1, even if p itself rounds to 1."""
-    rest = 1 / (1 + math.exp(min(item.margin, 700.0)))  # exp overflows at 710
-    return f"1 - {rest:.1e}" if rest < SMALL else probability_text(item.confidence[0])
 
 
 def probability_text(p: float) -> str:

@@ -19,7 +19,7 @@ from vgg_nll.tracking.summaries import Hyperparameters, Summary, Text
 from vgg_nll.training import diagnostics
 from vgg_nll.training.trainer import Trainer
 
-log = logging.getLogger("vgg_nll.run")
+log = logging.getLogger(__name__)
 QUICK_SIDE, LONG_SECONDS = 64, 600.0  # a run on a CPU that is longer gets the hint that images of this side are quicker
 
 

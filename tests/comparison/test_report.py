@@ -111,7 +111,7 @@ def test_differences_come_first(tmp_path: Path, make_run: MakeRun, make_accuraci
 
 def test_long_cells_are_wrapped(tmp_path: Path) -> None:
     section = Section("a title", table=Table(("a", "b"), [("x" * 41, "y" * 40)]), level=3)
-    Report("title", [section], [], [], {}).write(tmp_path)
+    Report([section], [], [], {}).write(tmp_path)
     html = (tmp_path / "comparison.html").read_text()
     assert f'<tr><td data-column="a" class="long">{"x" * 41}</td><td data-column="b">{"y" * 40}</td></tr>' in html
     assert "td.long { overflow-wrap: anywhere; }" in html

@@ -1,19 +1,22 @@
 """The fixed part of the training images that is evaluated beside validation."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers.configs import Config, make_data
 from helpers.pictures import write_folder
 
-from vgg_nll.data.interface import TRAIN_EVAL, train_eval_indices
+from vgg_nll.data.interface import TRAIN_EVAL, number_of_images, train_eval_indices
 
 
 @pytest.mark.parametrize(("number", "part"), [(1, 1), (15, 1), (16, 1), (32, 2), (1257, 78), (16_000, 1000), (50_000, 1000)])
 def test_a_sixteenth_with_the_shares_of_the_classes(number: int, part: int) -> None:
     target = torch.arange(number) % 3 * torch.arange(number).fmod(2)  # classes of different sizes
-    indices = train_eval_indices(target)
+    data = SimpleNamespace(sizes={"train": number})
+    assert number_of_images(data, "train") == number
+    indices = train_eval_indices(target, number_of_images(data, TRAIN_EVAL))
     assert len(indices) == part
     assert indices.tolist() == sorted(set(indices.tolist()))
     wanted = target.bincount(minlength=3) * part / number

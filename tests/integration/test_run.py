@@ -50,7 +50,7 @@ def epoch(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a run of one epoch, and its log. Tests read the folder, and do not change it."""
     with pytest.MonkeyPatch.context() as patch:
         lines: list[str] = []
-        for module in ("vgg_nll.run", "vgg_nll.training.logger"):
+        for module in ("vgg_nll.run", "vgg_nll.run_summary", "vgg_nll.training.logger"):
             patch.setattr(f"{module}.log.info", lines.append)
             patch.setattr(f"{module}.log.warning", lines.append)
         folder = tmp_path_factory.mktemp("epoch")

@@ -111,8 +111,13 @@ def test_another_model_is_refused_before_anything_changes(config: Config) -> Non
         ("seconds", None),
         ("best_metrics", []),
         ("best_step", 3),
+        ("history", None),
+        ("history", [{"step": 1, "epoch": 1.0}]),
+        ("history", [{"step": 1, "epoch": 10**400, "loss": 0.5}]),
+        ("history", [{"step": 1, "epoch": 1.0, "loss": "0.5"}]),
+        ("history", [{"step": 1, "epoch": 1.0, "loss": 0.5}, {"step": 2, "loss": 0.5, "epoch": 2.0}]),
     ):
-        with pytest.raises(ValueError, match=f"{name}=|best_metrics"):
+        with pytest.raises(ValueError, match=f"{name}=|best_metrics|history"):
             state.load_state_dict(state.state_dict() | {name: value})
     with pytest.raises(ValueError, match="of another kind"):
         state.load_state_dict(state.state_dict() | {"optimizer": {"state": {}, "param_groups": []}})

@@ -16,6 +16,7 @@ from vgg_nll.evaluation.report import format_table
 from vgg_nll.files import atomic_write
 from vgg_nll.tracking.event_files import Curve
 
+TITLE = "Comparison of losses"
 TERMINAL = 100  # columns
 
 
@@ -64,7 +65,6 @@ class Section:
 class Report:
     """The sections of a report, in order."""
 
-    title: str
     summary: Sequence[Section]  # also printed
     details: Sequence[Section]
     runs: Sequence[Run]
@@ -83,8 +83,8 @@ class Report:
         sections = [*self.summary, *self.details]
         for picture in (picture for section in sections for picture in section.pictures):
             atomic_write(folder / f"{picture.name}.png", picture.png)
-        atomic_write(folder / "comparison.md", f"# {self.title}\n\n{_markdown(sections)}")
-        atomic_write(folder / "comparison.html", _html(self.title, sections))
+        atomic_write(folder / "comparison.md", f"# {TITLE}\n\n{_markdown(sections)}")
+        atomic_write(folder / "comparison.html", _html(sections))
         export.write_runs(folder / export.RUNS, self.runs)
         export.write_curves(folder / export.CURVES, self.curves)
 
@@ -93,7 +93,7 @@ def _markdown(sections: Sequence[Section]) -> str:
     return "\n\n".join(section.markdown() for section in sections) + "\n"
 
 
-def _html(title: str, sections: Sequence[Section]) -> str:
+def _html(sections: Sequence[Section]) -> str:
     environment = Environment(autoescape=True, trim_blocks=True, undefined=StrictUndefined, keep_trailing_newline=True)
     template = resources.files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(template).render(title=title, sections=sections)
+    return environment.from_string(template).render(title=TITLE, sections=sections)

@@ -84,7 +84,7 @@ def make(
         details += _disagreements(group, found, pictures, f"disagreements{suffix}")
     summary.append(Section(text=METHOD))
     details += [Section("Left out", "These runs are not in the numbers:", left_out)] if left_out else []
-    return Report("Comparison of losses", summary, details, [part for run in runs for part in run.parts or (run,)], curves)
+    return Report(summary, details, [part for run in runs for part in run.parts or (run,)], curves)
 
 
 def _differences_in_config(runs: Sequence[Run]) -> Section:

@@ -17,7 +17,15 @@ from torchvision.transforms import v2
 from vgg_nll import hardware, rng
 from vgg_nll.data.augment import CropAndFlip
 from vgg_nll.data.decoding import jpeg_decoder, read_picture
-from vgg_nll.data.interface import TRAIN_EVAL, Batch, check_batch_size, digest_of, fold_split, train_eval_indices
+from vgg_nll.data.interface import (
+    TRAIN_EVAL,
+    Batch,
+    check_batch_size,
+    digest_of,
+    fold_split,
+    number_of_images,
+    train_eval_indices,
+)
 from vgg_nll.data.layout import EXPECTED_TREE, check_root
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.data.workers import load_batches
@@ -84,7 +92,8 @@ class FolderData:
         needed = max(image_size, math.ceil(image_size / math.sqrt(3 * min_crop)))
         self._train = _Pictures(samples["train"], CropAndFlip(image_size, min_crop, horizontal_flip), needed, seed)
         middle = partial(_without_draw, self.preprocessing.transform)
-        part = train_eval_indices(torch.tensor([label for _, label in samples["train"]]))
+        labels = torch.tensor([label for _, label in samples["train"]])
+        part = train_eval_indices(labels, number_of_images(self, TRAIN_EVAL))
         samples = samples | {TRAIN_EVAL: [samples["train"][k] for k in part.tolist()]}
         self._eval = {name: _Pictures(files, middle, image_size, seed) for name, files in samples.items()}
         self._batch_size, self._eval_batch_size = batch_size, eval_batch_size

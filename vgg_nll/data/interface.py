@@ -108,13 +108,19 @@ def fold_split(target: Tensor, folds: int, fold: int, val_share: float) -> dict[
     return {"train": rest[inner["train"]], "val": rest[inner["val"]], "test": (number == fold).nonzero().squeeze(1)}
 
 
-def train_eval_indices(target: Tensor) -> Tensor:
-    """Returns sorted indices of a fixed sixteenth of the training images, at most 1,000, at least 1, with the classes' shares.
+def number_of_images(data: ImageData, split: str) -> int:
+    """Returns the images that `eval_batches` gives of a split, or of TRAIN_EVAL: a sixteenth, at least 1, at most 1,000."""
+    if split != TRAIN_EVAL:
+        return data.sizes[split]
+    return min(MAX_TRAIN_EVAL, max(1, data.sizes["train"] // TRAIN_EVAL_SHARE))
+
+
+def train_eval_indices(target: Tensor, images: int) -> Tensor:
+    """Returns sorted indices of a fixed part of the training images, with the classes' shares.
 
     Args:
-        target: [N], the classes of the training images.
+        target: [N], the classes of the training images; images: of the part.
     """
-    images = min(MAX_TRAIN_EVAL, max(1, len(target) // TRAIN_EVAL_SHARE))
     by_class = target.argsort(stable=True)
     places = (torch.arange(images) + 0.5) * len(target) / images
     return by_class[places.long()].sort().values

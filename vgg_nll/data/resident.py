@@ -16,6 +16,7 @@ from vgg_nll.data.interface import (
     check_labels,
     digest_of,
     fold_split,
+    number_of_images,
     train_eval_indices,
 )
 from vgg_nll.data.preprocessing import Preprocessing
@@ -69,7 +70,7 @@ class ResidentData:
         self.hint = "raise trainer.batch_size: the images are in memory, and the rest is overhead per batch"
         self.steps_per_epoch = self.sizes["train"] // batch_size
         train = splits["train"]
-        part = train_eval_indices(train.target)
+        part = train_eval_indices(train.target, number_of_images(self, TRAIN_EVAL))
         splits = splits | {TRAIN_EVAL: Split(train.images[part], train.target[part])}
         layout = torch.channels_last  # the network's; bytes are converted faster than floats
         self._splits = {

@@ -45,9 +45,14 @@ def verdict(values: Mapping[str, float], images: int) -> str:
     return f"{_percent(accuracy)} right, {_percent(confidence)} sure: {judged}"
 
 
+def complement(margin: float) -> float:
+    """Returns 1 - p of a margin log(p / (1 - p)), exact where p itself rounds to 1."""
+    return 1 / (1 + math.exp(min(margin, 700.0)))  # exp overflows at 710
+
+
 def confidence_text(margin: float) -> str:
     """Returns the confidence of a margin log(p / (1 - p)) as text: "98.2%", or "1 - 7e-06" where that would read as 100.0%."""
-    rest = 1 / (1 + math.exp(min(margin, 700.0)))  # exp overflows at 710
+    rest = complement(margin)
     return f"1 - {rest:.0e}" if rest < 5e-4 else f"{1 - rest:.1%}"
 
 

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vgg_nll import records, run_folder
 from vgg_nll.config.compose import key_of
@@ -15,7 +16,9 @@ from vgg_nll.sweeps.processes import new_process
 from vgg_nll.sweeps.record import Sweep
 from vgg_nll.tracking import tags
 
-Curve = Sequence[tuple[int, float]]
+if TYPE_CHECKING:  # it loads PyTorch
+    from vgg_nll.tracking.event_files import Curve
+
 MEMBERS = "runs.txt"  # in the folder of a mean: the jobs that it is of
 ALL = "all"  # the name of the only setting of a sweep over seeds
 WAIT_SECONDS = 600.0  # for another process that writes means of this sweep
@@ -88,7 +91,7 @@ def _write_all(folder: Path, settings: dict[str, list[str]]) -> None:
             _write(folder, setting, sorted(names))
 
 
-def _at_one_step(curves: Mapping[str, Curve]) -> dict[str, Curve]:
+def _at_one_step(curves: "Mapping[str, Curve]") -> "dict[str, Curve]":
     """Returns the curves of a run; of its best network one point at the last step, since the best steps of seeds differ."""
     end = max((curve[-1][0] for curve in curves.values() if curve), default=0)
     of_best = (tags.TEST, tags.BEST)

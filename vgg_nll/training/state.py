@@ -183,19 +183,19 @@ def _has_numbers(value: Any) -> bool:
 
 
 def _is_row(row: Any) -> bool:
-    """Tells whether a value is a row of the history: names with numbers."""
+    """Tells whether a value is a row of the history: a step, and names with numbers."""
     return (
         isinstance(row, dict)
         and {"step", "epoch", "loss"} <= row.keys()
-        and all(isinstance(name, str) and type(value) in (int, float) for name, value in row.items())
+        and all(isinstance(name, str) and type(value) is (int if name == "step" else float) for name, value in row.items())
     )
 
 
 def _check_numbers(content: dict[str, Any]) -> None:
     minimum = {"best_step": -1, "validated_step": -1}
     for name in NUMBERS:
-        value, kind = content[name], (int, float) if name == "seconds" else int
-        if not isinstance(value, kind) or isinstance(value, bool) or not value >= minimum.get(name, 0):
+        value, kind = content[name], float if name == "seconds" else int
+        if type(value) is not kind or not value >= minimum.get(name, 0):
             raise ValueError(f"the checkpoint holds {name}={value!r}")
     best = content["best_metrics"]
     if not isinstance(best, dict) or not all(isinstance(value, float) for value in best.values()):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vgg_nll import hardware, rng, run_folder
-from vgg_nll.data.interface import TRAIN_EVAL, Batch, ImageData, subsample
+from vgg_nll.data.interface import TRAIN_EVAL, Batch, ImageData, number_of_images, subsample
 from vgg_nll.errors import TrainingError
 from vgg_nll.evaluation import features, loop
 from vgg_nll.evaluation.loop import Evaluation
@@ -224,7 +224,8 @@ class Trainer:
                 yield batch
 
     def _eval_batches(self, split: str, size: int) -> Iterator[Batch]:
-        for batch in track(self.data.eval_batches(split), math.ceil(self.data.sizes.get(split, 0) / size), split):
+        number = math.ceil(number_of_images(self.data, split) / size)
+        for batch in track(self.data.eval_batches(split), number, "training images" if split == TRAIN_EVAL else split):
             self._stop_if_requested()
             yield batch
 
