@@ -253,7 +253,9 @@ def test_many_bad_files_are_few_lines(
     for k in range(30):
         (tmp_path / f"{k}.png").write_bytes(b"x")
     assert script("predict", finished, tmp_path, "--device", "cpu") == 3
-    lines = capsys.readouterr().err.splitlines()
+    printed = capsys.readouterr()
+    lines = printed.err.splitlines()
+    assert printed.out == ""  # no header of nothing
     assert len(lines) == 11
     assert lines[-1] == "warning: 30 of 30 files were left out"
 

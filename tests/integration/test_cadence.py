@@ -1,5 +1,6 @@
 """When a run draws figures, adds points and stops early."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,20 @@ def test_early_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert "stopped early, after 2 validations" in caplog.text
     train(tmp_path, *STOPS_EARLY, f"resume={tmp_path}")
     assert checkpoint.load(tmp_path / "checkpoints/last.pt")["step"] == 18
+
+
+def test_bars_count_the_batches_of_their_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also that of the training images, which is of a part of them."""
+    bars: dict[str, set[tuple[int, int]]] = {}
+
+    def count(items: Iterable[object], total: int, what: str) -> Iterator[object]:
+        batches = list(items)
+        bars.setdefault(what, set()).add((total, len(batches)))
+        yield from batches
+
+    monkeypatch.setattr("vgg_nll.training.trainer.track", count)
+    train(tmp_path, *TINY, "trainer.steps=1", "trainer.eval_batch_size=1", "data.num_images=100", "tracking=none")
+    assert {what: all(total == batches for total, batches in pairs) for what, pairs in bars.items()} == dict.fromkeys(
+        ("val", "test", "training images"), True
+    )
+    assert max(bars["training images"]) > (1, 1)

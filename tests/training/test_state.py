@@ -109,6 +109,7 @@ def test_another_model_is_refused_before_anything_changes(config: Config) -> Non
         ("step", -3),
         ("best_step", "x"),
         ("seconds", None),
+        ("seconds", 10**400),
         ("best_metrics", []),
         ("best_step", 3),
         ("history", None),
@@ -117,7 +118,7 @@ def test_another_model_is_refused_before_anything_changes(config: Config) -> Non
         ("history", [{"step": 1, "epoch": 1.0, "loss": "0.5"}]),
         ("history", [{"step": 1, "epoch": 1.0, "loss": 0.5}, {"step": 2, "loss": 0.5, "epoch": 2.0}]),
     ):
-        with pytest.raises(ValueError, match=f"{name}=|best_metrics|history"):
+        with pytest.raises(ValueError, match=f"{name}|best_metrics lack"):
             state.load_state_dict(state.state_dict() | {name: value})
     with pytest.raises(ValueError, match="of another kind"):
         state.load_state_dict(state.state_dict() | {"optimizer": {"state": {}, "param_groups": []}})
