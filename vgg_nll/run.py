@@ -30,7 +30,6 @@ from vgg_nll.training.state import TrainState
 from vgg_nll.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
-QUICK_SIDE, LONG_SECONDS = 64, 600.0  # a run on a CPU that is longer gets the hint that images of this side are quicker
 CUDA_GRAPH_PIXELS = 128  # a side: the kernels of smaller images take less time than their start
 
 
@@ -67,6 +66,7 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
                 run_folder.remove_new_files(folder, before)
         signals.defer()
         origin.write(trainer.data)
+        trainer.data.bad_images.write(folder / run_folder.BAD_IMAGES)
         write_network(folder, trainer.data.preprocessing, trainer.data.class_names, origin.run_id)
         for marker in (run_folder.DONE, run_folder.FAILED, run_folder.PRUNED):
             (folder / marker).unlink(missing_ok=True)
@@ -83,8 +83,7 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
             _mark_failed(trainer, error)
             raise
         finally:
-            trainer.logger.close()
-            trainer.saver.wait()
+            _close(trainer)
         if saved_all:
             (folder / run_folder.DONE).write_text("")
             if cfg.checkpoint.keep == "best":
@@ -153,6 +152,13 @@ def prepare(origin: Origin, signals: Signals) -> Trainer:
         tracker.add(Layers(summary.layers(model, image_size)), first)
     run_summary.log_start(trainer, origin)
     return trainer
+
+
+def _close(trainer: Trainer) -> None:
+    trainer.logger.close()
+    trainer.saver.wait()
+    if run_folder.is_whole(trainer.saver.folder):
+        trainer.data.bad_images.write(trainer.saver.folder / run_folder.BAD_IMAGES)
 
 
 def _mark_failed(trainer: Trainer, error: BaseException) -> None:

@@ -22,6 +22,7 @@ LAST, PREVIOUS, BEST = f"{CHECKPOINTS}/last.pt", f"{CHECKPOINTS}/previous.pt", f
 DAMAGED = f"{CHECKPOINTS}/damaged.pt"  # a last.pt that could not be read
 METRICS = "metrics.json"
 METRICS_TABLE = "metrics.csv"  # a row per validation
+BAD_IMAGES = "bad_images.csv"  # files of the data set that could not be used
 PREDICTIONS = "predictions.csv"  # of every image of the tested split
 NETWORK = "network.json"  # what the network takes and gives: preprocessing and class names
 TEMPERATURE = "temperature.json"
@@ -32,7 +33,7 @@ DONE, FAILED = "DONE", "FAILED"
 PRUNED = "PRUNED"  # in a sweep: stopped since others are better
 PROJECTOR = "projector_config.pbtxt"  # TensorBoard's; the pictures lie in folders that are named by their steps
 OURS = (
-    *(HYDRA, RUN, LOG, LOCK, CHECKPOINTS, METRICS, METRICS_TABLE, PREDICTIONS, NETWORK, TEMPERATURE, EVALUATION),
+    *(HYDRA, RUN, LOG, LOCK, CHECKPOINTS, METRICS, METRICS_TABLE, BAD_IMAGES, PREDICTIONS, NETWORK, TEMPERATURE, EVALUATION),
     *("profile", DONE, FAILED, PRUNED, PROJECTOR),
 )
 LOCK_SECONDS = 10  # the worker processes of a killed run hold its lock for some seconds

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vgg_nll import hardware, run_folder
 from vgg_nll.config.compose import names_of
+from vgg_nll.data.interface import TRAIN_EVAL, number_of_images
 from vgg_nll.evaluation.report import format_table
 from vgg_nll.model import summary
 from vgg_nll.origin import Origin
@@ -20,7 +21,8 @@ from vgg_nll.training import diagnostics
 from vgg_nll.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
-QUICK_SIDE, LONG_SECONDS = 64, 600.0  # a run on a CPU that is longer gets the hint that images of this side are quicker
+NOTABLE_SECONDS = 60.0  # a run on a CPU that is longer says so before it begins
+QUICK_SIDE, LONG_SECONDS = 64, 600.0  # one that is longer gets the hint that images of this side are quicker
 
 
 def texts(trainer: Trainer, origin: Origin) -> list[Summary]:
@@ -72,13 +74,16 @@ def log_start(trainer: Trainer, origin: Origin) -> None:
     sizes = ", ".join(f"{count:,} {name}" for name, count in data.sizes.items())
     parameters = sum(p.numel() for p in state.model.parameters())
     side, num_classes = data.preprocessing.image_size, len(data.class_names)
+    if state.step == 0:
+        for line in data.survey():
+            log.log(logging.WARNING if line.startswith("warning") else logging.INFO, line)
     log.info(f"data: {sizes} images of {side}x{side}, {num_classes} classes")
     log.info(f"model: {parameters:,} parameters, {dtype_name(trainer.dtype)} on {hardware.describe(state.device)}")
     log.info(
         f"training: {trainer.total_steps} steps of {settings.batch_size} images ({data.steps_per_epoch} an epoch), "
         f"peak lr {cfg.optimizer.lr:g}, seed {cfg.seed}"
     )
-    _log_hint(trainer, cfg)
+    _log_time(trainer, cfg)
     if diagnostics.ignores_labels(trainer.loss, num_classes, state.device):
         log.warning("warning: this loss ignores the labels: confidence will grow, accuracy will not")
     if state.step == 0:
@@ -87,17 +92,21 @@ def log_start(trainer: Trainer, origin: Origin) -> None:
         log.info(f"untrained loss: {measured:.4f} (the same probability for every class gives {constant:.4f})")
 
 
-def _log_hint(trainer: Trainer, cfg: DictConfig) -> None:
-    """Names a smaller size of the images if a run that begins will be long on a CPU, from the speed of a matrix product."""
+def _log_time(trainer: Trainer, cfg: DictConfig) -> None:
+    """Says how long a run that begins on a CPU takes at least, from the speed of a matrix product, and what shortens it."""
     device, side = trainer.state.device, trainer.data.preprocessing.image_size
-    if trainer.state.step > 0 or device.type != "cpu" or side <= QUICK_SIDE or "image_size" not in cfg.data:
+    if trainer.state.step > 0 or device.type != "cpu":
         return
-    images = trainer.total_steps * trainer.settings.batch_size
-    flops = images * summary.flops_per_image(trainer.state.model, side)
-    seconds = flops / hardware.peak_flops(device, trainer.dtype)
-    if seconds > LONG_SECONDS:
+    every = trainer.settings.validate_every_steps(trainer.data.steps_per_epoch)
+    validations = 1 + -(-trainer.total_steps // every)
+    evaluated = validations * sum(number_of_images(trainer.data, split) for split in ("val", TRAIN_EVAL))
+    images = trainer.total_steps * trainer.settings.batch_size + evaluated / 3  # a forward pass is a third of a step
+    seconds = images * summary.flops_per_image(trainer.state.model, side) / hardware.peak_flops(device, trainer.dtype)
+    if seconds > NOTABLE_SECONDS:
+        log.info(f"time: {duration(seconds)} or more on this CPU")
+    if seconds > LONG_SECONDS and side > QUICK_SIDE and "image_size" in cfg.data:
         part = f"1/{(side / QUICK_SIDE) ** 2:.0f}"
-        log.info(f"hint: this takes {duration(seconds)} or more on this CPU, with data.image_size={QUICK_SIDE} {part} of that")
+        log.info(f"hint: data.image_size={QUICK_SIDE} takes {part} of that")
 
 
 def log_dashboard(origin: Origin) -> None:

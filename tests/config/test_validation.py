@@ -59,7 +59,7 @@ def test_all_errors_at_once() -> None:
 
 def test_errors_of_two_keys_together() -> None:
     assert "trainer.accumulation_steps=8" in find_errors({"trainer.batch_size": 4, "trainer.accumulation_steps": 8})[0]
-    assert "something to train on" in find_errors({"data.val_share": 0.5, "data.test_share": 0.5})[0]
+    assert "something to train on" in find_errors({"data.val_fraction": 0.5, "data.test_fraction": 0.5})[0]
 
 
 def test_every_trainer_setting_has_a_rule() -> None:

@@ -1,6 +1,7 @@
 """Picture files: torchcodec and PIL must give the same bytes, and refuse the same files."""
 
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -121,7 +122,7 @@ def test_a_truncated_file_is_named(decoder: str, length: float, tmp_path: Path) 
     save(tmp_path / "x.jpg", "4:2:0")
     content = (tmp_path / "x.jpg").read_bytes()
     (tmp_path / "x.jpg").write_bytes(content[: int(length if length >= 1 else length * len(content))])
-    with pytest.raises(DataError, match=rf"^{tmp_path}/x.jpg: cannot be read as a picture; fix or remove it$"):
+    with pytest.raises(DataError, match=rf"^{tmp_path}/x.jpg: cannot be read as a picture \(.+\); fix or remove it$"):
         read_picture(tmp_path / "x.jpg", 32)
 
 
@@ -141,3 +142,61 @@ def test_far_too_many_pixels_are_refused(decoder: str, tmp_path: Path, monkeypat
 
 def test_which_decoder(decoder: str) -> None:
     assert (decoding.jpeg_decoder() is None) == (decoder == "PIL")
+
+
+RAMP = np.linspace(0, 65535, 1600).reshape(40, 40)
+DEEP: dict[str, tuple[np.ndarray, str]] = {  # numbers in a file -> the same grey picture in 8 bits
+    "16-bit png": (RAMP.round().astype(np.uint16), "PNG"),
+    "16-bit tiff": (RAMP.round().astype(np.uint16), "TIFF"),
+    "floats in [0, 1]": ((RAMP / 65535).astype(np.float32), "TIFF"),
+    "floats in [0, 255]": ((RAMP / 257).astype(np.float32), "TIFF"),
+}
+
+
+@pytest.mark.parametrize("kind", DEEP)
+def test_more_than_eight_bits_are_scaled(kind: str, tmp_path: Path) -> None:
+    values, file_format = DEEP[kind]
+    Image.fromarray(values).save(tmp_path / "x", file_format)
+    got = read_picture(tmp_path / "x", 32).float()
+    assert (got - torch.from_numpy(RAMP / 257)).abs().max() <= 0.51
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "La"])
+def test_transparency_is_white(mode: str, tmp_path: Path) -> None:
+    """Dark ink on a transparent ground: half of it at half strength, where the format has that."""
+    picture = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
+    picture.paste((0, 0, 0, 255), (0, 0, 40, 10))
+    options: dict[str, Any] = {}
+    if mode == "P":
+        picture, options = picture.convert("P"), {"transparency": picture.convert("P").getpixel((0, 39))}
+    elif mode == "RGB":
+        picture = picture.convert("RGB")
+        picture.paste((9, 9, 9), (0, 10, 40, 40))
+        options = {"transparency": (9, 9, 9)}
+    else:
+        picture.paste((0, 0, 0, 128), (0, 10, 40, 20))
+        picture = picture.convert("LA") if mode != "RGBA" else picture
+    picture.save(tmp_path / "x.png", **options)
+    got = read_picture(tmp_path / "x.png", 32)
+    assert got[:, :10].max() == 0 and got[:, 20:].min() == 255
+    assert got[:, 10:20].unique().tolist() == [255 if mode in ("P", "RGB") else 127]
+
+
+def test_a_pipe_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.png")
+    with pytest.raises(DataError, match=r"x.png: cannot be read as a picture \(not a file\); fix or remove it"):
+        read_picture(tmp_path / "x.png", 32)
+
+
+def test_the_reason_is_said(tmp_path: Path) -> None:
+    (tmp_path / "link.png").symlink_to(tmp_path / "gone")
+    with pytest.raises(DataError, match="the link leads to nothing"):
+        read_picture(tmp_path / "link.png", 32)
+    with pytest.raises(DataError, match="there is no such file"):
+        read_picture(tmp_path / "gone", 32)
+    (tmp_path / "ring").symlink_to(tmp_path / "ring")
+    with pytest.raises(DataError, match="Too many levels of symbolic links"):
+        decoding.read_header(tmp_path / "ring")
+    (tmp_path / "empty").write_bytes(b"")
+    with pytest.raises(DataError, match="0 bytes"):
+        decoding.read_header(tmp_path / "empty")

@@ -14,7 +14,8 @@ from helpers.pictures import FOLDER, write_folder
 from PIL import Image
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from vgg_nll.data.folder import FolderData, _Pictures
+from vgg_nll.data.folder import FolderData
+from vgg_nll.data.picture_set import PictureSet
 from vgg_nll.errors import DataError
 
 
@@ -49,6 +50,8 @@ def test_small_crops_have_enough_pixels(config: Config, tmp_path: Path, min_crop
     """The narrowest crop that torchvision draws, 3:4 of `min_crop` of a square, has at least `image_size` pixels a side."""
     for split in ("train", "val"):
         (tmp_path / split / "x").mkdir(parents=True)
+        (tmp_path / split / "y").mkdir()
+        Image.new("RGB", (8 * side, 8 * side)).save(tmp_path / split / "y" / "0.jpg")
         for i in range(4):
             Image.new("RGB", (8 * side, 8 * side)).save(tmp_path / split / "x" / f"{i}.jpg")
     for i, length in enumerate((2 * side, 2 * side - 2)):  # the second one must not be halved
@@ -80,7 +83,7 @@ def test_bad_folders_are_refused(config: Config, tmp_path: Path) -> None:
         make_data(config, *FOLDER, f"data.root={tmp_path}")
     write_folder(tmp_path / "x")
     (tmp_path / "x" / "val" / "one").rename(tmp_path / "x" / "val" / "four")
-    with pytest.raises(DataError, match=r"train/ and val/ differ in their class folders: four, one"):
+    with pytest.raises(DataError, match=r"val/ has four, which train/ lacks \(and val/ has no one\)"):
         make_data(config, *FOLDER, f"data.root={tmp_path}/x")
 
 
@@ -88,9 +91,11 @@ def test_bad_folders_are_refused(config: Config, tmp_path: Path) -> None:
 def test_a_broken_picture_is_named(config: Config, tmp_path: Path, workers: int) -> None:
     write_folder(tmp_path)
     (tmp_path / "val" / "one" / "3.png").write_bytes(b"not a picture")
-    data = make_data(config, *FOLDER, f"data.root={tmp_path}", f"data.num_workers={workers}")
+    data = make_data(config, *FOLDER, f"data.root={tmp_path}", f"data.num_workers={workers}", "data.on_error=raise")
     before = set(multiprocessing.active_children())
-    with pytest.raises(DataError, match=rf"^{tmp_path}/val/one/3.png: cannot be read as a picture; fix or remove it$"):
+    with pytest.raises(
+        DataError, match=rf"^{tmp_path}/val/one/3.png: cannot be read as a picture \(not a picture, .*\); fix or remove it$"
+    ):
         list(data.eval_batches("val"))
     assert set(multiprocessing.active_children()) <= before  # the workers are stopped
 
@@ -110,10 +115,10 @@ def test_a_worker_that_dies_is_replaced(
     write_folder(tmp_path / "pictures")
     cfg = (*FOLDER, f"data.root={tmp_path}/pictures", "trainer.batch_size=1")
     expected = list(make_data(config, *cfg, "data.num_workers=0").train_batches(0))
-    original = _Pictures.__getitem__
+    original = PictureSet.__getitem__
     order: list[tuple[int, int]] = []
 
-    def read(self: _Pictures, key: tuple[int, int]) -> tuple[Any, ...]:
+    def read(self: PictureSet, key: tuple[int, int]) -> tuple[Any, ...]:
         order.append(key)  # of this worker
         marks = [tmp_path / f"died-{i}" for i in range(deaths)]
         if len(order) == (3 if not marks[0].exists() else 1):
@@ -123,7 +128,7 @@ def test_a_worker_that_dies_is_replaced(
                     os.kill(os.getpid(), signal.SIGKILL)
         return original(self, key)
 
-    monkeypatch.setattr(_Pictures, "__getitem__", read)
+    monkeypatch.setattr(PictureSet, "__getitem__", read)
     # The loader looks for dead workers every 5 s by default.
     monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.1,))
     before = signal.getsignal(signal.SIGCHLD)
@@ -142,6 +147,6 @@ def test_a_refused_picture_is_named(config: Config, tmp_path: Path, monkeypatch:
     """PIL refuses far too many pixels with an error that is not an OSError."""
     write_folder(tmp_path / "pictures")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    data = make_data(config, *FOLDER, f"data.root={tmp_path}/pictures", "data.num_workers=0")
-    with pytest.raises(DataError, match=r"\.png: cannot be read as a picture; fix or remove it"):
+    data = make_data(config, *FOLDER, f"data.root={tmp_path}/pictures", "data.num_workers=0", "data.on_error=raise")
+    with pytest.raises(DataError, match=r"\.png: cannot be read as a picture \(more than 20 pixels, which .*\); fix or remove"):
         next(data.train_batches(0))

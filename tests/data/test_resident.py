@@ -58,5 +58,5 @@ def test_a_batch_larger_than_the_set_is_refused(config: Config) -> None:
 
 
 def test_an_empty_split_is_refused(config: Config) -> None:
-    with pytest.raises(DataError, match=r"the val split is empty; raise data.val_share"):
-        make_data(config, "data.val_share=0.0002")
+    with pytest.raises(DataError, match=r"the val split is empty; raise data.val_fraction"):
+        make_data(config, "data.val_fraction=0.0002")

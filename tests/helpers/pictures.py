@@ -1,5 +1,7 @@
 """Data sets on disk, written for a test."""
 
+import gzip
+import io
 import pickle
 import tarfile
 from pathlib import Path
@@ -48,3 +50,40 @@ def write_cifar(
         archive.add(folder, dataset.base_folder)
     # the checksums are of the real archive
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda path, md5=None: Path(path).is_file())
+
+
+def write_idx(root: Path, images: int = 40, side: int = 28, packed: bool = True) -> None:
+    """Writes MNIST's four files: noise of `side` pixels, classes 0 to 9 in turn; as they are, or packed by gzip."""
+    draw = np.random.default_rng(0)
+    root.mkdir(parents=True, exist_ok=True)
+    for split in ("train", "t10k"):
+        pixels = draw.integers(0, 256, (images, side, side), dtype=np.uint8)
+        labels = (np.arange(images) % 10).astype(np.uint8)
+        for name, array in ((f"{split}-images-idx3-ubyte", pixels), (f"{split}-labels-idx1-ubyte", labels)):
+            head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
+            content = head + array.tobytes()
+            (root / (f"{name}.gz" if packed else name)).write_bytes(gzip.compress(content) if packed else content)
+
+
+def write_imagenet(root: Path) -> None:
+    """Writes a picture for each of 1,000 class folders n01440764, ... of train/ and val/."""
+    content = io.BytesIO()
+    Image.new("RGB", (40, 36), "teal").save(content, "JPEG")
+    for split in ("train", "val"):
+        for k in range(1000):
+            folder = root / split / f"n{1440764 + k:08d}"
+            folder.mkdir(parents=True)
+            (folder / "x.JPEG").write_bytes(content.getvalue())
+
+
+def write_stand_in(data: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes a few images in the format of `data=<data>`."""
+    match data:
+        case "cifar10" | "cifar100":
+            write_cifar(root, getattr(datasets, data.upper()), monkeypatch)
+        case "mnist" | "fashion_mnist":
+            write_idx(root)
+        case "imagenet":
+            write_imagenet(root)
+        case _:
+            write_folder(root)

@@ -20,9 +20,11 @@ from vgg_nll.benchmarks.timing import interleaved
 from vgg_nll.data import sources
 from vgg_nll.data.decoding import jpeg_decoder
 from vgg_nll.data.folder import FolderData
+from vgg_nll.data.listing import list_pictures
 from vgg_nll.data.resident import ResidentData
 
 QUALITY = 90
+CLASSES = ("a", "b")
 BATCH = 32
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 HALF = [0.5, 0.5, 0.5]
@@ -86,7 +88,7 @@ def _common(device: torch.device, mean: list[float], std: list[float]) -> dict[s
 
 def _ours(folder: str, processes: int, device: torch.device) -> FolderData:
     crop: dict[str, Any] = {"image_size": 224, "min_crop": 0.35, "horizontal_flip": True}
-    return FolderData(folder, num_workers=processes, **crop, **_common(device, MEAN, STD))
+    return FolderData(list_pictures(root=folder), num_workers=processes, **crop, **_common(device, MEAN, STD))
 
 
 def _square(device: torch.device, **augmentation: Any) -> ResidentData:
@@ -111,9 +113,12 @@ def _usual(folder: str, processes: int) -> DataLoader[Any]:
 def _write_pictures(folder: Path, number: int, size: tuple[int, int]) -> None:
     """Smooth colours under noise: of 500x400 some 80 kB each."""
     draw = np.random.default_rng(0)
-    for split, count in (("train", number), ("val", 1)):
-        (folder / split / "pictures").mkdir(parents=True)
+    for split, count in (("train", number), ("val", 2)):
+        for name in CLASSES:
+            (folder / split / name).mkdir(parents=True)
         for i in range(count):
             colours = Image.fromarray(draw.integers(0, 256, (13, 16, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
             noisy = np.asarray(colours) + draw.normal(0, 12, (size[1], size[0], 3))
-            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / split / "pictures" / f"{i}.jpg", quality=QUALITY)
+            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(
+                folder / split / CLASSES[i % 2] / f"{i}.jpg", quality=QUALITY
+            )

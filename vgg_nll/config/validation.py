@@ -104,15 +104,19 @@ RULES: dict[str, Rule] = {
     "loss.label_smoothing": Rule(float, min_value=0, below=1),
     "data.root": Rule(str, is_path=True),
     "data.download": FLAG,
+    "data.follow_links": FLAG,
+    "data.on_error": Rule(str, choices=("skip", "raise")),
+    "data.max_bad_fraction": Rule(float, min_value=0, below=1),
     "data.image_size": Rule(int, min_value=32, max_value=8192),
     "data.num_classes": Rule(int, min_value=2),
     "data.num_images": COUNT,
     "data.noise": NOT_NEGATIVE,
-    "data.val_share": SHARE,
-    "data.test_share": SHARE,
+    "data.val_fraction": SHARE,
+    "data.test_fraction": Rule(float, min_value=0, below=1),
     "data.split_seed": Rule(int, min_value=0),
-    "data.mean": Rule(float, items=3),
-    "data.std": Rule(float, above=0, items=3),
+    "data.train_images": Rule(int, min_value=1, optional=True),
+    "data.mean": Rule(float, items=3, word="auto"),
+    "data.std": Rule(float, above=0, items=3, word="auto"),
     "data.folds": Rule(int, min_value=2, optional=True),
     "data.fold": Rule(int, min_value=0),
     "data.shift_pixels": Rule(int, min_value=0),
@@ -184,9 +188,9 @@ def find_errors(values: Mapping[str, Any]) -> list[str]:
     numbers = isinstance(warmup, (int, float)) and isinstance(epochs, (int, float))
     if numbers and values.get("trainer.steps") is None and float(warmup or 0) > float(epochs or 0):
         found.append(f"schedule.warmup_epochs={warmup}: must not be more than trainer.epochs={epochs}")
-    shares = [values.get(f"data.{name}") for name in ("val_share", "test_share")]
+    shares = [values.get(f"data.{name}") for name in ("val_fraction", "test_fraction")]
     if all(isinstance(share, float) for share in shares) and sum(share or 0 for share in shares) >= 1:
-        found.append("data.val_share and data.test_share: must leave something to train on (sum less than 1)")
+        found.append("data.val_fraction and data.test_fraction: must leave something to train on (sum less than 1)")
     return found
 
 

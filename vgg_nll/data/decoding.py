@@ -1,23 +1,27 @@
-"""Decodes picture files: bytes in RGB, the way up that a viewer would show them."""
+"""Decodes picture files: bytes in RGB, with the colours and the way up that a viewer would show."""
 
 import functools
 import io
+import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from PIL import Image, ImageOps
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from vgg_nll.errors import DataError
 
 MAX_ASPECT = 100
+ADVICE = "fix or remove it"
 ORIENTATION = 0x0112  # the EXIF tag
 
 
 def read_picture(path: Path, image_size: int) -> Tensor:
-    """Reads a picture file as uint8 [3, H, W]. Raises DataError with the path if it cannot be read.
+    """Reads a picture file as uint8 [3, H, W]. Raises DataError with the path and the reason if it cannot be read.
 
     If torchcodec is installed, it decodes small JPEGs: in three quarters of PIL's time, to the same bytes. Large JPEGs are
     decoded at a half, a quarter or an eighth of their size, as long as the shorter side keeps twice `image_size`: that halves
@@ -26,6 +30,9 @@ def read_picture(path: Path, image_size: int) -> Tensor:
     Args:
         image_size: side of the square that the picture will be resized to.
     """
+    reason = _unusable(path)
+    if reason:
+        raise DataError(f"{path}: cannot be read as a picture ({reason}); {ADVICE}")
     try:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as picture:  # reads the header alone, and refuses sizes that would fill the memory
@@ -35,9 +42,84 @@ def read_picture(path: Path, image_size: int) -> Tensor:
     except MemoryError:
         raise
     except Exception as error:  # both decoders have many
-        raise DataError(f"{path}: cannot be read as a picture; fix or remove it") from error
+        raise DataError(f"{path}: cannot be read as a picture ({_reason(error)}); {ADVICE}") from error
     # Resized by its shorter side it would fill the memory.
     raise DataError(f"{path}: {width}x{height} pixels are too narrow; crop or remove it")
+
+
+def _unusable(path: Path) -> str:
+    """Returns why there is nothing to read: a pipe would block, and the other reasons have no error of their own."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return "the link leads to nothing" if path.is_symlink() else "there is no such file"
+    except OSError as error:
+        return error.strerror or str(error)
+    if not stat.S_ISREG(status.st_mode):
+        return "not a file"
+    return "0 bytes" if status.st_size == 0 else ""
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture, or of a format that Pillow does not know"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which would fill the memory"
+    text = re.sub(r".*\.cpp:\d+, ", "", " ".join(str(error).split()))  # torchcodec's tell the line of its source
+    return (error.strerror if isinstance(error, OSError) else None) or text or type(error).__name__
+
+
+def read_header(path: Path) -> tuple[str, str, tuple[int, int]]:
+    """Returns the format ("JPEG"), the mode ("RGB", "CMYK", ...) and the size of a picture, without decoding it.
+
+    Raises DataError as `read_picture` does.
+    """
+    reason = _unusable(path)
+    try:
+        if not reason:
+            with Image.open(path) as picture:
+                return picture.format or "", picture.mode, picture.size
+    except Exception as error:  # as above
+        reason = _reason(error)
+    raise DataError(f"{path}: cannot be read as a picture ({reason}); {ADVICE}")
+
+
+def reason_of(error: DataError, path: str) -> str:
+    """Returns the message of an error of this module without the file's name, and without the advice."""
+    return str(error.args[0]).removeprefix(f"{path}: ").removesuffix(f"; {ADVICE}")
+
+
+def to_rgb(picture: Image.Image) -> Tensor:
+    """Returns a picture as uint8 [3, H, W], the way up that a viewer shows it.
+
+    Transparent pixels get a white ground. 16 bits a pixel are scaled to 8, numbers in [0, 1] to [0, 255]; floats in [0, 255]
+    stay.
+
+    Raises ValueError for numbers that have no range: 32-bit integers, floats that are not finite or outside [0, 255].
+    """
+    upright = picture if _is_upright(picture) else ImageOps.exif_transpose(picture)
+    if upright.mode == "F" or upright.mode.startswith("I"):
+        upright = Image.fromarray(_as_bytes(upright))
+    if upright.has_transparency_data:
+        coloured = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", coloured.size, "white"), coloured)
+    return functional.pil_to_tensor(upright.convert("RGB"))
+
+
+def _as_bytes(picture: Image.Image) -> np.ndarray:
+    values = np.asarray(picture).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("pixels that are NaN or infinite")
+    low, high = values.min(), values.max()
+    if picture.mode == "F":
+        if low < 0 or high > 255:
+            raise ValueError(f"floats from {low:g} to {high:g}: scale them to [0, 1]")
+        scale = 255.0 if high <= 1 else 1.0
+    else:
+        if picture.mode == "I" and (picture.format != "PNG" or low < 0 or high > 65535):
+            raise ValueError("32-bit integers, whose range is not known: save 16 bits, or 8")
+        scale = 255 / 65535
+    return (values * scale).round().astype(np.uint8)
 
 
 def _decode(content: bytes, picture: Image.Image, image_size: int) -> Tensor:
@@ -47,8 +129,7 @@ def _decode(content: bytes, picture: Image.Image, image_size: int) -> Tensor:
     if decode and picture.format in ("JPEG", "MPO") and picture.size == full_size and _is_upright(picture):
         return decode(content)
     picture.load()
-    upright = picture if _is_upright(picture) else ImageOps.exif_transpose(picture)
-    return functional.pil_to_tensor(upright.convert("RGB"))
+    return to_rgb(picture)
 
 
 def _is_upright(picture: Image.Image) -> bool:

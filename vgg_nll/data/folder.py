@@ -3,67 +3,76 @@
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
-from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from vgg_nll import hardware, rng
+from vgg_nll.data import survey
 from vgg_nll.data.augment import CropAndFlip
-from vgg_nll.data.decoding import jpeg_decoder, read_picture
+from vgg_nll.data.bad_images import REPLACED, BadImage, BadImages
+from vgg_nll.data.decoding import jpeg_decoder
 from vgg_nll.data.interface import (
     TRAIN_EVAL,
     Batch,
     check_batch_size,
     digest_of,
     fold_split,
+    nested_subset,
     number_of_images,
     train_eval_indices,
 )
-from vgg_nll.data.layout import EXPECTED_TREE, check_root
-from vgg_nll.data.preprocessing import Preprocessing
+from vgg_nll.data.listing import Listing, Sample
+from vgg_nll.data.picture_set import Key, PictureSet, Transform
+from vgg_nll.data.pixel_statistics import resolve_statistics
+from vgg_nll.data.preprocessing import Preprocessing, resizing
 from vgg_nll.data.workers import load_batches
-from vgg_nll.errors import DataError
-from vgg_nll.files import expanded
+from vgg_nll.progress import track
 
 log = logging.getLogger(__name__)
 
-Transform = Callable[[Tensor, torch.Generator], Tensor]
-Key = tuple[int, int]  # epoch, index
-Samples = list[tuple[str, int]]  # path, class
+MAX_MEASURED = 2000  # pictures whose mean and deviation are taken, evenly spread
 
 
 class FolderData:
-    """`ImageData` over `root/train`, `root/val` and, if it exists, `root/test`.
+    """`ImageData` over picture files.
 
     Training pictures are cropped at random (`min_crop` to 1 of the area), resized, and, with `horizontal_flip`, mirrored with
     probability 1/2; the others are resized to `image_size / 0.875` and cropped in the middle, the usual ImageNet protocol.
     Every draw is a function of (seed, epoch, index), for any number of workers.
 
+    A picture that cannot be read is replaced by another one of its class and split, the same in every epoch.
+
     Args:
+        source: the pictures.
+        mean, std: per channel, of pixels scaled to [0, 1]; "auto": those of up to 2,000 training pictures.
+        train_images: so many of the training pictures, stratified; fewer are a subset of more. None: all.
+        on_error: "skip", or "raise" for a DataError at the first picture that cannot be read.
+        max_bad_fraction: of pictures that cannot be read; more are an error.
         folds, fold: cross-validation: all pictures are pooled, and fold number `fold` of `folds` is tested;
             None: as the folders are.
         num_workers: processes that read, decode, crop and resize pictures; 0: this process does.
 
-    Raises DataError if folders are missing or empty, or if splits differ in their classes.
+    Raises DataError if too many pictures cannot be used, and for a training set smaller than a batch.
     """
 
     def __init__(
         self,
-        root: str,
+        source: Listing,
         *,
         image_size: int,
-        mean: list[float],
-        std: list[float],
+        mean: list[float] | str,
+        std: list[float] | str,
         min_crop: float,
         horizontal_flip: bool,
         num_workers: int,
+        train_images: int | None = None,
+        on_error: str = "skip",
+        max_bad_fraction: float = 0.01,
         folds: int | None = None,
         fold: int = 0,
         batch_size: int,
@@ -71,34 +80,39 @@ class FolderData:
         seed: int,
         device: torch.device,
     ) -> None:
-        folders = _open(expanded(root))
-        self.class_names = tuple(folders["train"].classes)
-        samples = {name: folder.samples for name, folder in folders.items()}
-        samples = samples if folds is None else _refold(samples, folds, fold)
-        self.preprocessing = Preprocessing(image_size, round(image_size / 0.875), mean, std, device)
+        self._num_workers, self._seed, self._device = num_workers, seed, device
+        self._batch_size, self._eval_batch_size = batch_size, eval_batch_size
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+        number = sum(map(len, source.samples.values())) + sum(row.is_damaged for row in source.bad)
+        self.bad_images = BadImages(number, raises=on_error == "raise", max_fraction=max_bad_fraction)
+        self.bad_images.add(source.bad)
+        samples = source.samples if folds is None else _refold(source.samples, folds, fold)
+        if train_images is not None:
+            part = nested_subset(_labels(samples["train"]), train_images, seed=0)
+            samples = samples | {"train": [samples["train"][k] for k in part.tolist()]}
+        self._listing, self.class_names = replace(source, samples=samples), source.class_names
         self.sizes = {name: len(files) for name, files in samples.items()}
-        start = len(str(expanded(root)))
-        self.digest = digest_of(
-            os.fsencode(f"{name}{path[start:]}\0") for name, files in sorted(samples.items()) for path, _ in files
-        )
+        self.digest = _digest(self._listing)
         check_batch_size(batch_size, self.sizes["train"])
-        advice = [f"raise data.num_workers (now {num_workers})"]
-        if jpeg_decoder() is None:
-            advice.append("install torchcodec")
-            log.info("data: torchcodec is missing, or does not fit this PyTorch; PIL reads the pictures, which takes longer")
-        self.hint = f"{', '.join(advice)}, or keep smaller pictures on the disk"
+        self.hint = _hint(num_workers)
         self.steps_per_epoch = self.sizes["train"] // batch_size
         # Large pictures keep twice this or more on their shorter side, so that the smallest crop has image_size pixels.
         needed = max(image_size, math.ceil(image_size / math.sqrt(3 * min_crop)))
-        self._train = _Pictures(samples["train"], CropAndFlip(image_size, min_crop, horizontal_flip), needed, seed)
-        middle = partial(_without_draw, self.preprocessing.transform)
-        labels = torch.tensor([label for _, label in samples["train"]])
-        part = train_eval_indices(labels, number_of_images(self, TRAIN_EVAL))
-        samples = samples | {TRAIN_EVAL: [samples["train"][k] for k in part.tolist()]}
-        self._eval = {name: _Pictures(files, middle, image_size, seed) for name, files in samples.items()}
-        self._batch_size, self._eval_batch_size = batch_size, eval_batch_size
-        self._num_workers, self._seed, self._device = num_workers, seed, device
-        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+        crop = CropAndFlip(image_size, min_crop, horizontal_flip)
+        resize, skips = round(image_size / 0.875), on_error == "skip"
+        self._train = PictureSet(samples["train"], crop, needed, seed, skips)
+        middle = partial(_without_draw, resizing(image_size, resize))
+        part = train_eval_indices(_labels(samples["train"]), number_of_images(self, TRAIN_EVAL))
+        evaluated = samples | {TRAIN_EVAL: [samples["train"][k] for k in part.tolist()]}
+        self._eval = {name: PictureSet(files, middle, image_size, seed, skips) for name, files in evaluated.items()}
+        mean, std = resolve_statistics(mean, std, partial(self._sample_of_training, middle, image_size))
+        self.preprocessing = Preprocessing(image_size, resize, mean, std, device)
+
+    def survey(self) -> list[str]:
+        """Looks into the folder; returns what a person should know of it. Raises DataError if too many pictures are bad."""
+        headers = survey.Headers(self._listing)
+        self.bad_images.add(headers.bad)
+        return list(survey.lines(self._listing, headers, list(self.bad_images.rows.values()), self.preprocessing.image_size))
 
     def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         order = torch.randperm(len(self._train), generator=rng.generator(self._seed, "order", epoch))
@@ -109,56 +123,67 @@ class FolderData:
         pictures = self._eval[split]
         yield from self._load(pictures, [(0, i) for i in range(len(pictures))], self._eval_batch_size)
 
-    def _load(self, pictures: "_Pictures", order: list[Key], batch_size: int) -> Iterator[Batch]:
+    def _load(self, pictures: "PictureSet", order: list[Key], batch_size: int) -> Iterator[Batch]:
+        for images, target in self._read(pictures, order, batch_size):
+            yield self.preprocessing.normalise(images.permute(0, 3, 1, 2)), target
+
+    def _read(self, pictures: "PictureSet", order: list[Key], batch_size: int) -> Iterator[Batch]:
+        """Yields batches of bytes [B, H, W, 3] on the device; notes the pictures that could not be read."""
         pin_memory = self._device.type == "cuda"
         batches = load_batches(
             pictures, order, batch_size, num_workers=self._num_workers, pin_memory=pin_memory, seed=self._seed
         )
-        for batch in batches:
-            images, target = hardware.to_device(tuple(batch), self._device, self._copies)
-            yield self.preprocessing.normalise(images.permute(0, 3, 1, 2)), target
+        done = 0
+        for images, target, reasons in batches:
+            for (_, index), reason in zip(order[done:], reasons, strict=False):
+                if reason:
+                    self._note(pictures.samples[index], reason)
+            done += len(reasons)
+            on_device = hardware.to_device((images, target), self._device, self._copies)
+            yield on_device[0], on_device[1]
 
+    def _note(self, sample: Sample, reason: str) -> None:
+        if sample.path in self.bad_images.rows:
+            return
+        split = next(name for name, samples in self._listing.samples.items() if sample in samples)
+        self.bad_images.add([BadImage(sample.path, split, self.class_names[sample.label], reason, REPLACED, True)])
+        log.warning(f"warning: {sample.path}: {reason}; another picture of its class takes its place")
 
-class _Pictures(Dataset[Any]):
-    """Maps (epoch, index) to a uint8 picture [H, W, 3] and its class."""
-
-    def __init__(self, samples: Samples, transform: Transform, image_size: int, seed: int) -> None:
-        self.samples, self.transform, self.image_size, self.seed = samples, transform, image_size, seed
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
-        path, label = self.samples[key[1]]
-        picture = read_picture(Path(path), self.image_size)
-        square = self.transform(picture, rng.generator(self.seed, "augment", *key))
-        return square.permute(1, 2, 0).contiguous(), label
+    def _sample_of_training(self, middle: Transform, image_size: int) -> Iterator[Tensor]:
+        samples = self._train.samples[:: -(-len(self._train) // MAX_MEASURED)]
+        pictures = PictureSet(samples, middle, image_size, self._seed, self._train.skips)
+        batches = self._read(pictures, [(0, i) for i in range(len(samples))], self._eval_batch_size)
+        for images, _ in track(batches, -(-len(samples) // self._eval_batch_size), "mean and deviation"):
+            yield images.permute(0, 3, 1, 2).cpu()
 
 
 def _without_draw(transform: v2.Transform, picture: Tensor, _: torch.Generator) -> Tensor:
     return transform(picture)
 
 
-def _refold(samples: dict[str, Samples], folds: int, fold: int) -> dict[str, Samples]:
+def _digest(listing: Listing) -> str:
+    """Returns a hash of the names of all files, below the root."""
+    start = len(str(listing.root))
+    return digest_of(
+        os.fsencode(f"{name}{path[start:]}\0") for name, files in sorted(listing.samples.items()) for path, *_ in files
+    )
+
+
+def _labels(samples: list[Sample]) -> Tensor:
+    return torch.tensor([sample.label for sample in samples])
+
+
+def _hint(num_workers: int) -> str:
+    advice = [f"raise data.num_workers (now {num_workers})"]
+    if jpeg_decoder() is None:
+        advice.append("install torchcodec")
+        log.info("data: torchcodec is missing, or does not fit this PyTorch; PIL reads the pictures, which takes longer")
+    return f"{', '.join(advice)}, or keep smaller pictures on the disk"
+
+
+def _refold(samples: dict[str, list[Sample]], folds: int, fold: int) -> dict[str, list[Sample]]:
     """Returns the pictures of a cross-validation; validation gets its share of what is not tested."""
     files = [sample for part in samples.values() for sample in part]
     val_share = len(samples["val"]) / (len(samples["train"]) + len(samples["val"]))
-    index = fold_split(torch.tensor([label for _, label in files]), folds, fold, val_share)
+    index = fold_split(_labels(files), folds, fold, val_share)
     return {name: [files[k] for k in members.tolist()] for name, members in index.items()}
-
-
-def _open(root: Path) -> dict[str, ImageFolder]:
-    check_root(root)
-    expected = EXPECTED_TREE.format(root=root)
-    names = ["train", "val"] + (["test"] if (root / "test").is_dir() else [])
-    folders = {}
-    for name in names:
-        try:
-            folders[name] = ImageFolder(str(root / name))
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise DataError(f"data.root={root}: no class folders with pictures in {name}/; {expected}") from error
-    for name, folder in folders.items():
-        if folder.classes != folders["train"].classes:
-            odd = sorted(set(folder.classes) ^ set(folders["train"].classes))
-            raise DataError(f"data.root={root}: train/ and {name}/ differ in their class folders: {', '.join(odd[:5])}")
-    return folders

@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from vgg_nll.data.bad_images import BadImages
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.errors import DataError
 
@@ -30,7 +31,12 @@ class ImageData(Protocol):
     sizes: dict[str, int]  # images per split: "train", "val", and "test" if there is one
     digest: str  # of the images, or of the list of their files: another one gives other batches
     steps_per_epoch: int
+    bad_images: BadImages  # files that could not be used
     hint: str  # what to change if training waits for images
+
+    def survey(self) -> list[str]:
+        """Returns lines for a person: what is in the data, and what to change. Raises DataError if too much is bad."""
+        ...
 
     def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yields the batches of an epoch from number `start` on; all of one size, the remainder is left out."""
@@ -83,13 +89,13 @@ def stratified_split(target: Tensor, shares: dict[str, float], seed: int) -> dic
     return {name: torch.cat(pieces).sort().values for name, pieces in parts.items()}
 
 
-def fold_split(target: Tensor, folds: int, fold: int, val_share: float) -> dict[str, Tensor]:
+def fold_split(target: Tensor, folds: int, fold: int, val_fraction: float) -> dict[str, Tensor]:
     """Returns disjoint, sorted index sets: fold number `fold` of `folds` is "test", the rest "train" and "val".
 
     Each class is dealt out evenly, so every image is in the test set of one fold; sizes of folds differ by one at most.
 
     Args:
-        target: [N] classes of all images; val_share: of the rest.
+        target: [N] classes of all images; val_fraction: of the rest.
 
     Raises DataError if there are fewer images than folds.
     """
@@ -104,7 +110,7 @@ def fold_split(target: Tensor, folds: int, fold: int, val_share: float) -> dict[
         number[members] = (dealt + torch.arange(len(members))) % folds
         dealt += len(members)
     rest = (number != fold).nonzero().squeeze(1)
-    inner = stratified_split(target[rest], {"val": val_share}, seed=0)
+    inner = stratified_split(target[rest], {"val": val_fraction}, seed=0)
     return {"train": rest[inner["train"]], "val": rest[inner["val"]], "test": (number == fold).nonzero().squeeze(1)}
 
 
@@ -124,6 +130,27 @@ def train_eval_indices(target: Tensor, images: int) -> Tensor:
     by_class = target.argsort(stable=True)
     places = (torch.arange(images) + 0.5) * len(target) / images
     return by_class[places.long()].sort().values
+
+
+def nested_subset(target: Tensor, images: int, seed: int) -> Tensor:
+    """Returns sorted indices of `images` of the N training images, with the classes' shares.
+
+    A smaller number gives a subset of a larger one, so a learning curve adds images only: image r of the n of its class, in a
+    drawn order, has the rank (r + 1/2) / n, and the lowest ranks are taken.
+
+    Args:
+        target: [N] classes; seed: of the order.
+
+    Raises DataError if there are not so many images.
+    """
+    if images > len(target):
+        raise DataError(f"data.train_images={images}: is more than the {len(target):,} training images")
+    order = torch.randperm(len(target), generator=torch.Generator().manual_seed(seed))
+    rank = torch.empty(len(target), dtype=torch.float64)
+    for label in target.unique():
+        members = order[target[order] == label]
+        rank[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
+    return rank.argsort(stable=True)[:images].sort().values
 
 
 def check_labels(target: Tensor, num_classes: int, what: str) -> None:

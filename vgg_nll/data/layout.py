@@ -1,19 +1,133 @@
 """What a folder of pictures must look like, and which files are some. Loads nothing slow: what is wrong is refused at once."""
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from vgg_nll.errors import DataError
 
-EXPECTED_TREE = "expected {root}/train/<class>/*.png|jpg, {root}/val/<class>/..., and optionally {root}/test/<class>/..."
-PICTURES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
+EXPECTED_TREE = (
+    "expected {root}/train/<class>/*.png|jpg, {root}/val/<class>/..., and optionally {root}/test/<class>/...; or "
+    "{root}/<class>/*.png|jpg, which data.val_fraction and data.test_fraction split"
+)
+PICTURES = (
+    *(".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"),  # torchvision's
+    *(".jfif", ".jpe", ".gif", ".avif"),  # a GIF gives its first picture
+)
+OF_SYSTEMS = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir")  # macOS, Windows, Synology; names with a dot, too
+LEADS_OUT = "is a link that leads out of data.root (data.follow_links=true follows it)"
+KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+
+class Found(NamedTuple):
+    """A file of a class folder, and why it is not a picture to train on ("": it is one, as far as its name and size say)."""
+
+    path: str
+    bytes: int
+    reason: str = ""
+    is_bad: bool = False  # it should be a picture: its name says so
 
 
 def check_root(root: Path) -> None:
     """Raises DataError if there is no such folder."""
     if not root.is_dir():
         raise DataError(f"data.root={root}: there is no such folder; {EXPECTED_TREE.format(root=root)}")
+
+
+def is_of_system(name: str) -> bool:
+    """Tells whether a file or folder is hidden, or one that an operating system leaves behind."""
+    return name.startswith(".") or name in OF_SYSTEMS
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Returns the names of the folders in a folder, sorted, without those of operating systems."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if _is_folder(entry) and not is_of_system(entry.name))
+
+
+def beside_the_classes(folder: Path) -> Iterator[Found]:
+    """Yields the files that lie beside the class folders, and the folders of operating systems."""
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if is_of_system(entry.name):
+                yield Found(entry.path, 0, "is hidden, or of an operating system")
+            elif not _is_folder(entry):
+                yield Found(entry.path, 0, "lies beside the class folders, in none of them")
+
+
+def walk(folder: Path, root: Path, follow_links: bool) -> Iterator[Found]:
+    """Yields every file in and below a class folder, sorted within each folder; each folder once, however it is linked.
+
+    Args:
+        root: links out of it are not followed, unless `follow_links`.
+    """
+    real_root = os.path.realpath(root)
+    seen: set[str] = set()
+
+    def leads_out(path: str) -> bool:
+        real = os.path.realpath(path)
+        return not follow_links and real != real_root and not real.startswith(real_root + os.sep)
+
+    def below(inner: str) -> Iterator[Found]:
+        seen.add(os.path.realpath(inner))
+        with os.scandir(inner) as scanned:
+            entries = sorted(scanned, key=lambda entry: entry.name)
+        folders = []
+        for entry in entries:
+            if is_of_system(entry.name):
+                yield Found(entry.path, 0, "is hidden, or of an operating system")
+            elif entry.is_symlink() and leads_out(entry.path) and os.path.exists(entry.path):  # noqa: PTH110 - faster
+                yield Found(entry.path, 0, LEADS_OUT, True)
+            elif _is_folder(entry):
+                folders.append(entry.path)
+            else:
+                yield _look(entry)
+        for path in folders:
+            if os.path.realpath(path) in seen:
+                yield Found(path, 0, "is a link to a folder that is listed already")
+            else:
+                yield from enter(path)
+
+    def enter(path: str) -> Iterator[Found]:
+        if os.access(path, os.R_OK | os.X_OK):
+            yield from below(path)
+        else:
+            yield Found(path, 0, "is a folder without permission to read it", True)
+
+    if leads_out(str(folder)):
+        yield Found(str(folder), 0, LEADS_OUT, True)
+    else:
+        yield from enter(str(folder))
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _look(entry: "os.DirEntry[str]") -> Found:
+    suffix = os.path.splitext(entry.name)[1]  # noqa: PTH122 - a Path for each of a million files takes seconds
+    if suffix.lower() not in PICTURES:
+        return Found(
+            entry.path, 0, f"{suffix or 'no suffix'}: is not read as a picture; convert it to PNG or JPEG, if it is one"
+        )
+    try:
+        status = entry.stat()
+    except FileNotFoundError:
+        return Found(entry.path, 0, "is a link to a file that is gone", True)
+    except OSError as error:
+        return Found(entry.path, 0, f"cannot be read ({error.strerror})", True)
+    if not stat.S_ISREG(status.st_mode):
+        return Found(entry.path, 0, f"is {KINDS.get(stat.S_IFMT(status.st_mode), 'something')}, not a file", True)
+    if status.st_size == 0:
+        return Found(entry.path, 0, "is empty (0 bytes)", True)
+    if not os.access(entry.path, os.R_OK):
+        return Found(entry.path, 0, "cannot be read (Permission denied)", True)
+    return Found(entry.path, status.st_size)
 
 
 def find_pictures(paths: Sequence[Path]) -> list[Path]:
@@ -36,9 +150,7 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Yields pictures in and below a folder, also behind links, as in training; each folder once."""
-    seen = set()
-    for name, folders, files in os.walk(folder, followlinks=True):
-        seen.add(os.path.realpath(name))
-        folders[:] = [inner for inner in folders if os.path.realpath(Path(name) / inner) not in seen]
-        yield from (Path(name) / file for file in files if file.lower().endswith(PICTURES))
+    """Yields pictures in and below a folder, also behind links, as in training; each folder once; damaged ones, too."""
+    for file in walk(folder, folder, follow_links=True):
+        if not file.reason or file.is_bad:
+            yield Path(file.path)

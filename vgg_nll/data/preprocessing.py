@@ -34,7 +34,7 @@ class Preprocessing:
             raise ValueError(f"mean={mean}, std={std}: must be 3 finite numbers each, std more than 0")
         self.image_size, self.resize = image_size, resize
         self.mean, self.std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
-        self.transform = v2.Compose([v2.Resize(resize), v2.CenterCrop(image_size)])
+        self.transform = resizing(image_size, resize)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the constructor's arguments, without the device."""
@@ -59,3 +59,8 @@ class Preprocessing:
         """Inverts `normalise`: floats to uint8, both [B, 3, H, W]."""
         scaled = (images * self.std[:, None, None] + self.mean[:, None, None]) * 255
         return scaled.nan_to_num().round().clamp(0, 255).to(torch.uint8)
+
+
+def resizing(image_size: int, resize: int) -> v2.Transform:
+    """Returns the transform that resizes the shorter side of uint8 [..., 3, H, W] to `resize`, and crops the middle."""
+    return v2.Compose([v2.Resize(resize), v2.CenterCrop(image_size)])

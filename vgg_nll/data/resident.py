@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vgg_nll import rng
 from vgg_nll.data import augment
+from vgg_nll.data.bad_images import BadImages
 from vgg_nll.data.interface import (
     TRAIN_EVAL,
     Batch,
@@ -16,9 +17,11 @@ from vgg_nll.data.interface import (
     check_labels,
     digest_of,
     fold_split,
+    nested_subset,
     number_of_images,
     train_eval_indices,
 )
+from vgg_nll.data.pixel_statistics import resolve_statistics
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.errors import DataError
 
@@ -28,7 +31,8 @@ class ResidentData:
 
     Args:
         source: the splits "train", "val" and, if there is one, "test"; and the class names.
-        mean, std: per channel, of pixels scaled to [0, 1].
+        mean, std: per channel, of pixels scaled to [0, 1]; "auto": those of the training images.
+        train_images: so many of the training images, stratified; fewer are a subset of more. None: all.
         shift_pixels: training images are shifted by up to this many pixels each way.
         horizontal_flip: training images are mirrored with probability 1/2.
         cutout_pixels: side of a black square in each training image; 0 for none.
@@ -43,8 +47,9 @@ class ResidentData:
         self,
         source: Source,
         *,
-        mean: list[float],
-        std: list[float],
+        mean: list[float] | str,
+        std: list[float] | str,
+        train_images: int | None = None,
         shift_pixels: int = 0,
         horizontal_flip: bool = False,
         cutout_pixels: int = 0,
@@ -59,13 +64,18 @@ class ResidentData:
         for name, split in splits.items():
             check_labels(split.target, len(class_names), f"data, {name} split")
             if len(split.target) == 0:
-                raise DataError(f"data: the {name} split is empty; raise data.{name}_share")
+                raise DataError(f"data: the {name} split is empty; raise data.{name}_fraction")
         splits = splits if folds is None else _refold(splits, folds, fold)
+        if train_images is not None:
+            part = nested_subset(splits["train"].target, train_images, seed=0)
+            splits = splits | {"train": Split(splits["train"].images[part], splits["train"].target[part])}
         self.class_names = class_names
+        mean, std = resolve_statistics(mean, std, lambda: [splits["train"].images])
         image_size = splits["train"].images.shape[-1]
         self.preprocessing = Preprocessing(image_size, image_size, mean, std, device)
         self.sizes = {name: len(split.target) for name, split in splits.items()}
         self.digest = digest_of(_bytes(part) for name in sorted(splits) for part in (splits[name].images, splits[name].target))
+        self.bad_images = BadImages(0, raises=True, max_fraction=0.0)
         check_batch_size(batch_size, self.sizes["train"])
         self.hint = "raise trainer.batch_size: the images are in memory, and the rest is overhead per batch"
         self.steps_per_epoch = self.sizes["train"] // batch_size
@@ -79,6 +89,10 @@ class ResidentData:
         }
         self._shift_pixels, self._horizontal_flip, self._cutout_pixels = shift_pixels, horizontal_flip, cutout_pixels
         self._batch_size, self._eval_batch_size, self._seed = batch_size, eval_batch_size, seed
+
+    def survey(self) -> list[str]:
+        """Returns nothing: such data sets are known."""
+        return []
 
     def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         train = self._splits["train"]

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
 from vgg_nll import records, run_folder
 from vgg_nll.config import build, saved
+from vgg_nll.data.decoding import to_rgb
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.errors import CheckpointError
 from vgg_nll.evaluation.metrics import Outputs, softmax_outputs
@@ -79,7 +79,7 @@ class TrainedModel:
             return self.preprocessing.read(Path(picture))
         pixels = picture
         if isinstance(picture, Image.Image):
-            pixels = functional.pil_to_tensor(ImageOps.exif_transpose(picture).convert("RGB"))
+            pixels = to_rgb(picture)
         if not isinstance(pixels, Tensor) or pixels.dtype != torch.uint8 or pixels.dim() != 3 or pixels.shape[0] != 3:
             raise ValueError("a picture must be a path, a PIL image, or a uint8 tensor [3, H, W]")
         resized: Tensor = self.preprocessing.transform(pixels.cpu())

@@ -1,0 +1,91 @@
+"""What is in a folder, said before training: once, with the setting to change."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from helpers.configs import Config, make_data
+from helpers.pictures import FOLDER, write_folder
+from helpers.runs import train
+from PIL import Image
+
+
+def survey(config: Config, root: Path, *overrides: str) -> str:
+    data = make_data(config, *FOLDER, f"data.root={root}", "data.num_workers=0", *overrides)
+    return "\n".join(data.survey())
+
+
+def test_classes_sizes_and_formats(config: Config, tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    Image.new("CMYK", (300, 200)).save(tmp_path / "train/two/a.jpg")
+    Image.new("RGB", (20, 20)).save(tmp_path / "test/zero/b.webp")
+    lines = survey(config, tmp_path).splitlines()
+    assert lines[:4] == [
+        "  class    train      val     test",
+        "  two          9        8        8",
+        "  one          8        8        8",
+        "  zero         8        8        9",
+    ]
+    assert lines[4] == ("pictures of 20x20 to 300x200 pixels (median 40x36); 72 PNG, 1 JPEG, 1 WEBP; become RGB: 72 L, 1 CMYK")
+    assert len(lines) == 5  # digits differ all, and nothing is wrong
+
+
+def test_many_classes_stay_one_screen(config: Config, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for k in range(50):
+            (tmp_path / split / f"class {k:02d}").mkdir(parents=True)
+            for i in range(1 + k):
+                Image.new("RGB", (32, 32), (k, i, len(split))).save(tmp_path / split / f"class {k:02d}" / f"{i}.png")
+    text = survey(config, tmp_path)
+    lines = text.splitlines()
+    assert lines[1].split() == ["class", "49", "50", "50"] and lines[11] == "  ... 30 classes between these"
+    assert lines[21].split() == ["class", "00", "1", "1"] and len(lines) == 24
+    assert "warning: class 49 has 50.0 times as many training pictures as class 00; loss.weight=auto" in text
+
+
+def test_copies_missing_classes_and_small_pictures(config: Config, tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    content = (tmp_path / "train/one/0.png").read_bytes()
+    for copy in ("train/one/copy.png", "test/one/copy.png", "train/two/copy.png"):
+        (tmp_path / copy).write_bytes(content)
+    for path in (tmp_path / "val/zero").iterdir():
+        path.unlink()
+    text = survey(config, tmp_path, "data.image_size=64")
+    assert f"copies: 3 pictures have the same bytes as another ({tmp_path}/train/one/0.png = " in text
+    assert "warning: 1 pictures stand in two splits" in text and "tests on them are too good; remove one of each" in text
+    assert "warning: 1 pictures stand in two classes" in text
+    assert "warning: val has no picture of zero: it says nothing of them" in text
+    assert "note: 100% of the pictures are smaller than data.image_size=64, and are enlarged" in text
+
+
+def test_bad_files_are_counted_by_reason(config: Config, tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    for k in range(2):
+        (tmp_path / f"train/one/x{k}.png").write_bytes(b"text")
+        (tmp_path / f"val/one/x{k}.heic").write_bytes(b"text")
+    text = survey(config, tmp_path, "data.max_bad_fraction=0.1")
+    assert "left out: 2 other files, listed in the run's bad_images.csv" in text
+    assert "      2  .heic: is not read as a picture; convert it to PNG or JPEG, if it is one" in text
+    assert "cannot be used: 2 pictures, listed in the run's bad_images.csv" in text
+    assert "      2  cannot be read as a picture (not a picture, or of a format that Pillow does not know)" in text
+
+
+def test_it_is_said_once_and_the_list_is_in_the_run_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_folder(tmp_path / "pictures")
+    (tmp_path / "pictures/train/one/bad.png").write_bytes(b"text")
+    caplog.set_level(logging.INFO)
+    options = [*FOLDER, f"data.root={tmp_path}/pictures", "data.num_workers=0", "data.max_bad_fraction=0.1", "data.mean=auto"]
+    options += ["model.width=0.0625", "tracking=none", "device=cpu", "data.std=auto"]
+    train(tmp_path / "run", *options, "trainer.steps=2")
+    assert "  class    train" in caplog.text
+    table = (tmp_path / "run/bad_images.csv").read_text()
+    assert table.splitlines()[1].endswith(
+        "train/one/bad.png,train,one,"
+        '"cannot be read as a picture (not a picture, or of a format that Pillow does not know)",replaced'
+    )
+    caplog.clear()
+    train(tmp_path / "run", *options, f"resume={tmp_path}/run", "trainer.steps=4")
+    assert "class    train" not in caplog.text
+    assert (tmp_path / "run/bad_images.csv").read_text() == table
+    saved = (tmp_path / "run/.hydra/config.yaml").read_text()
+    assert "auto" not in saved.partition("data:")[2].partition("trainer:")[0]  # measured once

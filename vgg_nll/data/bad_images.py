@@ -1,0 +1,67 @@
+"""Files of a folder of pictures that are of no use: which, why, and how many are too many."""
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from vgg_nll.errors import DataError
+from vgg_nll.files import read_regular_file, write_csv
+
+LEFT_OUT, REPLACED = "left out", "replaced"
+MAX_SHOWN = 3  # in a message
+MAX_BYTES = 1 << 28  # of the table of an earlier session
+
+
+class BadImage(NamedTuple):
+    """A file that is not used: left out from the start, or replaced by another picture of its class when it was read."""
+
+    path: str
+    split: str  # "" if it lies beside the splits
+    class_name: str
+    reason: str
+    action: str
+    is_damaged: bool  # it should be a picture
+
+
+class BadImages:
+    """The bad files of a data set.
+
+    Args:
+        images: number of pictures, with the damaged ones.
+        raises: whether a damaged picture is an error.
+        max_fraction: of damaged pictures; more are an error.
+    """
+
+    HEAD = ("path", "split", "class", "reason", "action")
+
+    def __init__(self, images: int, *, raises: bool, max_fraction: float) -> None:
+        self.images, self.raises, self.max_fraction = images, raises, max_fraction
+        self.rows: dict[str, BadImage] = {}
+
+    def add(self, rows: Iterable[BadImage]) -> None:
+        """Notes files. Raises DataError if damaged pictures are errors, or are too many."""
+        new = {row.path: row for row in rows if row.path not in self.rows}
+        self.rows |= new
+        damaged = [row for row in self.rows.values() if row.is_damaged]
+        shown = "; ".join(f"{row.path}: {row.reason}" for row in damaged[:MAX_SHOWN])
+        if damaged and self.raises:
+            raise DataError(f"{shown}; data.on_error=skip goes on without {'it' if len(damaged) == 1 else 'them'}")
+        if new and len(damaged) > self.max_fraction * self.images:
+            raise DataError(
+                f"data: {len(damaged)} of {self.images:,} pictures cannot be used, more than data.max_bad_fraction="
+                f"{self.max_fraction:g}; fix or remove them, or raise it. The first: {shown}"
+            )
+
+    def write(self, path: Path) -> None:
+        """Writes a row per file, if there are any; rows of an earlier session of the run stay."""
+        if not self.rows:
+            return
+        rows = {row.path: row[:5] for row in self.rows.values()}
+        try:
+            before = list(csv.reader(io.StringIO(read_regular_file(path, MAX_BYTES).decode())))
+        except (OSError, ValueError, csv.Error):
+            before = []
+        earlier = [tuple(row) for row in before[1:] if len(row) == len(self.HEAD) and row[0] not in rows]
+        write_csv(path, self.HEAD, [*earlier, *rows.values()])
