@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from vgg_nll import hardware, records, run_folder, run_summary
 from vgg_nll.config import build, validation
+from vgg_nll.data.interface import ImageData
 from vgg_nll.errors import ConfigError
 from vgg_nll.evaluation import report
 from vgg_nll.evaluation.metrics import Sums
@@ -22,12 +24,14 @@ from vgg_nll.origin import Origin
 from vgg_nll.tracking.summaries import Layers
 from vgg_nll.training import diagnostics, history
 from vgg_nll.training.checkpoint_saver import CheckpointSaver
+from vgg_nll.training.frozen_features import FrozenBatches, frozen_batches
 from vgg_nll.training.logger import TrainingLogger
 from vgg_nll.training.profiler import make_profiler
 from vgg_nll.training.pruning import MedianRule, Pruned
 from vgg_nll.training.signals import BEFORE, Interrupted, Signals
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.trainer import Trainer
+from vgg_nll.training.weight_average import make_average
 
 log = logging.getLogger(__name__)
 CUDA_GRAPH_PIXELS = 128  # a side: the kernels of smaller images take less time than their start
@@ -105,15 +109,9 @@ def prepare(origin: Origin, signals: Signals) -> Trainer:
     data = build.make_data(cfg, device)
     origin.check_same_data(data)
     num_classes, image_size = len(data.class_names), data.preprocessing.image_size
-    model = build.make_model(cfg, num_classes, image_size, device, load_weights=origin.resume is None)
     loss = build.make_loss(cfg, device)
-    state = TrainState(model, build.make_optimizer(cfg, model), device)
-    if cfg.trainer.compile:
-        graphs = image_size < CUDA_GRAPH_PIXELS and cfg.trainer.accumulation_steps == 1
-        state.forward = hardware.compiled(model, device, graphs=graphs)
     saver = CheckpointSaver(folder, device, origin.run_id)
-    if origin.resume is not None:
-        saver.restore(state, origin.resume)
+    state, batches = _make_state(origin, data, device, dtype, saver)
     settings = build.make_settings(cfg)
     total_steps = settings.total_steps(data.steps_per_epoch)
     if state.step > total_steps:
@@ -122,6 +120,7 @@ def prepare(origin: Origin, signals: Signals) -> Trainer:
     trainer = Trainer(
         state=state,
         data=data,
+        train_batches=batches or data.train_batches,
         loss=loss,
         learning_rate=build.make_learning_rate(cfg, data, total_steps),
         settings=settings,
@@ -134,7 +133,7 @@ def prepare(origin: Origin, signals: Signals) -> Trainer:
             total_steps=total_steps,
             steps_per_epoch=data.steps_per_epoch,
             constant_loss=diagnostics.constant_loss(loss, num_classes, device),
-            flops_per_image=summary.flops_per_image(model, image_size),
+            flops_per_image=summary.flops_per_image(state.model, image_size, head_alone=batches is not None),
             peak_flops=hardware.peak_flops(device, dtype),
             input_hint=data.hint,
         ),
@@ -149,9 +148,28 @@ def prepare(origin: Origin, signals: Signals) -> Trainer:
     for text in run_summary.texts(trainer, origin):
         tracker.add(text, first)
     if state.step == 0:
-        tracker.add(Layers(summary.layers(model, image_size)), first)
+        tracker.add(Layers(summary.layers(state.model, image_size)), first)
     run_summary.log_start(trainer, origin)
     return trainer
+
+
+def _make_state(
+    origin: Origin, data: ImageData, device: torch.device, dtype: torch.dtype, saver: CheckpointSaver
+) -> tuple[TrainState, FrozenBatches | None]:
+    """Returns the state to train on from, and batches of frozen features, if there are any."""
+    cfg, image_size = origin.cfg, data.preprocessing.image_size
+    model = build.make_model(cfg, len(data.class_names), image_size, device, load_weights=origin.resume is None)
+    average = make_average(model, cfg.trainer.ema_decay)
+    state = TrainState(model, build.make_optimizer(cfg, model), device, average)
+    if origin.resume is not None:
+        saver.restore(state, origin.resume)
+    batches = frozen_batches(model, data, dtype, cfg.trainer.batch_size, cfg.trainer.eval_batch_size)
+    if batches is not None:
+        state.forward = model.head
+    elif cfg.trainer.compile:
+        graphs = image_size < CUDA_GRAPH_PIXELS and cfg.trainer.accumulation_steps == 1
+        state.forward = hardware.compiled(model, device, graphs=graphs)
+    return state, batches
 
 
 def _close(trainer: Trainer) -> None:

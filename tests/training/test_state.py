@@ -101,7 +101,7 @@ def test_another_model_is_refused_before_anything_changes(config: Config) -> Non
         other = start(config("model.width=0.0625", "data=synthetic", *overrides)).state_dict()
         with pytest.raises(ValueError, match=words):
             state.load_state_dict(other)
-    with pytest.raises(ValueError, match="the checkpoint lacks best_metrics, best_step"):
+    with pytest.raises(ValueError, match="the checkpoint lacks average, best_metrics, best_step"):
         state.load_state_dict({"model": {}, "step": 1})
     for name, value in (
         ("step", "8"),

@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import logging
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -18,17 +17,15 @@ from vgg_nll import rng
 from vgg_nll.config.compose import MAY_INSTANTIATE
 from vgg_nll.data.interface import ImageData
 from vgg_nll.errors import ConfigError, DataError
-from vgg_nll.files import expanded
 from vgg_nll.hardware import choose_device, choose_dtype, is_out_of_memory
 from vgg_nll.losses import Loss
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.tracking.tracker import GuardedTracker, Tracker
-from vgg_nll.training import checkpoint
+from vgg_nll.training.initial_weights import load_initial_weights
 from vgg_nll.training.param_groups import param_groups
 from vgg_nll.training.schedule import Schedule
 from vgg_nll.training.settings import TrainerSettings
 
-log = logging.getLogger(__name__)
 # What makes a part smaller, for messages.
 SIZES = {
     "data": "data.num_images or data.image_size",
@@ -57,6 +54,7 @@ def make_data(cfg: DictConfig, device: torch.device) -> ImageData:
     """
     options = {str(key): value for key, value in cfg.data.items()}
     given: dict[str, Any] = {
+        "augmentation": _instantiate("augment", cfg.augment),
         "batch_size": cfg.trainer.batch_size,
         "eval_batch_size": cfg.trainer.eval_batch_size,
         "seed": cfg.seed,
@@ -80,12 +78,21 @@ def make_model(cfg: DictConfig, num_classes: int, image_size: int, device: torch
             f"trainer.deterministic=true: PyTorch has no deterministic gradient for pooling maps of {image_size}x"
             f"{image_size} images to 7x7 on a GPU; set data.image_size=224, or model.head=compact"
         )
-    options = {str(key): value for key, value in cfg.model.items() if key != "weights"}
+    options = {str(key): value for key, value in cfg.model.items() if key not in ("weights", "freeze")}
     with rng.seeded(cfg.seed, "init"):
         model = _instantiate("model", options, num_classes=num_classes, head=head)
     if cfg.model.weights is not None and load_weights:
-        _load_weights(model, cfg.model.weights)
+        load_initial_weights(model, cfg.model.weights, batch_norm=cfg.model.batch_norm)
+    _freeze(model, cfg.model.freeze)
     return model.to(device, memory_format=torch.channels_last)
+
+
+def _freeze(model: VGG16, prefix: str) -> None:
+    """Freezes what `model.freeze` names: a prefix of parameter names, or "none"."""
+    try:
+        model.freeze("" if prefix == "none" else prefix)
+    except ValueError as error:
+        raise ConfigError(f"model.freeze={prefix}: {error}") from error
 
 
 def make_loss(cfg: DictConfig, device: torch.device) -> Loss:
@@ -99,7 +106,9 @@ def make_loss(cfg: DictConfig, device: torch.device) -> Loss:
 
 def make_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
     """Returns the optimizer of `optimizer=`, fused; weight decay is for weights, not for biases and batch norm."""
-    return _call("optimizer", _instantiate("optimizer", cfg.optimizer), param_groups(model), fused=True)
+    options = {str(key): value for key, value in cfg.optimizer.items() if key != "backbone_lr_scale"}
+    groups = param_groups(model, cfg.optimizer.backbone_lr_scale)
+    return _call("optimizer", _instantiate("optimizer", options), groups, fused=True)
 
 
 def make_learning_rate(cfg: DictConfig, data: ImageData, total_steps: int) -> Callable[[int], float]:
@@ -125,23 +134,6 @@ def make_tracker(
     except TypeError as error:
         raise ConfigError(f"tracking: {error}") from error
     return GuardedTracker(lambda: constructor(folder, first_step, first_validation, run_id))
-
-
-def _load_weights(model: VGG16, path: str) -> None:
-    with checkpoint.errors_as_one("model.weights"):
-        weights = checkpoint.load_weights(expanded(path))
-    own = model.state_dict()
-    fitting = {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape}
-    missing = sorted(own.keys() - fitting.keys())
-    if any(name.startswith("features.") for name in missing):
-        found = ", ".join(list(weights)[:3]) or "no tensors"
-        raise ConfigError(
-            f"model.weights={path}: has no {missing[-1]} of this network (model=vgg16 and vgg16_bn differ), but {found}"
-        )
-    if not all(value.isfinite().all() for value in fitting.values()):
-        raise ConfigError(f"model.weights={path}: holds NaN or infinity")
-    model.load_state_dict(fitting, strict=False)
-    log.info(f"model: {len(fitting)} tensors from {path}" + (f"; drawn at random: {', '.join(missing)}" if missing else ""))
 
 
 def _instantiate(group: str, node: Any, **extra: Any) -> Any:

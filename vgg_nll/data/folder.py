@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from vgg_nll import hardware, rng
+from vgg_nll import hardware
 from vgg_nll.data import survey
 from vgg_nll.data.augment import CropAndFlip
+from vgg_nll.data.augmentation import Augmentation
 from vgg_nll.data.bad_images import REPLACED, BadImage, BadImages
 from vgg_nll.data.decoding import jpeg_decoder
 from vgg_nll.data.interface import (
@@ -25,6 +26,7 @@ from vgg_nll.data.interface import (
     nested_subset,
     number_of_images,
     train_eval_indices,
+    train_order,
 )
 from vgg_nll.data.listing import Listing, Sample
 from vgg_nll.data.picture_set import Key, PictureSet, Transform
@@ -50,7 +52,9 @@ class FolderData:
     Args:
         source: the pictures.
         mean, std: per channel, of pixels scaled to [0, 1]; "auto": those of up to 2,000 training pictures.
+        augmentation: what else happens to training pictures; None: nothing.
         train_images: so many of the training pictures, stratified; fewer are a subset of more. None: all.
+        balanced: training pictures are drawn, with repeats, so that classes are equally frequent.
         on_error: "skip", or "raise" for a DataError at the first picture that cannot be read.
         max_bad_fraction: of pictures that cannot be read; more are an error.
         folds, fold: cross-validation: all pictures are pooled, and fold number `fold` of `folds` is tested;
@@ -70,7 +74,9 @@ class FolderData:
         min_crop: float,
         horizontal_flip: bool,
         num_workers: int,
+        augmentation: Augmentation | None = None,
         train_images: int | None = None,
+        balanced: bool = False,
         on_error: str = "skip",
         max_bad_fraction: float = 0.01,
         folds: int | None = None,
@@ -80,7 +86,7 @@ class FolderData:
         seed: int,
         device: torch.device,
     ) -> None:
-        self._num_workers, self._seed, self._device = num_workers, seed, device
+        self._num_workers, self._seed, self._device, self._balanced = num_workers, seed, device, balanced
         self._batch_size, self._eval_batch_size = batch_size, eval_batch_size
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
         number = sum(map(len, source.samples.values())) + sum(row.is_damaged for row in source.bad)
@@ -98,10 +104,13 @@ class FolderData:
         self.steps_per_epoch = self.sizes["train"] // batch_size
         # Large pictures keep twice this or more on their shorter side, so that the smallest crop has image_size pixels.
         needed = max(image_size, math.ceil(image_size / math.sqrt(3 * min_crop)))
-        crop = CropAndFlip(image_size, min_crop, horizontal_flip)
         resize, skips = round(image_size / 0.875), on_error == "skip"
-        self._train = PictureSet(samples["train"], crop, needed, seed, skips)
         middle = partial(_without_draw, resizing(image_size, resize))
+        self._augmentation = augmentation or Augmentation()
+        flip_crop = self._augmentation.flip_crop
+        self.is_augmented = flip_crop or self._augmentation.changes
+        crop = CropAndFlip(image_size, min_crop, horizontal_flip) if flip_crop else middle
+        self._train = PictureSet(samples["train"], partial(_augmented, crop, self._augmentation), needed, seed, skips)
         part = train_eval_indices(_labels(samples["train"]), number_of_images(self, TRAIN_EVAL))
         evaluated = samples | {TRAIN_EVAL: [samples["train"][k] for k in part.tolist()]}
         self._eval = {name: PictureSet(files, middle, image_size, seed, skips) for name, files in evaluated.items()}
@@ -114,10 +123,15 @@ class FolderData:
         self.bad_images.add(headers.bad)
         return list(survey.lines(self._listing, headers, list(self.bad_images.rows.values()), self.preprocessing.image_size))
 
+    def train_order(self, epoch: int) -> Tensor:
+        return train_order(_labels(self._train.samples), self._seed, epoch, self._balanced)
+
     def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        order = torch.randperm(len(self._train), generator=rng.generator(self._seed, "order", epoch))
+        order = self.train_order(epoch)
         order = order[start * self._batch_size : self.steps_per_epoch * self._batch_size]
-        yield from self._load(self._train, [(epoch, int(i)) for i in order], self._batch_size)
+        batches = self._load(self._train, [(epoch, int(i)) for i in order], self._batch_size)
+        for step, (images, target) in enumerate(batches, start):
+            yield self._augmentation.mix(images, target, len(self.class_names), self._seed, epoch, step)
 
     def eval_batches(self, split: str) -> Iterator[Batch]:
         pictures = self._eval[split]
@@ -159,6 +173,10 @@ class FolderData:
 
 def _without_draw(transform: v2.Transform, picture: Tensor, _: torch.Generator) -> Tensor:
     return transform(picture)
+
+
+def _augmented(crop: Transform, augmentation: Augmentation, picture: Tensor, generator: torch.Generator) -> Tensor:
+    return augmentation.image(crop(picture, generator), generator)
 
 
 def _digest(listing: Listing) -> str:

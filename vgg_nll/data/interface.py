@@ -11,13 +11,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from vgg_nll import rng
 from vgg_nll.data.bad_images import BadImages
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.errors import DataError
 
 TRAIN_EVAL = "train_eval"  # the part of the training images that is evaluated beside the validation images
 TRAIN_EVAL_SHARE, MAX_TRAIN_EVAL = 16, 1000  # a forward pass over a sixteenth takes 2% of an epoch
-Batch = tuple[Tensor, Tensor]  # normalised images [B, 3, H, W] on the device, class indices [B]
+Batch = tuple[Tensor, Tensor]  # normalised images [B, 3, H, W] on the device, class indices [B] or probabilities [B, C]
 
 
 class ImageData(Protocol):
@@ -31,11 +32,16 @@ class ImageData(Protocol):
     sizes: dict[str, int]  # images per split: "train", "val", and "test" if there is one
     digest: str  # of the images, or of the list of their files: another one gives other batches
     steps_per_epoch: int
+    is_augmented: bool  # whether training images differ from epoch to epoch
     bad_images: BadImages  # files that could not be used
     hint: str  # what to change if training waits for images
 
     def survey(self) -> list[str]:
         """Returns lines for a person: what is in the data, and what to change. Raises DataError if too much is bad."""
+        ...
+
+    def train_order(self, epoch: int) -> Tensor:
+        """Returns the places [N] of an epoch's training images among those of `eval_batches("train")`."""
         ...
 
     def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -56,6 +62,11 @@ class Split:
 
 
 Source = tuple[dict[str, Split], tuple[str, ...]]  # splits by name, class names
+
+
+def labels_of(target: Tensor) -> Tensor:
+    """Returns the classes [B] of a target: of probabilities [B, C], the most probable ones."""
+    return target if target.dim() == 1 else target.argmax(dim=1)
 
 
 def digest_of(parts: Iterable[bytes | memoryview]) -> str:
@@ -151,6 +162,19 @@ def nested_subset(target: Tensor, images: int, seed: int) -> Tensor:
         members = order[target[order] == label]
         rank[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
     return rank.argsort(stable=True)[:images].sort().values
+
+
+def train_order(target: Tensor, seed: int, epoch: int, balanced: bool) -> Tensor:
+    """Returns the order of an epoch: a permutation [N], or, if balanced, N draws in which every class is as frequent.
+
+    Args:
+        target: [N] classes of the training images.
+    """
+    draw = rng.generator(seed, "order", epoch)
+    if not balanced:
+        return torch.randperm(len(target), generator=draw)
+    weight = 1 / target.bincount().double()[target]
+    return torch.multinomial(weight.cpu(), len(target), replacement=True, generator=draw)
 
 
 def check_labels(target: Tensor, num_classes: int, what: str) -> None:

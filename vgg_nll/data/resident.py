@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vgg_nll import rng
 from vgg_nll.data import augment
+from vgg_nll.data.augmentation import Augmentation
 from vgg_nll.data.bad_images import BadImages
 from vgg_nll.data.interface import (
     TRAIN_EVAL,
@@ -20,6 +21,7 @@ from vgg_nll.data.interface import (
     nested_subset,
     number_of_images,
     train_eval_indices,
+    train_order,
 )
 from vgg_nll.data.pixel_statistics import resolve_statistics
 from vgg_nll.data.preprocessing import Preprocessing
@@ -33,9 +35,11 @@ class ResidentData:
         source: the splits "train", "val" and, if there is one, "test"; and the class names.
         mean, std: per channel, of pixels scaled to [0, 1]; "auto": those of the training images.
         train_images: so many of the training images, stratified; fewer are a subset of more. None: all.
+        balanced: training images are drawn, with repeats, so that classes are equally frequent.
         shift_pixels: training images are shifted by up to this many pixels each way.
         horizontal_flip: training images are mirrored with probability 1/2.
         cutout_pixels: side of a black square in each training image; 0 for none.
+        augmentation: what else happens to training images; None: nothing.
         folds, fold: cross-validation: all images are pooled, and fold number `fold` of `folds` is tested;
             None: the splits of the source.
         seed: of the order and the augmentation.
@@ -50,9 +54,11 @@ class ResidentData:
         mean: list[float] | str,
         std: list[float] | str,
         train_images: int | None = None,
+        balanced: bool = False,
         shift_pixels: int = 0,
         horizontal_flip: bool = False,
         cutout_pixels: int = 0,
+        augmentation: Augmentation | None = None,
         folds: int | None = None,
         fold: int = 0,
         batch_size: int,
@@ -87,21 +93,30 @@ class ResidentData:
             name: Split(split.images.to(device).contiguous(memory_format=layout), split.target.to(device))
             for name, split in splits.items()
         }
+        self._augmentation = augmentation or Augmentation()
+        if not self._augmentation.flip_crop:
+            shift_pixels, horizontal_flip, cutout_pixels = 0, False, 0
         self._shift_pixels, self._horizontal_flip, self._cutout_pixels = shift_pixels, horizontal_flip, cutout_pixels
-        self._batch_size, self._eval_batch_size, self._seed = batch_size, eval_batch_size, seed
+        moves = shift_pixels > 0 or horizontal_flip or cutout_pixels > 0
+        self.is_augmented = moves or self._augmentation.changes
+        self._batch_size, self._eval_batch_size = batch_size, eval_batch_size
+        self._seed, self._balanced = seed, balanced
 
     def survey(self) -> list[str]:
         """Returns nothing: such data sets are known."""
         return []
 
+    def train_order(self, epoch: int) -> Tensor:
+        return train_order(self._splits["train"].target, self._seed, epoch, self._balanced)
+
     def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         train = self._splits["train"]
-        order = torch.randperm(len(train.target), generator=rng.generator(self._seed, "order", epoch))
-        order = order.to(train.target.device, non_blocking=True)
+        order = self.train_order(epoch).to(train.target.device, non_blocking=True)
         for step in range(start, self.steps_per_epoch):
             index = order[step * self._batch_size : (step + 1) * self._batch_size]
             images = self._augment(train.images[index], epoch, step)
-            yield self.preprocessing.normalise(images), train.target[index]
+            images = self.preprocessing.normalise(self._augmentation.images(images, self._seed, epoch, index))
+            yield self._augmentation.mix(images, train.target[index], len(self.class_names), self._seed, epoch, step)
 
     def eval_batches(self, split: str) -> Iterator[Batch]:
         images, target = self._splits[split].images, self._splits[split].target

@@ -112,8 +112,9 @@ def load_with_config(folder: Path, cfg: DictConfig, run_id: str, checkpoint_name
     class_names, preprocessing = _read_network(folder / run_folder.NETWORK, run_id, device)
     model = build.make_model(cfg, len(class_names), preprocessing.image_size, device, load_weights=False)
     with checkpoint.errors_as_one(f"{folder}: checkpoints/{checkpoint_name}.pt does not fit its config"):
-        check_weights(model, content["model"])
-        model.load_state_dict(content["model"])
+        weights = content.get("average") or content["model"]  # the best checkpoint has the evaluated weights alone
+        check_weights(model, weights)
+        model.load_state_dict(weights)
         step = int(content["step"])
     dtype = build.make_dtype(cfg, device)
     return TrainedModel(folder, run_id, model.eval(), preprocessing, class_names, dtype, device, step)

@@ -84,11 +84,52 @@ class VGG16(nn.Module):
         else:
             raise ValueError(f"head must be one of {', '.join(HEADS)}, got {head!r}")
         self.apply(_initialise)
+        self.frozen = ""  # the prefix of the names of frozen layers
+
+    def freeze(self, prefix: str) -> None:
+        """Freezes the layers whose names begin with `prefix` ("features", "features.0", "classifier"); "" freezes none.
+
+        Their weights get no gradients, and their batch norm keeps its mean and variance, as in eval mode.
+
+        Raises ValueError if there are no such layers, or no others.
+        """
+        self.frozen = prefix
+        frozen = [name for name, _ in self.named_parameters() if self._is_frozen(name)]
+        if prefix and not frozen:
+            raise ValueError(f"there is no such layer; there are {', '.join(name for name, _ in self.named_children())}")
+        if len(frozen) == len(list(self.parameters())):
+            raise ValueError("leaves nothing to train")
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(not self._is_frozen(name))
+
+    def train(self, mode: bool = True) -> "VGG16":
+        """Sets the mode; frozen layers stay in eval mode."""
+        super().train(mode)
+        if mode and self.frozen:
+            for name, module in self.named_modules():
+                if self._is_frozen(name):
+                    module.eval()
+        return self
+
+    def head(self, pooled: Tensor) -> Tensor:
+        """Maps the pooled features [B, D, h, w], as `pool` gives them, to logits [B, C]."""
+        return self.classifier(torch.flatten(pooled, 1))
+
+    def pool(self, images: Tensor) -> Tensor:
+        """Maps [B, 3, H, W] to what the head takes: [B, 512, 7, 7] (paper), [B, 512, 1, 1] (compact)."""
+        return self.avgpool(self.features(images))
+
+    @property
+    def pooled_size(self) -> int:
+        """Numbers that the head takes for one image."""
+        return next(module for module in self.classifier if isinstance(module, nn.Linear)).in_features
+
+    def _is_frozen(self, name: str) -> bool:
+        return bool(self.frozen) and f"{name}.".startswith(f"{self.frozen}.")
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps [B, 3, H, W], H and W at least 32, to logits [B, C]."""
-        pooled = self.avgpool(self.features(images))
-        return self.classifier(torch.flatten(pooled, 1))
+        return self.head(self.pool(images))
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Maps [B, 3, H, W] to the softmax of the logits [B, C] in float32: in [0, 1], rows sum to 1."""

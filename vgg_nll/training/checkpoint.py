@@ -18,6 +18,7 @@ from vgg_nll.errors import CheckpointError
 from vgg_nll.files import atomic_write
 
 FORMAT_VERSION = 1
+FIRST_WEIGHT = "features.0.weight"
 
 
 def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:
@@ -71,18 +72,37 @@ def load_newest(run: Path, run_id: str | None = None) -> tuple[dict[str, Any], s
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Returns name -> tensor of a checkpoint of ours, or of a state dict that another program saved.
+    """Returns name -> tensor of a checkpoint of ours, or of a state dict that another program saved (also as .safetensors).
 
-    The keys "model" and "state_dict", and the prefix "module." of data-parallel training, are looked through. Raises
-    CheckpointError as `load` does.
+    The first convolution, `features.0.weight`, is looked for: in the file, and in the dicts that it holds ("model",
+    "state_dict", "net", ...), under any prefix ("module.", "_orig_mod.", "model.", ...). Raises CheckpointError as `load` does.
     """
-    content = _load_tensors(path)
-    parts = [content.get("model"), content.get("state_dict"), content] if isinstance(content, dict) else []
-    return {
-        str(name).removeprefix("module."): value
-        for name, value in next((part for part in parts if isinstance(part, dict)), {}).items()
-        if isinstance(value, Tensor) and value.layout is torch.strided
-    }
+    content = _load_safetensors(path) if path.suffix == ".safetensors" else _load_tensors(path)
+    parts = [content, *content.values()] if isinstance(content, dict) else []
+    dicts = [_tensors(part) for part in parts if isinstance(part, dict)]
+    for tensors in dicts:
+        for name in tensors:
+            if name.endswith(FIRST_WEIGHT):
+                prefix = name.removesuffix(FIRST_WEIGHT)
+                return {other.removeprefix(prefix): value for other, value in tensors.items() if other.startswith(prefix)}
+    return next(filter(None, dicts), {})
+
+
+def _tensors(content: dict[Any, Any]) -> dict[str, Tensor]:
+    return {str(name): v for name, v in content.items() if isinstance(v, Tensor) and v.layout is torch.strided}
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+    except ImportError as error:
+        raise CheckpointError(f"{path}: needs the package safetensors (pip install safetensors)") from error
+    try:
+        return load(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        raise CheckpointError(f"{path}: cannot be read ({reason})") from error
 
 
 @contextmanager

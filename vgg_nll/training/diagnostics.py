@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from vgg_nll import hardware
-from vgg_nll.data.interface import ImageData
+from vgg_nll.data.interface import ImageData, labels_of
 from vgg_nll.errors import TrainingError
 from vgg_nll.evaluation import loop
 from vgg_nll.losses import Loss
@@ -89,6 +90,20 @@ def out_of_memory_as_error(step: int, image_size: int, key: str, size: int, hint
         ) from error
 
 
+def not_finite_error(state: TrainState, learning_rate: float, images: Tensor, last_good: str) -> TrainingError:
+    """Returns the error for the first step whose loss or gradient was not finite.
+
+    Args:
+        images: what the step was given; last_good: where the last good state is.
+    """
+    spoiled = "the images of this step hold NaN or infinite numbers; fix the data"
+    return TrainingError(
+        f"step {int(state.bad_step)}: loss {float(state.bad_loss):g}, gradient norm {float(state.bad_gradient_norm):g} at "
+        f"learning rate {learning_rate:.3g}; the weights were not updated, and {last_good}: "
+        + ("lower optimizer.lr, or warm up for longer" if images.isfinite().all() else spoiled)
+    )
+
+
 def constant_loss(loss: Loss, num_classes: int, device: torch.device) -> float:
     """Returns the loss of the same probability for every class: what a run on a plateau shows.
 
@@ -100,7 +115,8 @@ def constant_loss(loss: Loss, num_classes: int, device: torch.device) -> float:
 
 def untrained_loss(loss: Loss, data: ImageData, state: TrainState, dtype: torch.dtype) -> float:
     """Returns the network's loss on the first batch of training images, in eval mode."""
-    return loop.evaluate(state.model, loss, [next(data.train_batches(0))], dtype).values["loss"]
+    images, target = next(data.train_batches(0))
+    return loop.evaluate(state.model, loss, [(images, labels_of(target))], dtype).values["loss"]
 
 
 def ignores_labels(loss: Loss, num_classes: int, device: torch.device) -> bool:

@@ -13,6 +13,7 @@ class TrainerSettings:
     eval_batch_size: int
     accumulation_steps: int  # parts that a batch is split into
     clip_norm: float | None
+    ema_decay: float  # of the average of the weights; 0 for none
     precision: str
     deterministic: bool
     compile: bool

@@ -39,6 +39,7 @@ class TrainState:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     device: torch.device
+    average: nn.Module | None = None  # of the weights; takes their place in evaluation
     forward: Callable[[Tensor], Tensor] = field(init=False)  # the model's, or that of its compiled twin, in training
     step: int = 0
     validated_step: int = -1  # the last step whose validation was finished; the first one is before the first step
@@ -62,6 +63,11 @@ class TrainState:
         self.bad_loss = torch.zeros((), device=self.device)
         self.bad_gradient_norm = torch.zeros((), device=self.device)
 
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is evaluated: the average, if there is one."""
+        return self.model if self.average is None else self.average
+
     def pop_window(self) -> Window:
         """Returns the means of the window, and starts the next one. The host waits for the device."""
         loss, accuracy = (float(total) / self.window_images for total in (self.window_loss, self.window_correct))
@@ -73,6 +79,7 @@ class TrainState:
         """Returns what a checkpoint holds; tensors are those of the live state, not copies."""
         return {
             "model": self.model.state_dict(),
+            "average": {} if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "window_loss": self.window_loss,
             "window_correct": self.window_correct,
@@ -89,8 +96,12 @@ class TrainState:
             raise ValueError(f"the checkpoint lacks {', '.join(sorted(expected - set(content)))}")
         _check_numbers(content)
         check_weights(self.model, content["model"])
+        average = content["average"] or content["model"]
+        check_weights(self.model, average)
         self._load_optimizer(content["optimizer"])
         self.model.load_state_dict(content["model"])
+        if self.average is not None:
+            self.average.load_state_dict(average)
         for name in (*NUMBERS, "best_metrics", "history", "trajectory"):
             setattr(self, name, content[name])
         self.window_loss = content["window_loss"].to(self.device)

@@ -5,8 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from vgg_nll.data.interface import labels_of
 from vgg_nll.losses import Loss
 from vgg_nll.training.state import TrainState
+from vgg_nll.training.weight_average import update_average
 
 
 def train_step(
@@ -19,6 +21,7 @@ def train_step(
     clip_norm: float | None,
     accumulation_steps: int,
     dtype: torch.dtype,
+    ema_decay: float = 0.0,
     on_logits: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Tensor:
     """Does forward, loss, backward, clip, finite check, update; returns the gradient norm before clipping (on the device).
@@ -28,8 +31,9 @@ def train_step(
     update and every later one are skipped on the device: the weights stay as they were before the bad step.
 
     Args:
-        images: [B, 3, H, W] on the device; target: [B].
+        images: [B, 3, H, W] on the device; target: classes [B], or probabilities [B, C].
         dtype: torch.bfloat16 for autocast, torch.float32 for none. The loss is always computed from float32 logits.
+        ema_decay: of the average of the weights, if the state has one.
         on_logits: gets the logits [B, C] and the labels [B] of every part.
     """
     model, optimizer = state.model, state.optimizer
@@ -43,17 +47,19 @@ def train_step(
         loss.backward()
         batch_loss += loss.detach()
         if on_logits is not None:
-            on_logits(logits.detach(), part_target)
-        state.window_correct += (logits.detach().argmax(dim=1) == part_target).sum()
+            on_logits(logits.detach(), labels_of(part_target))
+        state.window_correct += (logits.detach().argmax(dim=1) == labels_of(part_target)).sum()
     norm = _gradient_norm(optimizer)
     _record_if_not_finite(state, batch_loss, norm)
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group.get("lr_scale", 1.0)
     # Fused optimizers read two attributes that GradScaler normally sets: gradients are divided by `grad_scale` inside the
     # kernel (here: clipping for free), and the update is skipped if `found_inf` is 1.
     optimizer.grad_scale = None if clip_norm is None else (norm / clip_norm).clamp(min=1)  # type: ignore[attr-defined]
     optimizer.found_inf = (state.bad_step >= 0).float()  # type: ignore[attr-defined]
     optimizer.step()
+    if state.average is not None:
+        update_average(state.average, model, ema_decay, state.step)
     state.window_loss += batch_loss.double() * len(images)
     state.window_images += len(images)
     state.step += 1

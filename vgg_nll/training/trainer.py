@@ -18,7 +18,7 @@ from vgg_nll.losses import Loss
 from vgg_nll.progress import track
 from vgg_nll.training import gradients, history, trajectory
 from vgg_nll.training.checkpoint_saver import CheckpointSaver
-from vgg_nll.training.diagnostics import out_of_memory_as_error
+from vgg_nll.training.diagnostics import not_finite_error, out_of_memory_as_error
 from vgg_nll.training.logger import TrainingLogger
 from vgg_nll.training.profiler import Profiler
 from vgg_nll.training.pruning import MedianRule
@@ -36,6 +36,7 @@ class Trainer:
     """Trains `state.model` on `data`, and leaves checkpoints and curves: `fit`, then `test`, then `end`.
 
     Args:
+        train_batches: epoch, first batch -> batches: those of the data, or features of its images that are frozen.
         learning_rate: step -> learning rate.
         dtype: torch.bfloat16 for autocast, torch.float32 for none.
         signals: when to stop, or to save before it is due; seed: of the draws inside a step (dropout).
@@ -43,6 +44,7 @@ class Trainer:
 
     state: TrainState
     data: ImageData
+    train_batches: Callable[[int, int], Iterator[Batch]]
     loss: Loss
     learning_rate: Callable[[int], float]
     settings: TrainerSettings
@@ -95,13 +97,13 @@ class Trainer:
         state = self.state
         try:
             weights = self.saver.load_best(state.best_step)
-            check_weights(state.model, weights)
+            check_weights(state.evaluated, weights)
         except ValueError as error:  # CheckpointError is one
             self.logger.write(f"warning: {error}; the weights of the last step take their place")
             state.best_step, state.best_metrics = state.step, dict(self.evaluate("val").values)
             self._save(is_best=True)
         else:
-            state.model.load_state_dict(weights)
+            state.evaluated.load_state_dict(weights)
         if "test" not in self.data.sizes:
             return None
         evaluation = self.evaluate("test")
@@ -112,13 +114,13 @@ class Trainer:
         """Shows the validation images in the feature space of the network that `test` has left; the run is over."""
         batches = subsample(self._eval_batches("val", self.settings.eval_batch_size), self.data.sizes["val"], MAX_POINTS)
         pixels = self.data.preprocessing.pixels
-        self.logger.end(self.state.best_step, lambda: features.extract(self.state.model, batches, self.dtype, pixels))
+        self.logger.end(self.state.best_step, lambda: features.extract(self.state.evaluated, batches, self.dtype, pixels))
 
     def evaluate(self, split: str) -> Evaluation:
         """Evaluates every image of a split. Raises Interrupted between two batches after a signal to stop."""
         size = self.settings.eval_batch_size
         with self._memory("trainer.eval_batch_size", size, "lower it"):
-            return loop.evaluate(self.state.model, self.loss, self._eval_batches(split, size), self.dtype)
+            return loop.evaluate(self.state.evaluated, self.loss, self._eval_batches(split, size), self.dtype)
 
     def _step(self, images: Tensor, target: Tensor) -> None:
         """Does one optimizer step, and what is due after it."""
@@ -137,6 +139,7 @@ class Trainer:
                 learning_rate=learning_rate,
                 clip_norm=settings.clip_norm,
                 accumulation_steps=settings.accumulation_steps,
+                ema_decay=settings.ema_decay,
                 dtype=self.dtype,
                 on_logits=(lambda *part: seen.append(part)) if watched else None,
             )
@@ -215,7 +218,7 @@ class Trainer:
         """Yields training batches from the current step to the last; counts the time spent waiting for them."""
         while self.state.step < self.total_steps:
             epoch, position = divmod(self.state.step, self.data.steps_per_epoch)
-            batches = self.data.train_batches(epoch, position)
+            batches = self.train_batches(epoch, position)
             while self.state.step < self.total_steps:
                 with self.logger.waiting():
                     batch = next(batches, None)
@@ -236,15 +239,9 @@ class Trainer:
 
     def _check_finite(self) -> None:
         bad = int(self.state.bad_step)
-        if bad < 0:
-            return
-        what = (
-            f"step {bad}: loss {float(self.state.bad_loss):g}, gradient norm {float(self.state.bad_gradient_norm):g} at "
-            f"learning rate {self.learning_rate(bad):.3g}; the weights were not updated, and {self._last_good()}: "
-        )
-        images, _ = next(self.data.train_batches(*divmod(bad, self.data.steps_per_epoch)))
-        spoiled = "the images of this step hold NaN or infinite numbers; fix the data"
-        raise TrainingError(what + ("lower optimizer.lr, or warm up for longer" if images.isfinite().all() else spoiled))
+        if bad >= 0:
+            images, _ = next(self.train_batches(*divmod(bad, self.data.steps_per_epoch)))
+            raise not_finite_error(self.state, self.learning_rate(bad), images, self._last_good())
 
     def _memory(self, key: str, size: int, hint: str) -> AbstractContextManager[None]:
         return out_of_memory_as_error(self.state.step, self.data.preprocessing.image_size, key, size, hint)
