@@ -28,13 +28,14 @@ NETWORK = "network.json"  # what the network takes and gives: preprocessing and 
 TEMPERATURE = "temperature.json"
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0  # in it
 EVALUATION, EVALUATION_METRICS = "evaluation", "evaluation/evaluation.json"
+EXPORT = "export"  # files for other programs
 PROFILE_TRACE, PROFILE_OPERATORS = "profile/trace.json", "profile/operators.txt"
 DONE, FAILED = "DONE", "FAILED"
 PRUNED = "PRUNED"  # in a sweep: stopped since others are better
 PROJECTOR = "projector_config.pbtxt"  # TensorBoard's; the pictures lie in folders that are named by their steps
 OURS = (
     *(HYDRA, RUN, LOG, LOCK, CHECKPOINTS, METRICS, METRICS_TABLE, BAD_IMAGES, PREDICTIONS, NETWORK, TEMPERATURE, EVALUATION),
-    *("profile", DONE, FAILED, PRUNED, PROJECTOR),
+    *("profile", EXPORT, DONE, FAILED, PRUNED, PROJECTOR),
 )
 LOCK_SECONDS = 10  # the worker processes of a killed run hold its lock for some seconds
 

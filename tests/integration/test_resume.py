@@ -23,6 +23,9 @@ from vgg_nll.training.trainer import Trainer
 SHORT = (*TINY, "data.shift_pixels=2", "trainer.accumulation_steps=2", "trainer.validate_every_epochs=0.5")
 CASES = {
     "argmax, dropout": ("loss=argmax", "model.head=paper"),
+    "mixup and cutmix": ("loss=all_logit", "augment=mixup", "augment.cutmix=1.0", "augment.trivial=true"),
+    "average of weights": ("loss=argmax", "trainer.ema_decay=0.3"),
+    "frozen features": ("augment=none", "data.shift_pixels=0", "model.freeze=features", "data.balanced=true"),
     "all_logit, batch norm": ("loss=all_logit", "model=vgg16_bn", "optimizer=sgd", "schedule=cosine"),
 }
 GPU = ("device=cuda", "trainer.deterministic=true", "trainer.precision=bfloat16", "model.width=1")

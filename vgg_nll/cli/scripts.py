@@ -29,3 +29,11 @@ def check_run(folder: Path, device: str, temperature: str) -> None:
         value = float(temperature)
     if not low <= value <= high:
         raise ConfigError(f"--temperature {temperature}: must be a number from {low:g} to {high:g}")
+
+
+def fraction(text: str) -> float:
+    """Reads a number in [0, 1] from the command line."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be from 0 to 1")
+    return value

@@ -54,7 +54,7 @@ def _read(source: str, batch_norm: bool) -> Weights:
 
 def _torchvisions(name: str, batch_norm: bool) -> Weights:
     if name != IMAGENET:
-        raise ConfigError(f"model.weights={name}: there are no such weights; there are {IMAGENET}, files, and run folders")
+        raise CheckpointError(f"{name}: there are no such weights; there are {IMAGENET}, files, and run folders")
     weights = VGG16_BN_Weights.IMAGENET1K_V1 if batch_norm else VGG16_Weights.IMAGENET1K_V1
     try:
         return weights.get_state_dict(progress=True, check_hash=True)

@@ -1,0 +1,51 @@
+"""Exports a finished run for other programs: `python scripts/export.py RUN --format onnx` (RUN/export/model.onnx)."""
+
+import argparse
+from pathlib import Path
+
+from vgg_nll import run_folder
+from vgg_nll.cli.error_messages import errors_as_lines
+from vgg_nll.cli.scripts import check_run, fraction
+
+FORMATS = ("onnx", "torch_export", "safetensors")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument(
+        "--format",
+        default="onnx",
+        choices=FORMATS,
+        help="onnx (the default): a program for onnxruntime; torch_export: one for PyTorch; safetensors: the weights alone",
+    )
+    parser.add_argument("--output", type=Path, help="the file (RUN/export/model.onnx, .pt2, .safetensors)")
+    parser.add_argument("--checkpoint", default="best", choices=["best", "last", "previous"])
+    parser.add_argument(
+        "--temperature", metavar="T", help="divides the logits (the one that scripts/evaluate.py fitted, else 1)"
+    )
+    parser.add_argument(
+        "--threshold",
+        type=fraction,
+        default=0.0,
+        metavar="P",
+        help="confidence below which a program should call a picture unsure; goes into the metadata (0)",
+    )
+    args = parser.parse_args()
+    with errors_as_lines():
+        check_run(args.run, "cpu", "saved" if args.temperature is None else str(args.temperature))
+        from vgg_nll.inference import export, trained_model  # here: they load PyTorch, and mistakes should not wait for that
+
+        path = args.output or args.run / run_folder.EXPORT / f"model{export.SUFFIXES[args.format]}"
+        trained = trained_model.load(args.run, args.checkpoint, "cpu")
+        temperature = export.fitted_temperature(trained) if args.temperature is None else args.temperature
+        difference = export.export(trained, args.format, path, temperature=temperature, threshold=args.threshold)
+        size = path.stat().st_size / 1e6
+        print(
+            f"{path}: {size:,.1f} MB, {len(trained.class_names)} classes, temperature {temperature:.4g}; "
+            f"outputs within {difference:.1g} of the checkpoint's"
+        )
+
+
+if __name__ == "__main__":
+    main()
