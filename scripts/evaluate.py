@@ -30,6 +30,7 @@ def main() -> None:
         help="also divide the logits by T: a number, or 'saved'; without T, by the number that fits the validation images "
         "best, which is saved in the run",
     )
+    parser.add_argument("--flip", action="store_true", help="also the mean of the outputs for an image and its mirror image")
     args = parser.parse_args()
     with errors_as_lines():
         check_run(args.run, args.device, args.temperature or "1")
@@ -43,6 +44,9 @@ def main() -> None:
         if temperature != 1:
             evaluation = evaluate.evaluate(run, args.split, temperature)
             values[f"{args.split} at T"] = evaluation.values
+        if args.flip:
+            evaluation = evaluate.evaluate(run, args.split, temperature, flip=True)
+            values[f"{args.split}, flip"] = evaluation.values
         print(f"{args.run}, checkpoint {args.checkpoint}, step {run.trained.step}\n{report.final_table(values)}\n", flush=True)
         print(f"written to {evaluate.write_evaluation(run, args.split, values, evaluation, temperature)}")
 

@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="the file (RUN/export/model.onnx, .pt2, .safetensors)")
     parser.add_argument("--checkpoint", default="best", choices=["best", "last", "previous"])
     parser.add_argument(
-        "--temperature", metavar="T", help="divides the logits (the one that scripts/evaluate.py fitted, else 1)"
+        "--temperature", type=float, metavar="T", help="divides the logits (the one that scripts/evaluate.py fitted, else 1)"
     )
     parser.add_argument(
         "--threshold",

@@ -16,6 +16,7 @@ from vgg_nll.data.interface import ImageData
 from vgg_nll.errors import ConfigError
 from vgg_nll.evaluation import report
 from vgg_nll.evaluation.metrics import Sums
+from vgg_nll.evaluation.per_class import balanced_accuracy, per_class
 from vgg_nll.evaluation.predictions import write_predictions
 from vgg_nll.files import expanded
 from vgg_nll.inference.trained_model import write_network
@@ -109,7 +110,7 @@ def prepare(origin: Origin, signals: Signals) -> Trainer:
     data = build.make_data(cfg, device)
     origin.check_same_data(data)
     num_classes, image_size = len(data.class_names), data.preprocessing.image_size
-    loss = build.make_loss(cfg, device)
+    loss = build.make_loss(cfg, data, device)
     saver = CheckpointSaver(folder, device, origin.run_id)
     state, batches = _make_state(origin, data, device, dtype, saver)
     settings = build.make_settings(cfg)
@@ -148,7 +149,8 @@ def prepare(origin: Origin, signals: Signals) -> Trainer:
     for text in run_summary.texts(trainer, origin):
         tracker.add(text, first)
     if state.step == 0:
-        tracker.add(Layers(summary.layers(state.model, image_size)), first)
+        for shown in (Layers(summary.layers(state.model, image_size)), *run_summary.first_images(trainer)):
+            tracker.add(shown, first)
     run_summary.log_start(trainer, origin)
     return trainer
 
@@ -195,6 +197,7 @@ def _finish(trainer: Trainer, origin: Origin) -> None:
     split, values = list(splits.items())[-1]
     said = report.verdict(values, trainer.data.sizes["val" if test is None else "test"])
     log.info(f"\nbest of validation: step {state.best_step}\n{report.final_table(splits)}\n\n{split}: {said}\n")
+    shown = trainer.evaluate("val") if test is None else test
     records.write_json(
         folder / run_folder.METRICS,
         {name: origin.choices.get(name, "") for name in ("data", "model", "loss")}
@@ -202,12 +205,12 @@ def _finish(trainer: Trainer, origin: Origin) -> None:
         | tested
         | ({} if test is None else {"reliability": _reliability(test.sums)})
         | {"val": state.best_metrics, "best_step": state.best_step, "validation_losses": history.losses(state.history)}
+        | {"balanced_accuracy": balanced_accuracy(shown.sums), "classes": per_class(trainer.data.class_names, shown.sums)}
         | {"seconds": round(state.seconds, 1)}
         | run_summary.provenance_of(trainer)
         | {"config": OmegaConf.to_container(cfg)},
         origin.run_id,
     )
-    shown = trainer.evaluate("val") if test is None else test
     write_predictions(folder / run_folder.PREDICTIONS, shown.sums.by_image(), trainer.data.class_names)
     trainer.end()
     log.info(f"trained in {state.seconds:.1f} s; run folder {folder}")

@@ -2,10 +2,13 @@
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from vgg_nll import hardware, run_folder
 from vgg_nll.config.compose import names_of
@@ -16,11 +19,12 @@ from vgg_nll.origin import Origin
 from vgg_nll.progress import duration
 from vgg_nll.provenance import dtype_name, hyperparameters, provenance
 from vgg_nll.tracking import dashboard, tags
-from vgg_nll.tracking.summaries import Hyperparameters, Summary, Text
+from vgg_nll.tracking.summaries import Hyperparameters, ImageGrid, Summary, Text
 from vgg_nll.training import diagnostics
 from vgg_nll.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
+AUGMENTED_IMAGES, MAX_ROWS, ROW = 16, 10, 8  # shown at the start
 NOTABLE_SECONDS = 60.0  # a run on a CPU that is longer says so before it begins
 QUICK_SIDE, LONG_SECONDS = 64, 600.0  # one that is longer gets the hint that images of this side are quicker
 
@@ -38,6 +42,27 @@ def texts(trainer: Trainer, origin: Origin) -> list[Summary]:
         Text(tags.CONFIG, config),
         Text(tags.PROVENANCE, f"{_table(facts)}\n\n```json\n{json.dumps(found, indent=2)}\n```"),
     ]
+
+
+def first_images(trainer: Trainer) -> list[Summary]:
+    """Returns the first training images as the network gets them, and, for up to 10 classes, a row of images of each."""
+    data = trainer.data
+
+    def augmented() -> Tensor:
+        images, _ = next(data.train_batches(0))
+        return data.preprocessing.pixels(images[:AUGMENTED_IMAGES]).cpu()
+
+    def of_classes() -> Tensor:
+        rows: dict[int, list[Tensor]] = {label: [] for label in range(min(len(data.class_names), MAX_ROWS))}
+        for images, target in data.eval_batches(TRAIN_EVAL):
+            for image, label in zip(data.preprocessing.pixels(images).cpu(), target.tolist(), strict=True):
+                if len(rows.get(label, range(ROW))) < ROW:
+                    rows[label].append(image)
+        blank = torch.zeros_like(image)
+        return torch.stack([image for row in rows.values() for image in (*row, *[blank] * (ROW - len(row)))])
+
+    columns = math.isqrt(AUGMENTED_IMAGES)
+    return [ImageGrid(tags.AUGMENTED, augmented, columns), ImageGrid(tags.FIRST_OF_CLASSES, of_classes, ROW)]
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:
@@ -100,8 +125,11 @@ def _log_time(trainer: Trainer, cfg: DictConfig) -> None:
     every = trainer.settings.validate_every_steps(trainer.data.steps_per_epoch)
     validations = 1 + -(-trainer.total_steps // every)
     evaluated = validations * sum(number_of_images(trainer.data, split) for split in ("val", TRAIN_EVAL))
-    images = trainer.total_steps * trainer.settings.batch_size + evaluated / 3  # a forward pass is a third of a step
-    seconds = images * summary.flops_per_image(trainer.state.model, side) / hardware.peak_flops(device, trainer.dtype)
+    model = trainer.state.model
+    head_alone = trainer.train_batches != trainer.data.train_batches
+    flops = trainer.total_steps * trainer.settings.batch_size * summary.flops_per_image(model, side, head_alone=head_alone)
+    flops += evaluated / 3 * summary.flops_per_image(model, side)  # a forward pass is a third of a step
+    seconds = flops / hardware.peak_flops(device, trainer.dtype)
     if seconds > NOTABLE_SECONDS:
         log.info(f"time: {duration(seconds)} or more on this CPU")
     if seconds > LONG_SECONDS and side > QUICK_SIDE and "image_size" in cfg.data:

@@ -60,7 +60,7 @@ def test_every_config_builds(path: Path, config: Config, tmp_path: Path, monkeyp
     data = build.make_data(cfg, CPU)
     model = make_model(cfg, data)
     logits = torch.randn(4, len(data.class_names), requires_grad=True)
-    build.make_loss(cfg, CPU)(logits, torch.arange(4) % len(data.class_names)).backward()
+    build.make_loss(cfg, data, CPU)(logits, torch.arange(4) % len(data.class_names)).backward()
     TrainState(model, build.make_optimizer(cfg, model), CPU)
     settings = build.make_settings(cfg)
     total = settings.total_steps(data.steps_per_epoch)
@@ -282,7 +282,7 @@ def test_what_cannot_be_built_is_a_config_error(
     with pytest.raises(ConfigError, match=f"^{message}[^\n]*$"):
         device = build.make_device(cfg)
         model = build.make_model(cfg, 4, 32, device)
-        build.make_loss(cfg, device)
+        build.make_loss(cfg, build.make_data(cfg, device), device)
         build.make_optimizer(cfg, model)
         data = build.make_data(cfg, device)
         build.make_learning_rate(cfg, data, 10)

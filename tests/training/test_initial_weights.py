@@ -156,5 +156,7 @@ def test_torchvisions_weights(batch_norm: bool, enum: Any, monkeypatch: pytest.M
         CheckpointError, match=r"IMAGENET1K_V1: could not be downloaded .*no network.*; fetch https://.*vgg16.*\.pth, and"
     ):
         load(Path("IMAGENET1K_V1"), network(batch_norm=batch_norm), batch_norm=batch_norm)
-    with pytest.raises(CheckpointError, match=r"model.weights: IMAGENET1K_V9: there are no such weights; there are IMAGENET1K_V1"):
+    with pytest.raises(
+        CheckpointError, match=r"model.weights: IMAGENET1K_V9: there are no such weights; there are IMAGENET1K_V1"
+    ):
         load(Path("IMAGENET1K_V9"), network())

@@ -28,7 +28,7 @@ def start(cfg: DictConfig) -> TrainState:
 def steps(cfg: DictConfig, state: TrainState, until: int) -> list[float]:
     """Trains `state` up to step `until`, as the trainer does; returns the gradient norms."""
     data, norms = build.make_data(cfg, CPU), []
-    loss, learning_rate = build.make_loss(cfg, CPU), build.make_learning_rate(cfg, data, 20)
+    loss, learning_rate = build.make_loss(cfg, data, CPU), build.make_learning_rate(cfg, data, 20)
     while state.step < until:
         epoch, position = divmod(state.step, data.steps_per_epoch)
         images, target = next(data.train_batches(epoch, position))

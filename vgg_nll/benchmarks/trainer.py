@@ -128,7 +128,7 @@ def _bare(cfg: Any, steps: int, step: Callable[..., Tensor]) -> Callable[[], Non
     data = build.make_data(cfg, device)
     model = build.make_model(cfg, len(data.class_names), data.preprocessing.image_size, device)
     state = TrainState(model, build.make_optimizer(cfg, model), device)
-    loss, dtype = build.make_loss(cfg, device), build.make_dtype(cfg, device)
+    loss, dtype = build.make_loss(cfg, data, device), build.make_dtype(cfg, device)
     images, target = next(data.train_batches(0))
     options: dict[str, Any] = {
         "learning_rate": 1e-5,

@@ -19,6 +19,7 @@ from vgg_nll.data.interface import ImageData
 from vgg_nll.errors import ConfigError, DataError
 from vgg_nll.hardware import choose_device, choose_dtype, is_out_of_memory
 from vgg_nll.losses import Loss
+from vgg_nll.losses.class_weights import ClassWeighted, balanced_weights
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.tracking.tracker import GuardedTracker, Tracker
 from vgg_nll.training.initial_weights import load_initial_weights
@@ -95,10 +96,22 @@ def _freeze(model: VGG16, prefix: str) -> None:
         raise ConfigError(f"model.freeze={prefix}: {error}") from error
 
 
-def make_loss(cfg: DictConfig, device: torch.device) -> Loss:
-    """Returns the loss of `loss=`: a module from logits [B, C] and class indices [B] to the mean over the batch."""
-    loss = _instantiate("loss", cfg.loss).to(device)
-    probe = _call("loss", loss, torch.zeros(3, 4, device=device), torch.arange(3, device=device))
+def make_loss(cfg: DictConfig, data: ImageData, device: torch.device) -> Loss:
+    """Returns the loss of `loss=`: a module from logits [B, C] and a target to the mean over the batch.
+
+    With `loss.weight`, a number for each class, or "auto" for those that make classes count the same.
+    """
+    options = {str(key): value for key, value in cfg.loss.items() if key != "weight"}
+    given, num_classes = cfg.loss.weight if "weight" in cfg.loss else None, len(data.class_names)
+    if given is None:
+        loss = _instantiate("loss", options).to(device)
+    else:
+        weight = balanced_weights(data.class_counts) if given == "auto" else torch.tensor([float(w) for w in given])
+        if len(weight) != num_classes:
+            raise ConfigError(f"loss.weight={given}: needs a number for each of {num_classes} classes, or auto")
+        loss = ClassWeighted(_instantiate("loss", options, weight=weight, reduction="none")).to(device)
+    labels = torch.arange(3, device=device) % num_classes
+    probe = _call("loss", loss, torch.zeros(3, num_classes, device=device), labels)
     if not isinstance(probe, torch.Tensor) or probe.dim() > 0:
         raise ConfigError(f"loss._target_={cfg.loss._target_}: must give one number for a batch, the mean over its images")
     return loss

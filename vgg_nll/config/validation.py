@@ -102,6 +102,7 @@ RULES: dict[str, Rule] = {
     "loss.class_reduction": Rule(str, choices=("sum", "mean")),
     "loss.eps": Rule(float, min_value=0, below=1),
     "loss.reduction": Rule(str, choices=("mean",)),  # the steps, the sums and the learning rates count on it
+    "loss.weight": Rule(float, min_value=0, items=0, optional=True, word="auto"),
     "loss.label_smoothing": Rule(float, min_value=0, below=1),
     "data.root": Rule(str, is_path=True),
     "data.download": FLAG,

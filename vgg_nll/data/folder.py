@@ -98,6 +98,7 @@ class FolderData:
             samples = samples | {"train": [samples["train"][k] for k in part.tolist()]}
         self._listing, self.class_names = replace(source, samples=samples), source.class_names
         self.sizes = {name: len(files) for name, files in samples.items()}
+        self.class_counts = _labels(samples["train"]).bincount(minlength=len(self.class_names)).float()
         self.digest = _digest(self._listing)
         check_batch_size(batch_size, self.sizes["train"])
         self.hint = _hint(num_workers)

@@ -32,6 +32,7 @@ class ImageData(Protocol):
     sizes: dict[str, int]  # images per split: "train", "val", and "test" if there is one
     digest: str  # of the images, or of the list of their files: another one gives other batches
     steps_per_epoch: int
+    class_counts: Tensor  # [C] training images, float32
     is_augmented: bool  # whether training images differ from epoch to epoch
     bad_images: BadImages  # files that could not be used
     hint: str  # what to change if training waits for images

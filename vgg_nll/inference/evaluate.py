@@ -17,8 +17,9 @@ from vgg_nll.data.interface import Batch, ImageData
 from vgg_nll.errors import CheckpointError, DataError
 from vgg_nll.escapes import printable
 from vgg_nll.evaluation import loop, temperature
+from vgg_nll.evaluation.flip import FlipAveraged
 from vgg_nll.evaluation.loop import Evaluation
-from vgg_nll.evaluation.metrics import Sums
+from vgg_nll.evaluation.per_class import balanced_accuracy, per_class
 from vgg_nll.files import naming_the_file
 from vgg_nll.inference import trained_model
 from vgg_nll.inference.trained_model import TrainedModel
@@ -63,15 +64,20 @@ def open_run(
     trained = trained_model.load_with_config(folder, cfg, run_id, checkpoint_name)
     if data.class_names != trained.class_names:
         raise DataError(f"{folder}: was trained on other classes than its data has now")
-    return FinishedRun(trained, data, build.make_loss(cfg, trained.device), cfg.trainer.eval_batch_size)
+    return FinishedRun(trained, data, build.make_loss(cfg, data, trained.device), cfg.trainer.eval_batch_size)
 
 
-def evaluate(run: FinishedRun, split: str, at_temperature: float = 1.0) -> Evaluation:
-    """Evaluates a split, with the logits divided by a temperature. Raises DataError if the data set has no such split."""
+def evaluate(run: FinishedRun, split: str, at_temperature: float = 1.0, *, flip: bool = False) -> Evaluation:
+    """Evaluates a split, with the logits divided by a temperature. Raises DataError if the data set has no such split.
+
+    Args:
+        flip: whether outputs are means over each image and its mirror image.
+    """
     if split not in run.data.sizes:
         raise DataError(f"--split {split}: this data set has {', '.join(run.data.sizes)}")
     model: nn.Module = run.trained.model
     model = model if at_temperature == 1 else temperature.Scaled(model, at_temperature)
+    model = FlipAveraged(model) if flip else model
     return loop.evaluate(model, run.loss, _batches(run, split), run.trained.dtype)
 
 
@@ -99,7 +105,8 @@ def write_evaluation(
     folder = trained.folder / run_folder.EVALUATION
     folder.mkdir(exist_ok=True)
     content: dict[str, Any] = {"split": split, "step": trained.step, "temperature": at_temperature, **values}
-    content["classes"] = _per_class(trained.class_names, evaluation.sums)
+    content["balanced_accuracy"] = balanced_accuracy(evaluation.sums)
+    content["classes"] = per_class(trained.class_names, evaluation.sums)
     records.write_json(trained.folder / run_folder.EVALUATION_METRICS, content, trained.run_id)
     title = f"{split}, step {trained.step}" + (f", T = {at_temperature:.3g}" if at_temperature != 1 else "")
     names = [printable(name) for name in trained.class_names]
@@ -134,18 +141,6 @@ def read_temperature(trained: TrainedModel) -> float:
     if step != trained.step:
         raise CheckpointError(f"{path}: is of step {step}, and the checkpoint of step {trained.step}; {fit} anew")
     return saved
-
-
-def _per_class(class_names: tuple[str, ...], sums: Sums) -> dict[str, dict[str, float | None]]:
-    columns = zip(class_names, sums.class_images, sums.class_correct, sums.class_confidence, strict=True)
-    return {
-        name: {
-            "images": int(count),
-            "accuracy": float(correct / count) if count else None,
-            "confidence": float(confidence / count) if count else None,
-        }
-        for name, count, correct, confidence in columns
-    }
 
 
 def _batches(run: FinishedRun, split: str) -> Iterator[Batch]:

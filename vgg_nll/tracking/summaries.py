@@ -24,6 +24,7 @@ from tensorboard.util.tensor_util import make_tensor_proto
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams, pr_curve_raw
+from torchvision.utils import make_grid
 
 from vgg_nll.evaluation.report import format_table
 from vgg_nll.model.summary import Layer
@@ -33,6 +34,7 @@ THRESHOLDS = (
     "Thresholds are equal in log-odds: log(p / (1 - p)) from -31.5 to 31.5, in steps of 0.5. The page names them from 0 to 1: "
     "its threshold t stands for log-odds of 63 t - 31.5. The tag average_precision has the area under each curve."
 )
+MIN_SIDE = 96  # pixels of an image in a grid
 MAX_BINS = 1000  # of a histogram: 24 kB
 FIRST_COLUMNS = ("loss", "lr", "model", "seed", "data")  # of the HParams tab, which shows five at once
 
@@ -93,6 +95,21 @@ class Picture:
 
     def write(self, writer: SummaryWriter, step: int) -> None:
         writer.add_figure(self.tag, self.draw(), step)
+
+
+@dataclass(frozen=True)
+class ImageGrid:
+    """Images in rows, made only if a tracker keeps them; small ones are enlarged, pixel by pixel."""
+
+    tag: str
+    pixels: Callable[[], Tensor]  # uint8 [N, 3, H, W]
+    columns: int
+
+    def write(self, writer: SummaryWriter, step: int) -> None:
+        images = self.pixels()
+        factor = max(1, MIN_SIDE // images.shape[-1])
+        enlarged = images.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
+        writer.add_image(self.tag, make_grid(enlarged, nrow=self.columns), step)
 
 
 @dataclass(frozen=True)

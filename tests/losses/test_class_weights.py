@@ -1,0 +1,58 @@
+"""Weights of classes: those of scikit-learn, and a mean whose parts add up."""
+
+import numpy as np
+import pytest
+import torch
+from helpers.configs import Config
+from sklearn.utils.class_weight import compute_class_weight
+
+from vgg_nll.config import build
+from vgg_nll.errors import ConfigError
+from vgg_nll.losses import AllLogitNLL, ArgmaxNLL
+from vgg_nll.losses.class_weights import ClassWeighted, balanced_weights
+
+CPU = torch.device("cpu")
+TARGET = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
+
+
+def test_auto_is_scikit_learns_balanced() -> None:
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=TARGET.numpy())
+    np.testing.assert_allclose(balanced_weights(TARGET.bincount().float()).numpy(), expected, rtol=1e-6)
+    assert balanced_weights(torch.tensor([4.0, 0.0])).tolist() == [0.5, 0.0]
+
+
+@pytest.mark.parametrize("kind", [ArgmaxNLL, AllLogitNLL, torch.nn.CrossEntropyLoss])
+def test_parts_add_up(kind: type[torch.nn.Module]) -> None:
+    weight, logits = torch.tensor([1.0, 2.0, 5.0]), torch.randn(100, 3)
+    loss, plain = ClassWeighted(kind(weight, reduction="none")), kind(reduction="none")
+    whole = loss(logits, TARGET)
+    torch.testing.assert_close(whole, (weight[TARGET] * plain(logits, TARGET)).mean())
+    for size in (1, 7, 64):
+        parts = [loss(z, t) * len(t) for z, t in zip(logits.split(size), TARGET.split(size), strict=True)]
+        torch.testing.assert_close(torch.stack(parts).sum() / 100, whole)
+
+
+@pytest.mark.parametrize("name", ["argmax", "all_logit", "cross_entropy"])
+@pytest.mark.parametrize("weight", ["auto", "[1,2]"])
+def test_a_config_weighs(config: Config, name: str, weight: str) -> None:
+    cfg = config("data=synthetic", "data.num_classes=2", "data.num_images=101", f"loss={name}", f"loss.weight={weight}")
+    data = build.make_data(cfg, CPU)
+    counts = data.class_counts
+    expected = counts.sum() / (2 * counts) if weight == "auto" else torch.tensor([1.0, 2.0])
+    logits, target = torch.randn(9, 2), torch.arange(9) % 2
+    plain = build.make_loss(config(f"loss={name}"), data, CPU)
+    single = torch.stack([plain(z[None], t[None]) for z, t in zip(logits, target, strict=True)])
+    torch.testing.assert_close(build.make_loss(cfg, data, CPU)(logits, target), (expected[target] * single).mean())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("loss.weight=[1,2,3]",), r"loss.weight=\[1, 2, 3\]: needs a number for each of 10 classes, or auto"),
+        (("loss=sigmoid", "+loss.weight=auto"), "loss.weight: there is no such setting"),
+    ],
+)
+def test_weights_that_do_not_fit(config: Config, overrides: tuple[str, ...], words: str) -> None:
+    cfg = config(*overrides)
+    with pytest.raises(ConfigError, match=words):
+        build.make_loss(cfg, build.make_data(cfg, CPU), CPU)
