@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
+from sklearn.datasets import load_digits
 from torchvision.transforms.v2 import functional
 
 from vgg_nll.data import decoding
 from vgg_nll.data.decoding import read_picture
+from vgg_nll.data.layout import PICTURES
 from vgg_nll.errors import DataError
 
 
@@ -200,3 +202,32 @@ def test_the_reason_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty").write_bytes(b"")
     with pytest.raises(DataError, match="0 bytes"):
         decoding.read_header(tmp_path / "empty")
+
+
+FORMATS: dict[str, tuple[str, str, dict[str, Any]]] = {  # suffix -> format, mode, options
+    ".png": ("PNG", "L", {}),
+    ".jpg": ("JPEG", "L", {"quality": 95}),
+    ".jfif": ("JPEG", "RGB", {"quality": 95}),
+    ".webp": ("WEBP", "RGB", {"lossless": True}),
+    ".tif": ("TIFF", "RGB", {"compression": "tiff_lzw"}),
+    ".tiff": ("TIFF", "CMYK", {}),
+    ".bmp": ("BMP", "L", {}),
+    ".gif": ("GIF", "L", {}),
+    ".ppm": ("PPM", "RGB", {}),
+    ".pgm": ("PPM", "L", {}),
+    ".avif": ("AVIF", "RGB", {"quality": 95}),
+}
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_digit_is_the_same_in_every_format(suffix: str, tmp_path: Path) -> None:
+    file_format, mode, options = FORMATS[suffix]
+    if file_format == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    grey = Image.fromarray((load_digits().images[0] * 15.9).astype(np.uint8)).resize((48, 48), Image.Resampling.BICUBIC)
+    grey.convert("RGB").convert(mode).save(tmp_path / f"x{suffix}", file_format, **options)
+    assert suffix in PICTURES
+    got = read_picture(tmp_path / f"x{suffix}", 32).float()
+    assert got.shape == (3, 48, 48)
+    limit = 3 if file_format in ("JPEG", "AVIF") else 0  # they lose a little
+    assert (got - torch.from_numpy(np.asarray(grey).astype(np.float32))).abs().mean() <= limit

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.configs import ROOT
-from helpers.pictures import write_cifar, write_folder
+from helpers.pictures import write_cifar, write_folder, write_idx, write_imagenet
 from torchvision import datasets
 from torchvision.models import vgg
 
@@ -75,6 +75,11 @@ def write_inputs(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch, comma
         tiny = ["data=synthetic", "data.num_images=40", "data.num_classes=2", NARROW, *SHORT]
         assert command(*tiny, f"hydra.run.dir={RUN}") == 0
         return ["trainer.steps=2"]
+    if "mnist" in line:
+        write_idx(folder / "data")
+    if "data=imagenet" in line:
+        write_imagenet(folder / "imagenet")
+        return [f"data.root={folder}/imagenet", "data.num_workers=0", "data.image_size=32"]
     if "data.root=pictures" in line:
         write_folder(folder / "pictures")
         return ["data.num_workers=0", "data.image_size=32"]
@@ -82,7 +87,7 @@ def write_inputs(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch, comma
 
 
 TRAIN = list({tuple(cut_short(line)): line for line in TRAIN}.values())  # two may be one when cut short
-SLOW = (" -m ", "model.weights=")  # several runs; the full width
+SLOW = (" -m ", "model.weights=", "data=imagenet")  # several runs; the full width
 
 
 @pytest.mark.parametrize(
@@ -243,7 +248,7 @@ def test_python_examples(page: Path, as_on_the_pages: Path, capsys: pytest.Captu
     result = doctest.DocTestRunner().run(test)
     assert result == (0, len(test.examples)), capsys.readouterr().out
     for text in python_blocks(page):
-        if ">>>" in text:
+        if ">>>" in text or "onnxruntime" in text:
             continue
         names: dict[str, Any] = {}
         exec(text, names)
@@ -254,3 +259,29 @@ def test_python_examples(page: Path, as_on_the_pages: Path, capsys: pytest.Captu
         torch.testing.assert_close(found.margin, torch.log(p / (1 - p)))
         best = found.probabilities.argmax(dim=1).tolist()
         assert found.classes == tuple(network.class_names[k] for k in best)
+
+
+def test_the_program_of_the_page_says_what_predict_says(
+    script: Command, as_on_the_pages: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It needs onnxruntime and Pillow; the temperature is inside. Pillow and PyTorch round a resized pixel differently."""
+    (text,) = (text for text in python_blocks(ROOT / "docs/pictures.md") if "onnxruntime" in text)
+    assert set(re.findall(r"^(?:import|from) ([\w, ]+?)(?: as| import|$)", text, re.MULTILINE)) == {
+        "json, sys",
+        "numpy",
+        "onnxruntime",
+        "PIL",
+    }
+    assert script("export", RUN, "--output", "model.onnx") == 0
+    pictures = sorted(str(path) for path in Path("pictures/test").rglob("*.png"))
+    capsys.readouterr()
+    assert script("predict", RUN, *pictures, "--temperature", "--csv", "--top", "1") == 0
+    expected = [line.split(",") for line in capsys.readouterr().out.splitlines()[1:]]
+    monkeypatch.setattr(sys, "argv", ["program.py", *pictures])
+    exec(text, {})
+    lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    assert [path for path, _ in lines] == pictures
+    for (_, said), (_, _, name, confidence, _) in zip(lines, expected, strict=True):
+        found, p = said.rsplit(" ", 1)
+        assert found == name or abs(float(p) - 0.5) < 0.01
+        assert float(p) == pytest.approx(float(confidence), abs=0.01)

@@ -77,13 +77,13 @@ def write_imagenet(root: Path) -> None:
 
 
 def write_stand_in(data: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Writes a few images in the format of `data=<data>`."""
+    """Writes a few images in the format of a data set, by the name of its source."""
     match data:
         case "cifar10" | "cifar100":
             write_cifar(root, getattr(datasets, data.upper()), monkeypatch)
         case "mnist" | "fashion_mnist":
             write_idx(root)
-        case "imagenet":
+        case "list_imagenet":
             write_imagenet(root)
         case _:
             write_folder(root)

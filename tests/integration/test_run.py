@@ -175,8 +175,8 @@ def test_best_is_chosen_on_validation_and_test_is_read_once(tmp_path: Path, monk
 
     monkeypatch.setattr(ResidentData, "eval_batches", eval_batches)
     content = train(tmp_path, *TINY, "trainer.epochs=3", "optimizer.lr=1e-3")
-    # Before the first step, after every epoch, and for the projector: at most 2,000 images.
-    assert reads == ["val", "train_eval"] * 4 + ["test", "val"]
+    # A row of each class; before the first step, after every epoch, and for the projector: at most 2,000 images.
+    assert reads == ["train_eval"] + ["val", "train_eval"] * 4 + ["test", "val"]
     curves = read_curves(tmp_path)
     accuracies = {step: value for step, value in curves["accuracy/val"] if step > 0}  # the untrained network is not chosen
     best = max(accuracies.values())

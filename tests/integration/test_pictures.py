@@ -1,0 +1,79 @@
+"""The five commands of docs/pictures.md, on scans of digits with every kind of bad file among them."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.bad_files import write_bad_files
+from helpers.board import ask, tensorboard
+from helpers.processes import run_script
+from PIL import Image
+from sklearn.datasets import load_digits
+
+# Small pictures that must not be mirrored; 40 bad ones of 1,800 are more than 1%.
+DIGITS = ("data.image_size=32", "data.min_crop=0.8", "data.horizontal_flip=false", "data.max_bad_fraction=0.03")
+TWO_CORES = {"OMP_NUM_THREADS": "2"}
+
+
+def write_digits(root: Path, classes: int) -> None:
+    """Writes scikit-learn's digits as root/<digit>/<i>.png."""
+    bunch = load_digits()
+    for label in range(classes):
+        folder = root / f"digit {label}"
+        folder.mkdir(parents=True)
+        for i in np.flatnonzero(bunch.target == label):
+            Image.fromarray((bunch.images[i] * 15.9).astype(np.uint8)).save(folder / f"{i}.png")
+
+
+def run(folder: Path, script: str, *arguments: str) -> str:
+    """Runs a script to its end; returns what it prints."""
+    done = run_script(folder, script, *arguments, **TWO_CORES)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_five_commands(tmp_path: Path) -> None:
+    write_digits(tmp_path / "pictures", 10)
+    expected = write_bad_files(tmp_path / "pictures/digit 3")
+    options = [
+        "data=image_folder",
+        "data.root=pictures",
+        "model=vgg16_bn",
+        *DIGITS,
+        "data.mean=auto",
+        "data.std=auto",
+        "loss=all_logit",
+    ]
+    printed = run(tmp_path, "train.py", *options, "hydra.run.dir=runs/digits")
+    assert "  digit 3 " in printed and "split by content" in printed and "bad_images.csv" in printed
+    metrics = json.loads((tmp_path / "runs/digits/metrics.json").read_text())
+    assert metrics["test"]["accuracy"] >= 0.97
+    assert metrics["balanced_accuracy"] >= 0.96 and len(metrics["classes"]) == 10
+    with (tmp_path / "runs/digits/bad_images.csv").open() as file:
+        rows = {str(tmp_path / row["path"]): row["reason"] for row in csv.DictReader(file)}
+    assert set(rows) == set(expected)
+    assert all(words in rows[path] for path, (words, _) in expected.items())
+
+    with tensorboard(tmp_path / "runs") as address:
+        tags = ask(address, "plugin/images/tags")["digits"]
+    assert {"images/augmented", "images/classes"} <= set(tags)
+    assert "temperature " in run(tmp_path, "scripts/evaluate.py", "runs/digits", "--temperature", "--flip")
+    lines = run(tmp_path, "scripts/predict.py", "runs/digits", "pictures/digit 7", "--csv", "--top", "1").splitlines()[1:]
+    assert np.mean([line.split(",")[2] == "digit 7" for line in lines]) > 0.97
+    printed = run(tmp_path, "scripts/export.py", "runs/digits", "--format", "onnx")
+    assert "10 classes, temperature " in printed and (tmp_path / "runs/digits/export/model.onnx").is_file()
+
+
+@pytest.mark.slow
+def test_fine_tuning_the_default_run_on_five_classes(tmp_path: Path) -> None:
+    """The features are computed once, and the head alone learns."""
+    write_digits(tmp_path / "five", 5)
+    run(tmp_path, "train.py", "trainer.epochs=2", "hydra.run.dir=default", "tracking=none")
+    options = ["experiment=finetune", "data.root=five", "model.weights=default", "data.image_size=32"]
+    printed = run(tmp_path, "train.py", *options, "hydra.run.dir=tuned")
+    assert "features: frozen, and computed once for" in printed
+    assert "drawn at random: classifier.0.bias, classifier.0.weight" in printed
+    assert json.loads((tmp_path / "tuned/metrics.json").read_text())["test"]["accuracy"] > 0.9
