@@ -77,9 +77,6 @@ class Origin:
         content: dict[str, Any] = OmegaConf.to_container(self.cfg)  # type: ignore[assignment]
         if "root" in content["data"]:  # the run may be opened from another working folder
             content["data"]["root"] = str(expanded(content["data"]["root"]).absolute())
-        for name in ("mean", "std"):  # measured once: "auto" is for the data as they are now
-            if content["data"].get(name) == "auto":
-                content["data"][name] = getattr(data.preprocessing, name).tolist()
         # The config last: with it, the folder has an identity that the other files must share.
         origin = {"choices": dict(self.choices), "overrides": list(self.overrides), "data": describe(data)}
         records.write_json(self.folder / run_folder.RUN, origin, self.run_id)

@@ -19,7 +19,7 @@ from vgg_nll.evaluation.metrics import Sums
 from vgg_nll.evaluation.per_class import balanced_accuracy, per_class
 from vgg_nll.evaluation.predictions import write_predictions
 from vgg_nll.files import expanded
-from vgg_nll.inference.trained_model import write_network
+from vgg_nll.inference.trained_model import with_measured_statistics, write_network
 from vgg_nll.model import summary
 from vgg_nll.origin import Origin
 from vgg_nll.tracking.summaries import Layers
@@ -107,7 +107,7 @@ def prepare(origin: Origin, signals: Signals) -> Trainer:
     device = build.make_device(cfg)
     hardware.keep_freed_memory()
     dtype = build.make_dtype(cfg, device)
-    data = build.make_data(cfg, device)
+    data = build.make_data(with_measured_statistics(cfg, folder, origin.run_id) if origin.resume else cfg, device)
     origin.check_same_data(data)
     num_classes, image_size = len(data.class_names), data.preprocessing.image_size
     loss = build.make_loss(cfg, data, device)

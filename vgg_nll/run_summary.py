@@ -58,6 +58,8 @@ def first_images(trainer: Trainer) -> list[Summary]:
             for image, label in zip(data.preprocessing.pixels(images).cpu(), target.tolist(), strict=True):
                 if len(rows.get(label, range(ROW))) < ROW:
                     rows[label].append(image)
+            if all(len(row) == ROW for row in rows.values()):
+                break
         blank = torch.zeros_like(image)
         return torch.stack([image for row in rows.values() for image in (*row, *[blank] * (ROW - len(row)))])
 

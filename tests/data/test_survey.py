@@ -1,13 +1,16 @@
 """What is in a folder, said before training: once, with the setting to change."""
 
+import json
 import logging
 from pathlib import Path
 
 import pytest
-from helpers.configs import Config, make_data
+from helpers.configs import Config, compose_config, make_data
 from helpers.pictures import FOLDER, write_folder
 from helpers.runs import train
 from PIL import Image
+
+from vgg_nll.inference import evaluate
 
 
 def survey(config: Config, root: Path, *overrides: str) -> str:
@@ -87,5 +90,19 @@ def test_it_is_said_once_and_the_list_is_in_the_run_folder(tmp_path: Path, caplo
     train(tmp_path / "run", *options, f"resume={tmp_path}/run", "trainer.steps=4")
     assert "class    train" not in caplog.text
     assert (tmp_path / "run/bad_images.csv").read_text() == table
-    saved = (tmp_path / "run/.hydra/config.yaml").read_text()
-    assert "auto" not in saved.partition("data:")[2].partition("trainer:")[0]  # measured once
+
+
+def test_statistics_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resumed run, and the evaluation of a finished one, take those that the run began with."""
+    write_folder(tmp_path / "pictures")
+    options = [*FOLDER, f"data.root={tmp_path}/pictures", "data.num_workers=0", "data.mean=auto", "data.std=auto"]
+    options += ["model.width=0.0625", "tracking=none", "device=cpu"]
+    train(tmp_path / "run", *options, "trainer.steps=2")
+    network = json.loads((tmp_path / "run/network.json").read_text())
+    pixels = make_data(compose_config, *options).preprocessing.mean.tolist()
+    assert network["mean"] == pixels and len(set(pixels)) == 1 and 0 < pixels[0] < 1
+    monkeypatch.setattr("vgg_nll.data.pixel_statistics.channel_statistics", lambda _: pytest.fail("measured again"))
+    content = train(tmp_path / "run", *options, f"resume={tmp_path}/run", "trainer.steps=4")
+    assert content["config"]["data"]["mean"] == "auto"
+    assert json.loads((tmp_path / "run/network.json").read_text())["mean"] == pixels
+    assert evaluate.open_run(tmp_path / "run", device="cpu").data.preprocessing.mean.tolist() == pixels

@@ -103,12 +103,12 @@ class FolderData:
         check_batch_size(batch_size, self.sizes["train"])
         self.hint = _hint(num_workers)
         self.steps_per_epoch = self.sizes["train"] // batch_size
-        # Large pictures keep twice this or more on their shorter side, so that the smallest crop has image_size pixels.
-        needed = max(image_size, math.ceil(image_size / math.sqrt(3 * min_crop)))
-        resize, skips = round(image_size / 0.875), on_error == "skip"
-        middle = partial(_without_draw, resizing(image_size, resize))
         self._augmentation = augmentation or Augmentation()
         flip_crop = self._augmentation.flip_crop
+        # Large pictures keep twice this or more on their shorter side, so that the smallest crop has image_size pixels.
+        needed = image_size if not flip_crop else max(image_size, math.ceil(image_size / math.sqrt(3 * min_crop)))
+        resize, skips = round(image_size / 0.875), on_error == "skip"
+        middle = partial(_without_draw, resizing(image_size, resize))
         self.is_augmented = flip_crop or self._augmentation.changes
         crop = CropAndFlip(image_size, min_crop, horizontal_flip) if flip_crop else middle
         self._train = PictureSet(samples["train"], partial(_augmented, crop, self._augmentation), needed, seed, skips)

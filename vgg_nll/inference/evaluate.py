@@ -60,6 +60,7 @@ def open_run(
         cfg.data.root = data_root
     if batch_size is not None:
         cfg.trainer.eval_batch_size = batch_size
+    cfg = trained_model.with_measured_statistics(cfg, folder, run_id)
     data = build.make_data(cfg, build.make_device(cfg))
     trained = trained_model.load_with_config(folder, cfg, run_id, checkpoint_name)
     if data.class_names != trained.class_names:

@@ -14,6 +14,7 @@ from torch import Tensor
 from vgg_nll import records, run_folder
 from vgg_nll.config import build, saved
 from vgg_nll.data.decoding import to_rgb
+from vgg_nll.data.pixel_statistics import AUTO
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.errors import CheckpointError
 from vgg_nll.evaluation.metrics import Outputs, softmax_outputs
@@ -126,6 +127,20 @@ def read_config(folder: Path, device: str) -> tuple[DictConfig, str]:
     run_folder.refuse_links(folder)
     content, run_id = saved.read(folder)
     return OmegaConf.create(content | {"device": device}), run_id
+
+
+def with_measured_statistics(cfg: DictConfig, folder: Path, run_id: str) -> DictConfig:
+    """Returns a config for the data of a run: with the mean and deviation that it has measured, in the place of "auto".
+
+    Raises CheckpointError as `load` does.
+    """
+    path = folder / run_folder.NETWORK
+    measured = [name for name in ("mean", "std") if cfg.data.get(name) == AUTO]
+    if not measured or not path.exists():
+        return cfg
+    _, preprocessing = _read_network(path, run_id, torch.device("cpu"))
+    stored = preprocessing.to_dict()
+    return OmegaConf.merge(cfg, {"data": {name: stored[name] for name in measured}})  # type: ignore[return-value]
 
 
 def _read_network(path: Path, run_id: str, device: torch.device) -> tuple[tuple[str, ...], Preprocessing]:

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 class ClassWeighted(nn.Module):
     """The mean over the images of `w_t L`: a loss whose classes count differently.
 
-    PyTorch's weighted mean divides by the weights of a batch, so its parts do not add up. Here accumulated parts of a batch, and
-    batches of an evaluation, give the same mean whatever their size.
+    PyTorch's weighted mean divides by the weights of a batch, so its parts do not add up. Here accumulated parts of a batch,
+    and batches of an evaluation, give the same mean whatever their size.
 
     Args:
         loss: logits [B, C], target -> [B], the weighted losses of the images.
