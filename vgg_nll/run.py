@@ -109,7 +109,7 @@ def prepare(origin: Origin, signals: Signals) -> Trainer:
     dtype = build.make_dtype(cfg, device)
     data = build.make_data(with_measured_statistics(cfg, folder, origin.run_id) if origin.resume else cfg, device)
     origin.check_same_data(data)
-    num_classes, image_size = len(data.class_names), data.preprocessing.image_size
+    image_size = data.preprocessing.image_size
     loss = build.make_loss(cfg, data, device)
     saver = CheckpointSaver(folder, device, origin.run_id)
     state, batches = _make_state(origin, data, device, dtype, saver)
@@ -133,7 +133,7 @@ def prepare(origin: Origin, signals: Signals) -> Trainer:
             pixels=data.preprocessing.pixels,
             total_steps=total_steps,
             steps_per_epoch=data.steps_per_epoch,
-            constant_loss=diagnostics.constant_loss(loss, num_classes, device),
+            constant_loss=diagnostics.constant_loss(loss, data.class_counts, device),
             flops_per_image=summary.flops_per_image(state.model, image_size, head_alone=batches is not None),
             peak_flops=hardware.peak_flops(device, dtype),
             input_hint=data.hint,

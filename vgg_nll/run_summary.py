@@ -1,5 +1,6 @@
 """What a run says of itself: lines at its start, texts and the row of hyperparameters in TensorBoard, its provenance."""
 
+import itertools
 import json
 import logging
 import math
@@ -49,7 +50,8 @@ def first_images(trainer: Trainer) -> list[Summary]:
     data = trainer.data
 
     def augmented() -> Tensor:
-        images, _ = next(data.train_batches(0))
+        batches = itertools.islice(data.train_batches(0), -(-AUGMENTED_IMAGES // trainer.settings.batch_size))
+        images = torch.cat([images for images, _ in batches])
         return data.preprocessing.pixels(images[:AUGMENTED_IMAGES]).cpu()
 
     def of_classes() -> Tensor:
@@ -114,7 +116,7 @@ def log_start(trainer: Trainer, origin: Origin) -> None:
     if diagnostics.ignores_labels(trainer.loss, num_classes, state.device):
         log.warning("warning: this loss ignores the labels: confidence will grow, accuracy will not")
     if state.step == 0:
-        constant = diagnostics.constant_loss(trainer.loss, num_classes, state.device)
+        constant = diagnostics.constant_loss(trainer.loss, data.class_counts, state.device)
         measured = diagnostics.untrained_loss(trainer.loss, data, state, trainer.dtype)
         log.info(f"untrained loss: {measured:.4f} (the same probability for every class gives {constant:.4f})")
 

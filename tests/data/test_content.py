@@ -4,8 +4,10 @@ import math
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from vgg_nll.data.content import END, copies, fingerprint, split_by_content
+from vgg_nll.data.content import WHOLE, copies, fingerprint, split_by_content
+from vgg_nll.errors import DataError
 
 SHARES = {"val": 0.2, "test": 0.1}
 
@@ -35,7 +37,7 @@ def test_new_files_move_none_and_names_say_nothing(tmp_path: Path) -> None:
     assert split_by_content([f"{path}.moved" for path in paths], SHARES, seed=1) != again
 
 
-@pytest.mark.parametrize("size", [8, END, END + 1, 2 * END, 2 * END + 4, 10 * END])
+@pytest.mark.parametrize("size", [8, WHOLE, WHOLE + 1, 2 * WHOLE, 2 * WHOLE + 4, 10 * WHOLE])
 def test_a_fingerprint_sees_both_ends(size: int, tmp_path: Path) -> None:
     path, content = tmp_path / "x", bytes(range(1, 9)) * (size // 8 + 1)
     seen = set()
@@ -50,17 +52,33 @@ def test_a_file_that_is_gone_has_one_too(tmp_path: Path) -> None:
 
 
 def test_copies_are_found(tmp_path: Path) -> None:
-    paths = write(tmp_path, 5, size=3 * END)
+    paths = write(tmp_path, 5, size=3 * WHOLE)
     twins = [tmp_path / "twin-1", tmp_path / "twin-2"]
     for twin in twins:
         twin.write_bytes(Path(paths[1]).read_bytes())
     near = tmp_path / "near"  # differs in the middle only
     content = bytearray(Path(paths[1]).read_bytes())
-    content[len(content) // 2] ^= 1
+    content[len(content) // 2 + 3000] ^= 1  # between two of the places that are looked at
     near.write_bytes(content)
     files = [*paths, str(near), *map(str, twins)]
     found = copies((path, Path(path).stat().st_size) for path in files)
     assert found == [[paths[1], *map(str, twins)]]
+
+
+def test_a_plain_border_says_nothing(tmp_path: Path) -> None:
+    """Uncompressed pictures of one size that differ in the middle only."""
+    for i in range(120):
+        picture = Image.new("RGB", (96, 96), "white")
+        picture.paste((i, 0, 0), (16, 16, 80, 80))
+        picture.save(tmp_path / f"{i}.bmp")
+    splits = split_by_content([str(path) for path in sorted(tmp_path.iterdir())], SHARES, seed=0)
+    assert {splits.count(split) > 0 for split in ("train", "val", "test")} == {True}
+
+
+def test_too_many_to_compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vgg_nll.data.content.MAX_COMPARED", 3)
+    with pytest.raises(DataError, match="4 files share their size with another, which are too many to compare"):
+        copies([(f"{tmp_path}/{k}", 7) for k in range(4)])
 
 
 def test_files_of_other_sizes_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

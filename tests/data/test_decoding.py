@@ -150,6 +150,7 @@ RAMP = np.linspace(0, 65535, 1600).reshape(40, 40)
 DEEP: dict[str, tuple[np.ndarray, str]] = {  # numbers in a file -> the same grey picture in 8 bits
     "16-bit png": (RAMP.round().astype(np.uint16), "PNG"),
     "16-bit tiff": (RAMP.round().astype(np.uint16), "TIFF"),
+    "16-bit pgm": (RAMP.round().astype(np.uint16), "PPM"),
     "floats in [0, 1]": ((RAMP / 65535).astype(np.float32), "TIFF"),
     "floats in [0, 255]": ((RAMP / 257).astype(np.float32), "TIFF"),
 }
@@ -163,7 +164,7 @@ def test_more_than_eight_bits_are_scaled(kind: str, tmp_path: Path) -> None:
     assert (got - torch.from_numpy(RAMP / 257)).abs().max() <= 0.51
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "La"])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB"])
 def test_transparency_is_white(mode: str, tmp_path: Path) -> None:
     """Dark ink on a transparent ground: half of it at half strength, where the format has that."""
     picture = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
@@ -231,3 +232,31 @@ def test_a_digit_is_the_same_in_every_format(suffix: str, tmp_path: Path) -> Non
     assert got.shape == (3, 48, 48)
     limit = 3 if file_format in ("JPEG", "AVIF") else 0  # they lose a little
     assert (got - torch.from_numpy(np.asarray(grey).astype(np.float32))).abs().mean() <= limit
+
+
+def test_sixteen_bits_with_a_transparent_number(tmp_path: Path) -> None:
+    values = np.full((40, 40), 30000, np.uint16)
+    values[:10] = 7
+    Image.fromarray(values).save(tmp_path / "x.png", transparency=7)
+    got = read_picture(tmp_path / "x.png", 32)
+    assert got[:, :10].unique().tolist() == [255] and got[:, 10:].unique().tolist() == [117]
+
+
+def test_white_is_zero_in_some_tiffs(tmp_path: Path) -> None:
+    Image.fromarray(np.full((40, 40), 60000, np.uint16)).save(tmp_path / "x.tif", tiffinfo={262: 0})
+    assert read_picture(tmp_path / "x.tif", 32).unique().tolist() == [22]
+
+
+def test_sixteen_bits_the_right_way_up(tmp_path: Path) -> None:
+    values = np.zeros((20, 40), np.uint16)
+    values[:, :5] = 65535
+    Image.fromarray(values).save(tmp_path / "x.png", exif=orientation_tag(6))
+    got = read_picture(tmp_path / "x.png", 32)
+    assert got.shape == (3, 40, 20) and got[:, :5].min() == 255 and got[:, 5:].max() == 0
+
+
+@pytest.mark.parametrize(("mode", "like"), [("La", "LA"), ("RGBa", "RGBA")])
+def test_premultiplied_pictures(mode: str, like: str) -> None:
+    """They come from other programs, not from files."""
+    picture = Image.new(like, (40, 40), (0, 128) if like == "LA" else (0, 0, 0, 128))
+    assert decoding.to_rgb(picture.convert(mode)).unique().tolist() == [127]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers.configs import Config, make_data
 from helpers.pictures import write_idx
+from helpers.runs import train
 from torchvision import datasets
 
 from vgg_nll.data import sources
@@ -52,6 +53,8 @@ def rewrite(path: Path, change: str) -> None:
         content[2] = 0x0D  # floats
     elif change == "dimensions":
         content[3] = 2
+    elif change == "none":
+        content[4:8] = bytes(4)
     elif change == "short":
         del content[6:]
     path.write_bytes(b"no gzip" if change == "packed" else gzip.compress(bytes(content)))
@@ -63,6 +66,7 @@ def rewrite(path: Path, change: str) -> None:
         ("cut", r"holds 31,355 bytes, not the 31,360 that it announces"),
         ("type", "is not an IDX file of bytes in 3 dimensions"),
         ("dimensions", "is not an IDX file of bytes in 3 dimensions"),
+        ("none", "holds no images; fetch it again"),
         ("short", "is not an IDX file of bytes in 3 dimensions"),
         ("packed", "cannot be read .*Not a gzipped file.*; fetch it again"),
     ],
@@ -95,3 +99,13 @@ def test_missing_files_say_what_to_put_where(tmp_path: Path, monkeypatch: pytest
         sources.fashion_mnist(root=str(tmp_path), download=False)
     write_idx(tmp_path / "none")
     assert len(sources.fashion_mnist(root=str(tmp_path), download=False)[0]["test"].target) == 40
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sources.DEBIAN["FashionMNIST"].is_dir(), reason="the package dataset-fashion-mnist is not installed")
+def test_a_narrow_network_learns_clothes(tmp_path: Path) -> None:
+    """The real files, from Debian's package: 3,000 images for three epochs."""
+    options = ["data=fashion_mnist", f"data.root={tmp_path}", "data.train_images=3000", "model=vgg16_bn", "model.width=0.125"]
+    content = train(tmp_path / "run", *options, "trainer.epochs=3", "tracking=none", "device=cpu")
+    assert content["test"]["accuracy"] > 0.7
+    assert set(content["classes"]) == set(sources.FASHION)

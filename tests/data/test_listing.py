@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.bad_files import DAMAGED, DAMAGED_LINKS, write_bad_files
+from helpers.bad_files import DAMAGED, DAMAGED_LINKS, encoded, write_bad_files
 from helpers.configs import Config, make_data
 from helpers.pictures import FOLDER, write_folder, write_imagenet
 from PIL import Image
@@ -160,6 +160,13 @@ def test_links_out_are_followed_if_asked(tmp_path: Path) -> None:
     assert len(list_pictures(root=tmp_path / "link").samples["train"]) == 24
 
 
+def one_picture(folder: Path) -> None:
+    """Leaves one picture in a folder, and no class folders."""
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "1.png").write_bytes(encoded("PNG"))
+
+
 def rename(root: Path, before: str, after: str) -> None:
     (root / before).rename(root / after)
 
@@ -171,6 +178,14 @@ def rename(root: Path, before: str, after: str) -> None:
         (lambda root: rename(root, "val", "validation"), r"validation/ is not read; rename it to val/"),
         (lambda root: rename(root, "train", "TRAIN"), r"TRAIN/ is not read; rename it to train/"),
         (lambda root: rename(root, "train", "training"), r"training/ is not read; rename it to train/"),
+        (
+            lambda root: rename(root, "train", "cats"),
+            r"test/ stands beside folders that are no splits \(cats, val\); move those into train/",
+        ),
+        (
+            lambda root: [shutil.rmtree(root / "test"), (root / "test").mkdir(), encoded_in(root / "test/1.png")],
+            r"no pictures in test/;",
+        ),
         (lambda root: rename(root, "test", "Test"), r"Test/ is not read; rename it to test/"),
         (lambda root: shutil.rmtree(root / "train"), r"there is no train/; expected"),
         (
@@ -189,6 +204,10 @@ def rename(root: Path, before: str, after: str) -> None:
             lambda root: [shutil.rmtree(root / split / name) for split in ("train", "val", "test") for name in ("one", "two")],
             r"one class folder only in train/, zero/; a network tells two",
         ),
+        (
+            lambda root: [p.unlink() for p in (root / "val").rglob("*.png")],
+            r"there are no pictures in val/; add some, or remove it",
+        ),
         (lambda root: [shutil.rmtree(root / s) for s in ("train", "val", "test")], r"no class folders with pictures; expected"),
     ],
 )
@@ -201,7 +220,7 @@ def test_a_folder_that_cannot_be_used(change: Any, words: str, tmp_path: Path) -
 
 def test_too_few_for_a_split(tmp_path: Path) -> None:
     flat(tmp_path, number=1)
-    with pytest.raises(DataError, match=r"none of 9 pictures is for val; add some, or raise data.val_fraction=0.001"):
+    with pytest.raises(DataError, match=r"there are no pictures in val/; add some, or raise data.val_fraction=0.001"):
         list_pictures(root=tmp_path, val_fraction=0.001, test_fraction=0)
     with pytest.raises(DataError, match=r"all pictures of the class \w+ validate or test"):
         list_pictures(root=tmp_path, val_fraction=0.8, test_fraction=0)
@@ -232,3 +251,71 @@ def test_nothing_is_opened_to_list_splits(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("builtins.open", lambda *_, **__: pytest.fail("opened"))
     monkeypatch.setattr(Path, "open", lambda *_, **__: pytest.fail("opened"))
     assert len(list_pictures(root=tmp_path).samples["train"]) == 24
+
+
+@pytest.mark.parametrize("target", ["..", "../..", "../../test/one", "../two"])
+def test_a_link_to_another_part_of_the_root_is_left_out(target: str, tmp_path: Path) -> None:
+    """It would give wrong labels, and put test pictures into training."""
+    write_folder(tmp_path)
+    before = names(list_pictures(root=tmp_path), tmp_path)
+    (tmp_path / "train/one/more").symlink_to(tmp_path / "train/one" / target)
+    listing = list_pictures(root=tmp_path)
+    assert names(listing, tmp_path) == before
+    assert [row.reason for row in listing.bad] == ["is a link to another part of data.root, which would count twice"]
+
+
+def test_classes_that_are_called_like_splits(tmp_path: Path) -> None:
+    write_folder(tmp_path / "x")
+    for name, before in (("training", "one"), ("running", "two"), ("swimming", "zero")):
+        rename(tmp_path, f"x/train/{before}", name)
+    shutil.rmtree(tmp_path / "x")
+    assert list_pictures(root=tmp_path, val_fraction=0.3).class_names == ("running", "swimming", "training")
+
+
+def test_a_relative_root_is_the_same_data(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    digests = {make_data(config, *FOLDER, f"data.root={root}").digest for root in (".", "../" + tmp_path.name, tmp_path)}
+    assert len(digests) == 1
+
+
+def test_a_replacement_comes_from_the_whole_split(config: Config, tmp_path: Path) -> None:
+    """`train_eval` has one picture of a class here: a broken one must not end the run."""
+    write_folder(tmp_path)
+    options = [*FOLDER, f"data.root={tmp_path}", "data.num_workers=0", "data.max_bad_fraction=0.5", "data.mean=auto"]
+    data = make_data(config, *options)
+    assert isinstance(data, FolderData)
+    for sample in data._eval["train_eval"].samples:
+        Path(sample.path).write_bytes(b"text")
+    assert sum(len(target) for _, target in make_data(config, *options).eval_batches("train_eval")) == 1
+
+
+def test_a_damaged_test_picture_does_not_end_a_trained_run(config: Config, tmp_path: Path) -> None:
+    """Too many of them are found when the network is trained already: they are replaced, and listed."""
+    write_folder(tmp_path)
+    for i in range(3):
+        path = tmp_path / f"test/one/{i}.png"
+        path.write_bytes(path.read_bytes()[:-60])
+    data = make_data(config, *FOLDER, f"data.root={tmp_path}", "data.num_workers=0")
+    assert sum(len(target) for _, target in data.eval_batches("test")) == 24
+    assert len(data.bad_images.rows) == 3
+
+
+def test_names_that_are_no_text(tmp_path: Path, config: Config, caplog: pytest.LogCaptureFixture) -> None:
+    write_folder(tmp_path)
+    for name in (b"caf\xe9.txt", b"two\nlines.png"):
+        Path(os.fsdecode(os.fsencode(tmp_path / "train/one") + b"/" + name)).write_bytes(DAMAGED["cut.png"][0])
+    data = make_data(config, *FOLDER, f"data.root={tmp_path}", "data.num_workers=0", "data.max_bad_fraction=0.5")
+    list(data.eval_batches("train"))
+    data.bad_images.write(tmp_path / "bad.csv")
+    assert len((tmp_path / "bad.csv").read_text().splitlines()) == 3
+    assert "\n" not in caplog.messages[-1] and "lines.png" in caplog.messages[-1]
+    data.bad_images.write(tmp_path / "no/folder/bad.csv")  # a report is not worth a run
+    assert "bad.csv was not written" in caplog.messages[-1]
+
+
+def test_folds_do_not_keep_copies_together_and_do_not_say_so(config: Config, tmp_path: Path) -> None:
+    flat(tmp_path)
+    for fold in ("", "data.folds=3"):
+        lines = make_data(config, *FOLDER, f"data.root={tmp_path}", "data.num_workers=0", *filter(None, [fold])).survey()
+        assert any("stay on one side" in line for line in lines) == (not fold)

@@ -88,5 +88,5 @@ def test_the_untrained_loss_is_the_constant_one(
     data = build.make_data(cfg, device)
     state = TrainState(make_model(cfg, data), torch.optim.SGD([torch.zeros(1)]), device)
     function = build.make_loss(cfg, data, device)
-    assert diagnostics.constant_loss(function, 10, device) == pytest.approx(constant, abs=1e-4)
+    assert diagnostics.constant_loss(function, data.class_counts, device) == pytest.approx(constant, abs=1e-4)
     assert diagnostics.untrained_loss(function, data, state, torch.float32) == pytest.approx(constant, rel=0.02)

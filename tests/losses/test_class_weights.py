@@ -1,5 +1,7 @@
 """Weights of classes: those of scikit-learn, and a mean whose parts add up."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from vgg_nll.config import build
 from vgg_nll.errors import ConfigError
 from vgg_nll.losses import AllLogitNLL, ArgmaxNLL
 from vgg_nll.losses.class_weights import ClassWeighted, balanced_weights
+from vgg_nll.training.diagnostics import constant_loss
 
 CPU = torch.device("cpu")
 TARGET = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
@@ -24,15 +27,18 @@ def test_auto_is_scikit_learns_balanced() -> None:
 @pytest.mark.parametrize("kind", [ArgmaxNLL, AllLogitNLL, torch.nn.CrossEntropyLoss])
 def test_parts_add_up(kind: type[torch.nn.Module]) -> None:
     weight, logits = torch.tensor([1.0, 2.0, 5.0]), torch.randn(100, 3)
-    loss, plain = ClassWeighted(kind(weight, reduction="none")), kind(reduction="none")
+    plain = kind(reduction="none")
+    loss = ClassWeighted(plain, weight)
     whole = loss(logits, TARGET)
     torch.testing.assert_close(whole, (weight[TARGET] * plain(logits, TARGET)).mean())
+    one_hot = torch.nn.functional.one_hot(TARGET, 3).float()  # as mixup gives it, where nothing is mixed
+    torch.testing.assert_close(loss(logits, one_hot), whole)
     for size in (1, 7, 64):
         parts = [loss(z, t) * len(t) for z, t in zip(logits.split(size), TARGET.split(size), strict=True)]
         torch.testing.assert_close(torch.stack(parts).sum() / 100, whole)
 
 
-@pytest.mark.parametrize("name", ["argmax", "all_logit", "cross_entropy"])
+@pytest.mark.parametrize("name", ["argmax", "all_logit", "cross_entropy", "sigmoid"])
 @pytest.mark.parametrize("weight", ["auto", "[1,2]"])
 def test_a_config_weighs(config: Config, name: str, weight: str) -> None:
     cfg = config("data=synthetic", "data.num_classes=2", "data.num_images=101", f"loss={name}", f"loss.weight={weight}")
@@ -49,10 +55,21 @@ def test_a_config_weighs(config: Config, name: str, weight: str) -> None:
     ("overrides", "words"),
     [
         (("loss.weight=[1,2,3]",), r"loss.weight=\[1, 2, 3\]: needs a number for each of 10 classes, or auto"),
-        (("loss=sigmoid", "+loss.weight=auto"), "loss.weight: there is no such setting"),
     ],
 )
 def test_weights_that_do_not_fit(config: Config, overrides: tuple[str, ...], words: str) -> None:
     cfg = config(*overrides)
     with pytest.raises(ConfigError, match=words):
         build.make_loss(cfg, build.make_data(cfg, CPU), CPU)
+
+
+@pytest.mark.parametrize("name", ["argmax", "all_logit"])
+def test_the_constant_loss_is_that_of_the_classes_shares(config: Config, name: str) -> None:
+    """900 images of one class and 100 of another: with balanced weights, as without, ln 2 (twice that for method 2)."""
+    counts = torch.tensor([900.0, 100.0])
+    plain = build.make_loss(config(f"loss={name}"), build.make_data(config(), CPU), CPU)
+    kind: type[ArgmaxNLL | AllLogitNLL] = ArgmaxNLL if name == "argmax" else AllLogitNLL
+    weighted = ClassWeighted(kind(reduction="none"), balanced_weights(counts))
+    expected = math.log(2) * (2 if name == "all_logit" else 1)
+    assert constant_loss(plain, counts, CPU) == pytest.approx(expected, rel=1e-5)
+    assert constant_loss(weighted, counts, CPU) == pytest.approx(expected, rel=1e-5)

@@ -119,13 +119,14 @@ def without(name: str) -> Any:
         ),
         ({"batch_norm": True}, lambda weights: weights, r"features\.\d+\.bias.*vgg16_bn differ"),
         ({}, lambda weights: {k: v * torch.nan for k, v in weights.items()}, "holds NaN or infinity"),
+        ({"head": "paper"}, without("classifier.3.bias"), r"has no classifier.3.bias, \[256\] in this network"),
         ({}, lambda weights: {"x": torch.ones(2)}, "has no features.0.bias of this network .*, but x"),
         ({}, lambda weights: {"x": 1}, "but no tensors"),
     ],
 )
 def test_other_networks_are_refused(options: Any, change: Any, words: str, tmp_path: Path) -> None:
     torch.save(change(network(**options).state_dict()), tmp_path / "w.pth")
-    mine = network()
+    mine = network(**({"head": "paper"} if "head" in options else {}))
     before = {name: value.clone() for name, value in mine.state_dict().items()}
     with pytest.raises(ConfigError, match=rf"^model.weights={tmp_path}/w.pth: .*{words}"):
         load(tmp_path / "w.pth", mine)
@@ -160,3 +161,28 @@ def test_torchvisions_weights(batch_norm: bool, enum: Any, monkeypatch: pytest.M
         CheckpointError, match=r"model.weights: IMAGENET1K_V9: there are no such weights; there are IMAGENET1K_V1"
     ):
         load(Path("IMAGENET1K_V9"), network())
+
+
+def test_a_file_without_a_head(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    theirs = {name: value for name, value in network().state_dict().items() if name.startswith("features.")}
+    torch.save({"state_dict": theirs | {"criterion.weight": torch.ones(3)}}, tmp_path / "w.pth")
+    load(tmp_path / "w.pth", network())
+    assert caplog.messages == [
+        f"model: 26 tensors from {tmp_path}/w.pth; drawn at random: classifier.0.bias, classifier.0.weight"
+    ]
+
+
+def test_other_tensors_do_not_matter(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    torch.save(network().state_dict() | {"criterion.weight": torch.ones(3)}, tmp_path / "w.pth")
+    load(tmp_path / "w.pth", network())
+    assert "drawn at random" not in caplog.text
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float64])
+def test_other_number_formats(dtype: torch.dtype, tmp_path: Path) -> None:
+    theirs = {name: value.to(dtype) for name, value in network().state_dict().items()}
+    torch.save(theirs, tmp_path / "w.pth")
+    mine = load(tmp_path / "w.pth", network())
+    assert torch.equal(mine.features[0].weight, theirs["features.0.weight"].float())

@@ -16,8 +16,14 @@ from vgg_nll.config.compose import CONFIGS, composed, flatten, is_override, key_
 from vgg_nll.errors import CheckpointError, ConfigError
 
 # What a resumed run must share with its first part, unless `resume_strict=false`; else it would be another run.
-FIXED_ON_RESUME = ("seed.", "model.", "data.", "loss.", "optimizer.", "trainer.batch_size.")
-FREE_ON_RESUME = ("optimizer.lr", "data.num_workers", "data.download", "data.root", "model.weights")
+FIXED_ON_RESUME = (
+    *("seed.", "model.", "data.", "augment.", "loss.", "optimizer."),
+    *("trainer.batch_size.", "trainer.ema_decay."),
+)
+FREE_ON_RESUME = (
+    *("optimizer.lr", "data.num_workers", "data.download", "data.root", "data.on_error", "data.max_bad_fraction"),
+    "model.weights",
+)
 # What gives a finished run something to do.
 LENGTH = ("trainer.epochs", "trainer.steps", "trainer.early_stop_validations")
 FRESH, RESUMED = "train", "resumed"  # names of the main config: a file in configs/, and the saved config of a run

@@ -109,7 +109,7 @@ def make_loss(cfg: DictConfig, data: ImageData, device: torch.device) -> Loss:
         weight = balanced_weights(data.class_counts) if given == "auto" else torch.tensor([float(w) for w in given])
         if len(weight) != num_classes:
             raise ConfigError(f"loss.weight={given}: needs a number for each of {num_classes} classes, or auto")
-        loss = ClassWeighted(_instantiate("loss", options, weight=weight, reduction="none")).to(device)
+        loss = ClassWeighted(_instantiate("loss", options, reduction="none"), weight).to(device)
     labels = torch.arange(3, device=device) % num_classes
     probe = _call("loss", loss, torch.zeros(3, num_classes, device=device), labels)
     if not isinstance(probe, torch.Tensor) or probe.dim() > 0:

@@ -5,9 +5,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from vgg_nll.errors import DataError
 from vgg_nll.progress import track
 
-END = 4096  # bytes: pictures with the same size and the same ends go to the same split, whatever lies between
+WHOLE = 1 << 16  # bytes: larger files are read at PARTS places; equal there, they go to one split, whatever lies between
+PARTS, PART = 16, 4096
+MAX_COMPARED = 50_000  # files of one size that are opened in search of copies
 
 
 def split_by_content(paths: Sequence[str], shares: dict[str, float], seed: int) -> list[str]:
@@ -31,15 +34,15 @@ def split_by_content(paths: Sequence[str], shares: dict[str, float], seed: int) 
 
 
 def fingerprint(path: str) -> bytes:
-    """Returns a hash of the size and both ends of a file, which takes no longer for a large one; of its name if it fails."""
+    """Returns a hash of a file's size and bytes (of a large one at 16 places), or of its name if it cannot be read."""
     try:
         with Path(path).open("rb") as file:
             size = file.seek(0, 2)
             file.seek(0)
-            content = file.read(END)
-            if size > END:
-                file.seek(max(END, size - END))
-                content += file.read(END)
+            content = file.read(WHOLE if size <= WHOLE else PART)
+            for k in range(1, PARTS if size > WHOLE else 1):
+                file.seek(k * (size - PART) // (PARTS - 1))
+                content += file.read(PART)
     except OSError:  # said when it is used
         return hashlib.blake2b(path.encode(errors="surrogateescape"), digest_size=16).digest()
     return hashlib.blake2b(size.to_bytes(8) + content, digest_size=16).digest()
@@ -48,17 +51,21 @@ def fingerprint(path: str) -> bytes:
 def copies(files: Iterable[tuple[str, int]]) -> list[list[str]]:
     """Returns groups of files with the same bytes.
 
-    Files are (path, size). Only those of one size are opened, and read whole only if their ends agree.
+    Files are (path, size). Only those of one size are opened, and read whole only if their fingerprints agree.
+
+    Raises DataError if those are more than `MAX_COMPARED`.
     """
     by_size: dict[int, list[str]] = defaultdict(list)
     for path, size in files:
         by_size[size].append(path)
     of_one_size = [path for paths in by_size.values() if len(paths) > 1 for path in paths]
-    by_ends: dict[bytes, list[str]] = defaultdict(list)
+    if len(of_one_size) > MAX_COMPARED:
+        raise DataError(f"{len(of_one_size):,} files share their size with another, which are too many to compare")
+    by_fingerprint: dict[bytes, list[str]] = defaultdict(list)
     for path in track(of_one_size, len(of_one_size), "files of one size"):
-        by_ends[fingerprint(path)].append(path)
+        by_fingerprint[fingerprint(path)].append(path)
     found: dict[bytes, list[str]] = defaultdict(list)
-    for paths in by_ends.values():
+    for paths in by_fingerprint.values():
         for path in paths if len(paths) > 1 else ():
             try:
                 found[hashlib.blake2b(Path(path).read_bytes(), digest_size=16).digest()].append(path)

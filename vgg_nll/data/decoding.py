@@ -18,6 +18,10 @@ from vgg_nll.errors import DataError
 MAX_ASPECT = 100
 ADVICE = "fix or remove it"
 ORIENTATION = 0x0112  # the EXIF tag
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # TIFF's tag, and a value of it
+MAX_16 = 65535
+SIXTEEN_BITS = ("PNG", "PPM")  # formats whose numbers have at most 16, also if Pillow opens them as 32
+PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
 
 
 def read_picture(path: Path, image_size: int) -> Tensor:
@@ -97,16 +101,19 @@ def to_rgb(picture: Image.Image) -> Tensor:
 
     Raises ValueError for numbers that have no range: 32-bit integers, floats that are not finite or outside [0, 255].
     """
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        picture = _as_eight_bits(picture)
     upright = picture if _is_upright(picture) else ImageOps.exif_transpose(picture)
-    if upright.mode == "F" or upright.mode.startswith("I"):
-        upright = Image.fromarray(_as_bytes(upright))
+    if upright.mode in PREMULTIPLIED:
+        upright = upright.convert(PREMULTIPLIED[upright.mode])
     if upright.has_transparency_data:
         coloured = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", coloured.size, "white"), coloured)
     return functional.pil_to_tensor(upright.convert("RGB"))
 
 
-def _as_bytes(picture: Image.Image) -> np.ndarray:
+def _as_eight_bits(picture: Image.Image) -> Image.Image:
+    """Returns a grey picture of 16 bits, or of floats, in 8 bits; a transparent number becomes white."""
     values = np.asarray(picture).astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("pixels that are NaN or infinite")
@@ -114,12 +121,17 @@ def _as_bytes(picture: Image.Image) -> np.ndarray:
     if picture.mode == "F":
         if low < 0 or high > 255:
             raise ValueError(f"floats from {low:g} to {high:g}: scale them to [0, 1]")
-        scale = 255.0 if high <= 1 else 1.0
+        grey = values * 255 if high <= 1 else values
+    elif picture.mode == "I" and (picture.format not in SIXTEEN_BITS or low < 0 or high > MAX_16):
+        raise ValueError("32-bit integers, whose range is not known: save 16 bits, or 8")
     else:
-        if picture.mode == "I" and (picture.format != "PNG" or low < 0 or high > 65535):
-            raise ValueError("32-bit integers, whose range is not known: save 16 bits, or 8")
-        scale = 255 / 65535
-    return (values * scale).round().astype(np.uint8)
+        is_inverted = picture.format == "TIFF" and picture.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO  # type: ignore[attr-defined]
+        grey = (MAX_16 - values if is_inverted else values) * (255 / MAX_16)
+    if isinstance(picture.info.get("transparency"), int):
+        grey[values == picture.info["transparency"]] = 255
+    eight = Image.fromarray(grey.round().astype(np.uint8))
+    eight.getexif()[ORIENTATION] = picture.getexif().get(ORIENTATION, 1)
+    return eight
 
 
 def _decode(content: bytes, picture: Image.Image, image_size: int) -> Tensor:

@@ -33,6 +33,7 @@ from vgg_nll.data.picture_set import Key, PictureSet, Transform
 from vgg_nll.data.pixel_statistics import resolve_statistics
 from vgg_nll.data.preprocessing import Preprocessing, resizing
 from vgg_nll.data.workers import load_batches
+from vgg_nll.escapes import printable
 from vgg_nll.progress import track
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,8 @@ class FolderData:
         if train_images is not None:
             part = nested_subset(_labels(samples["train"]), train_images, seed=0)
             samples = samples | {"train": [samples["train"][k] for k in part.tolist()]}
-        self._listing, self.class_names = replace(source, samples=samples), source.class_names
+        self._listing = replace(source, samples=samples, by_content=source.by_content and folds is None)
+        self.class_names = source.class_names
         self.sizes = {name: len(files) for name, files in samples.items()}
         self.class_counts = _labels(samples["train"]).bincount(minlength=len(self.class_names)).float()
         self.digest = _digest(self._listing)
@@ -114,7 +116,10 @@ class FolderData:
         self._train = PictureSet(samples["train"], partial(_augmented, crop, self._augmentation), needed, seed, skips)
         part = train_eval_indices(_labels(samples["train"]), number_of_images(self, TRAIN_EVAL))
         evaluated = samples | {TRAIN_EVAL: [samples["train"][k] for k in part.tolist()]}
-        self._eval = {name: PictureSet(files, middle, image_size, seed, skips) for name, files in evaluated.items()}
+        self._eval = {
+            name: PictureSet(files, middle, image_size, seed, skips, samples.get(name, samples["train"]))
+            for name, files in evaluated.items()
+        }
         mean, std = resolve_statistics(mean, std, partial(self._sample_of_training, middle, image_size))
         self.preprocessing = Preprocessing(image_size, resize, mean, std, device)
 
@@ -162,11 +167,11 @@ class FolderData:
             return
         split = next(name for name, samples in self._listing.samples.items() if sample in samples)
         self.bad_images.add([BadImage(sample.path, split, self.class_names[sample.label], reason, REPLACED, True)])
-        log.warning(f"warning: {sample.path}: {reason}; another picture of its class takes its place")
+        log.warning(f"warning: {printable(sample.path)}: {reason}; another picture of its class takes its place")
 
     def _sample_of_training(self, middle: Transform, image_size: int) -> Iterator[Tensor]:
         samples = self._train.samples[:: -(-len(self._train) // MAX_MEASURED)]
-        pictures = PictureSet(samples, middle, image_size, self._seed, self._train.skips)
+        pictures = PictureSet(samples, middle, image_size, self._seed, self._train.skips, self._train.samples)
         batches = self._read(pictures, [(0, i) for i in range(len(samples))], self._eval_batch_size)
         for images, _ in track(batches, -(-len(samples) // self._eval_batch_size), "mean and deviation"):
             yield images.permute(0, 3, 1, 2).cpu()

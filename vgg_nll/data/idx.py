@@ -47,6 +47,8 @@ def read(path: Path, dimensions: int) -> Tensor:
     if len(content) < head or content[:4] != bytes([0, 0, BYTES, dimensions]):
         raise DataError(f"{path}: is not an IDX file of bytes in {dimensions} dimensions; fetch it again")
     shape = [int.from_bytes(content[4 + 4 * k : 8 + 4 * k]) for k in range(dimensions)]
+    if math.prod(shape) == 0:
+        raise DataError(f"{path}: holds no images; fetch it again")
     if len(content) - head != math.prod(shape):
         raise DataError(
             f"{path}: holds {len(content) - head:,} bytes, not the {math.prod(shape):,} that it announces; fetch it again"

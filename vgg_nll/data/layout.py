@@ -17,6 +17,7 @@ PICTURES = (
     *(".jfif", ".jpe", ".gif", ".avif"),  # a GIF gives its first picture
 )
 OF_SYSTEMS = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir")  # macOS, Windows, Synology; names with a dot, too
+ELSEWHERE = "is a link to another part of data.root, which would count twice"
 LEADS_OUT = "is a link that leads out of data.root (data.follow_links=true follows it)"
 KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
@@ -64,11 +65,11 @@ def walk(folder: Path, root: Path, follow_links: bool) -> Iterator[Found]:
         root: links out of it are not followed, unless `follow_links`.
     """
     real_root = os.path.realpath(root)
+    real_folder = os.path.realpath(folder)
     seen: set[str] = set()
 
     def leads_out(path: str) -> bool:
-        real = os.path.realpath(path)
-        return not follow_links and real != real_root and not real.startswith(real_root + os.sep)
+        return not follow_links and not _is_inside(os.path.realpath(path), real_root)
 
     def below(inner: str) -> Iterator[Found]:
         seen.add(os.path.realpath(inner))
@@ -80,6 +81,8 @@ def walk(folder: Path, root: Path, follow_links: bool) -> Iterator[Found]:
                 yield Found(entry.path, 0, "is hidden, or of an operating system")
             elif entry.is_symlink() and leads_out(entry.path) and os.path.exists(entry.path):  # noqa: PTH110 - faster
                 yield Found(entry.path, 0, LEADS_OUT, True)
+            elif entry.is_symlink() and _is_folder(entry) and _is_elsewhere(entry.path, real_root, real_folder):
+                yield Found(entry.path, 0, ELSEWHERE)
             elif _is_folder(entry):
                 folders.append(entry.path)
             else:
@@ -100,6 +103,16 @@ def walk(folder: Path, root: Path, follow_links: bool) -> Iterator[Found]:
         yield Found(str(folder), 0, LEADS_OUT, True)
     else:
         yield from enter(str(folder))
+
+
+def _is_inside(real: str, folder: str) -> bool:
+    return real == folder or real.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _is_elsewhere(path: str, real_root: str, real_folder: str) -> bool:
+    """Tells whether a link leads to a folder of the root that is not of this class, or that holds this class."""
+    real = os.path.realpath(path)
+    return (_is_inside(real, real_root) and not _is_inside(real, real_folder)) or _is_inside(real_folder, real + os.sep)
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

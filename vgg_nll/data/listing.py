@@ -57,7 +57,7 @@ def list_pictures(
 
     Raises DataError if folders are missing, empty, or probably misnamed, or if there are fewer than two classes.
     """
-    root = expanded(str(root))
+    root = expanded(str(root)).absolute()
     layout.check_root(root)
     names = layout.class_folders(root)
     _check_names(root, names)
@@ -71,24 +71,32 @@ def list_pictures(
         bad += left_out
     if has_splits:
         bad += [_row(file, "", "") for file in layout.beside_the_classes(root)]
+        others = [layout.Found(str(root / name), 0, "is a folder beside train/, val/ and test/") for name in names]
+        bad += [_row(folder, "", "") for folder in others if Path(folder.path).name not in SPLITS]
     shares = {"val": val_fraction} if "val" not in samples else {}
     shares |= {} if has_splits or test_fraction == 0 else {"test": test_fraction}
     if shares:
         samples |= _split(samples["train"], shares, split_seed)
-    for split, share in shares.items():
+    _check_splits(root, samples, shares, class_names)
+    ordered = {split: samples[split] for split in SPLITS if split in samples}
+    return Listing(root, ordered, tuple(class_names), bad, by_content=bool(shares))
+
+
+def _check_splits(root: Path, samples: dict[str, list[Sample]], shares: dict[str, float], class_names: list[str]) -> None:
+    """Raises DataError if a split has no pictures, or a class none to train on."""
+    for split in samples:
         if not samples[split]:
-            raise DataError(
-                f"data.root={root}: none of {len(samples['train'])} pictures is for {split}; add some, or raise "
-                f"data.{split}_fraction={share:g}"
+            added = (
+                f"add some, or raise data.{split}_fraction={shares[split]:g}" if split in shares else "add some, or remove it"
             )
+            raise DataError(f"data.root={root}: there are no pictures in {split}/; {added}")
+    there = {sample.label for sample in samples["train"]}
     for label, name in enumerate(class_names):
-        if not any(sample.label == label for sample in samples["train"]):
+        if label not in there:
             raise DataError(
                 f"data.root={root}: all pictures of the class {name} validate or test, none is left to train on; add some, or "
                 "take another data.split_seed"
             )
-    ordered = {split: samples[split] for split in SPLITS if split in samples}
-    return Listing(root, ordered, tuple(class_names), bad, by_content=bool(shares))
 
 
 def list_imagenet(*, root: str | Path, follow_links: bool = False) -> Listing:
@@ -103,11 +111,19 @@ def list_imagenet(*, root: str | Path, follow_links: bool = False) -> Listing:
 def _check_names(root: Path, names: list[str]) -> None:
     """Raises DataError if a folder seems to be that of a split under another name."""
     meant = {name: split for name in names for split in SPLITS if split not in names and name.lower() in (split, *MEANT[split])}
-    if "train" in names or "train" in meant.values() or (names and set(names) <= {*SPLITS, *meant}):
+    all_splits = set(names) <= {*SPLITS, *meant}
+    if "train" in names or (names and all_splits):
         for name, split in meant.items():
             raise DataError(f"data.root={root}: {name}/ is not read; rename it to {split}/, if that is what it is")
         if "train" not in names:
             raise DataError(f"data.root={root}: there is no train/; {layout.EXPECTED_TREE.format(root=root)}")
+    for name in names:
+        if "train" not in names and name in SPLITS:
+            others = ", ".join([other for other in names if other != name][:MAX_NAMES])
+            raise DataError(
+                f"data.root={root}: {name}/ stands beside folders that are no splits ({others}); move those into train/, or, if "
+                "it is a class, give it another name"
+            )
 
 
 def _class_names(root: Path, train: Path) -> list[str]:

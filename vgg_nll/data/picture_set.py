@@ -25,10 +25,20 @@ class PictureSet(Dataset[Any]):
         transform: uint8 [3, H, W] and a generator -> [3, image_size, image_size]; it gets that of (seed, epoch, index).
         image_size: pixels that a side needs; see `read_picture`.
         skips: whether a picture that cannot be read is replaced by another one of its class, the same in every epoch.
+        pool: where the other one comes from; None: `samples`.
     """
 
-    def __init__(self, samples: list[Sample], transform: Transform, image_size: int, seed: int, skips: bool) -> None:
+    def __init__(
+        self,
+        samples: list[Sample],
+        transform: Transform,
+        image_size: int,
+        seed: int,
+        skips: bool,
+        pool: list[Sample] | None = None,
+    ) -> None:
         self.samples, self.transform, self.image_size, self.seed, self.skips = samples, transform, image_size, seed, skips
+        self._pool = samples if pool is None else pool
         self._by_class: dict[int, list[str]] = {}  # made when a picture cannot be read
 
     def __len__(self) -> int:
@@ -51,7 +61,7 @@ class PictureSet(Dataset[Any]):
         """Reads another picture of the class: the first one that can be read, from a drawn place on."""
         if not self._by_class:
             by_class: dict[int, list[str]] = defaultdict(list)
-            for sample in self.samples:
+            for sample in self._pool:
                 by_class[sample.label].append(sample.path)
             self._by_class = by_class
         path, label, _ = self.samples[index]

@@ -91,7 +91,10 @@ def _mnist(
                 f"({', '.join(idx.NAMES.values())}, also as .gz){package}"
             ) from error
         files = idx.find_files(places)
-    assert files is not None
+    if files is None:
+        raise DataError(
+            f"data.root={root}: {kind} is there in a form that is not read; put {', '.join(idx.NAMES.values())} there"
+        )
     parts = {}
     for split in ("train", "test"):
         images, target = (idx.read(files[split, dimensions], dimensions) for dimensions in (3, 1))

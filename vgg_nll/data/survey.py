@@ -114,7 +114,11 @@ def _warnings(listing: Listing, headers: Headers, image_size: int) -> Iterator[s
 
 def _copies(listing: Listing) -> Iterator[str]:
     where: dict[str, tuple[str, Sample]] = {s.path: (split, s) for split, part in listing.samples.items() for s in part}
-    groups = copies((path, sample.bytes) for path, (_, sample) in where.items())
+    try:
+        groups = copies((path, sample.bytes) for path, (_, sample) in where.items())
+    except DataError as error:
+        yield f"note: copies were not looked for: {error}"
+        return
     across = [group for group in groups if len({where[path][0] for path in group}) > 1]
     contradicting = [group for group in groups if len({where[path][1].label for path in group}) > 1]
     if groups:

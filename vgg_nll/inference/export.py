@@ -152,11 +152,10 @@ def _program(network: Exported, trained: TrainedModel) -> torch.export.ExportedP
 @torch.no_grad()
 def _largest_difference(network: Exported, run: Run, image_size: int) -> float:
     draw = torch.Generator().manual_seed(0)
-    largest = 0.0
+    differences = []
     for batch in CHECKED:
         pixels = torch.randint(0, 256, (batch, image_size, image_size, 3), dtype=torch.uint8, generator=draw)
         (logits, probabilities), (expected, expected_probabilities) = run(pixels), network(pixels)
         scale = max(1.0, float(expected.abs().max()))
-        largest = max(largest, float((logits - expected).abs().max()) / scale)
-        largest = max(largest, float((probabilities - expected_probabilities).abs().max()))
-    return largest
+        differences += [(logits - expected).abs().max() / scale, (probabilities - expected_probabilities).abs().max()]
+    return float(torch.stack(differences).max())  # NaN if one is

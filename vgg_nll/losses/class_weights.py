@@ -12,15 +12,21 @@ class ClassWeighted(nn.Module):
     and batches of an evaluation, give the same mean whatever their size.
 
     Args:
-        loss: logits [B, C], target -> [B], the weighted losses of the images.
+        loss: logits [B, C], target -> [B], the losses of the images.
+        weight: [C]. A target of probabilities q has the weight `sum q_k w_k`.
     """
 
-    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    weight: Tensor
+
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], weight: Tensor) -> None:
         super().__init__()
         self.loss = loss
+        self.register_buffer("weight", weight)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return self.loss(input, target).mean()
+        """Maps logits [B, C] and classes [B], or probabilities [B, C], to the mean over the batch."""
+        weight = self.weight[target] if target.dim() == 1 else target @ self.weight
+        return (self.loss(input, target) * weight).mean()
 
 
 def balanced_weights(counts: Tensor) -> Tensor:

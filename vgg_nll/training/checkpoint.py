@@ -89,7 +89,12 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _tensors(content: dict[Any, Any]) -> dict[str, Tensor]:
-    return {str(name): v for name, v in content.items() if isinstance(v, Tensor) and v.layout is torch.strided}
+    """Returns the tensors that hold numbers of the usual kind; those of few bits as float32."""
+    return {
+        str(name): value.float() if value.is_floating_point() and value.itemsize == 1 else value
+        for name, value in content.items()
+        if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
+    }
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:

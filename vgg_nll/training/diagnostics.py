@@ -17,6 +17,7 @@ from vgg_nll.training.state import TrainState
 
 PLATEAU_STEPS, PLATEAU_FACTOR = 200, 0.99
 JUMP_FACTOR, MEDIAN_VALUES, MIN_VALUES = 100.0, 100, 10
+CONSTANT_LABELS = 1000  # with the classes' shares
 WAIT_POINTS, MAX_WAIT = 3, 0.1
 
 
@@ -104,13 +105,17 @@ def not_finite_error(state: TrainState, learning_rate: float, images: Tensor, la
     )
 
 
-def constant_loss(loss: Loss, num_classes: int, device: torch.device) -> float:
+def constant_loss(loss: Loss, class_counts: Tensor, device: torch.device) -> float:
     """Returns the loss of the same probability for every class: what a run on a plateau shows.
+
+    Args:
+        class_counts: [C] training images, for losses whose classes count differently.
 
     For method 1 it is `ln C`, for method 2 `ln C + (C-1) ln(C/(C-1))`.
     """
-    labels = torch.arange(min(num_classes, 10), device=device)
-    return float(loss(torch.zeros(len(labels), num_classes, device=device), labels))
+    shares = (class_counts.cumsum(0) / class_counts.sum()).to(device)
+    labels = torch.searchsorted(shares, (torch.arange(CONSTANT_LABELS, device=device) + 0.5) / CONSTANT_LABELS)
+    return float(loss(torch.zeros(CONSTANT_LABELS, len(shares), device=device), labels))
 
 
 def untrained_loss(loss: Loss, data: ImageData, state: TrainState, dtype: torch.dtype) -> float:

@@ -34,7 +34,7 @@ def load_initial_weights(model: nn.Module, source: str, *, batch_norm: bool) -> 
         weights = _read(source, batch_norm)
     own = model.state_dict()
     _check_features(source, weights, own)
-    drawn = _not_loaded(model, weights, own)
+    drawn = _not_loaded(source, model, weights, own)
     fitting = {name: weights[name] for name in own if name in weights and name not in drawn}
     if not all(bool(value.isfinite().all()) for value in fitting.values()):
         raise ConfigError(f"model.weights={source}: holds NaN or infinity")
@@ -79,12 +79,20 @@ def _check_features(source: str, weights: Weights, own: Weights) -> None:
             raise ConfigError(f"model.weights={source}: {name} is {shapes}: another model.width?")
 
 
-def _not_loaded(model: nn.Module, weights: Weights, own: Weights) -> list[str]:
-    """Returns the names of the last layer, or of the whole head, if it does not fit."""
+def _not_loaded(source: str, model: nn.Module, weights: Weights, own: Weights) -> list[str]:
+    """Returns the names of the last layer, if it has another size; of the whole head, if the source has another kind, or none.
+
+    Raises ConfigError with the first other difference.
+    """
     last = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
-    head = [name for name in own if not name.startswith("features.")]
-    differing = [name for name in head if name not in weights or weights[name].shape != own[name].shape]
-    is_other_kind = any(not name.startswith("features.") and name not in own for name in weights)
-    if is_other_kind or any(not name.startswith(f"{last}.") for name in differing):
+    head, theirs = ([name for name in names if name.startswith("classifier.")] for names in (own, weights))
+    if {name.rpartition(".")[0] for name in head} != {name.rpartition(".")[0] for name in theirs}:
         return sorted(head)
-    return [f"{last}.bias", f"{last}.weight"] if differing else []
+    drawn = []
+    for name in head:
+        fits = name in weights and weights[name].shape == own[name].shape
+        if not fits and not name.startswith(f"{last}."):
+            what = f"{name} is {list(weights[name].shape)} there" if name in weights else f"has no {name}"
+            raise ConfigError(f"model.weights={source}: {what}, {list(own[name].shape)} in this network")
+        drawn += [] if fits else [name]
+    return sorted(f"{last}.{part}" for part in ("bias", "weight")) if drawn else []
