@@ -183,8 +183,8 @@ def rename(root: Path, before: str, after: str) -> None:
             r"test/ stands beside folders that are no splits \(cats, val\); move those into train/",
         ),
         (
-            lambda root: [shutil.rmtree(root / "test"), (root / "test").mkdir(), encoded_in(root / "test/1.png")],
-            r"no pictures in test/;",
+            lambda root: one_picture(root / "test"),
+            r"no pictures in test/; add some, or remove it",
         ),
         (lambda root: rename(root, "test", "Test"), r"Test/ is not read; rename it to test/"),
         (lambda root: shutil.rmtree(root / "train"), r"there is no train/; expected"),

@@ -121,8 +121,8 @@ def _check_names(root: Path, names: list[str]) -> None:
         if "train" not in names and name in SPLITS:
             others = ", ".join([other for other in names if other != name][:MAX_NAMES])
             raise DataError(
-                f"data.root={root}: {name}/ stands beside folders that are no splits ({others}); move those into train/, or, if "
-                "it is a class, give it another name"
+                f"data.root={root}: {name}/ stands beside folders that are no splits ({others}); move those into train/, or "
+                "rename it, if it is a class"
             )
 
 
