@@ -106,3 +106,20 @@ def test_both_losses_take_soft_targets(loss: Callable[..., torch.Tensor]) -> Non
     expected = -(q * p.log()).sum(1)
     expected = expected - ((1 - q) * (1 - p).log()).sum(1) if loss is all_logit_nll else expected
     torch.testing.assert_close(loss(logits, soft), expected.mean(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("place", [(1, 0, 0), (0, 1, 0), (0, 0, 1)], ids=["seed", "epoch", "step"])
+def test_every_batch_is_mixed_by_its_own_draw(place: tuple[int, int, int]) -> None:
+    images, target = torch.rand(4, 3, 8, 8), torch.arange(4)
+    mixer = Augmentation(mixup=1.0)
+    assert not torch.equal(mixer.mix(images, target, 4, 0, 0, 0)[1], mixer.mix(images, target, 4, *place)[1])
+
+
+@pytest.mark.parametrize("place", [(1, 0, 0), (0, 1, 0), (0, 0, 1)], ids=["seed", "epoch", "index"])
+def test_every_image_is_changed_by_its_own_draw(place: tuple[int, int, int]) -> None:
+    image = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
+    changer = Augmentation(erasing=1.0)
+    (seed, epoch, index) = place
+    one, other = changer.images(image, 0, 0, torch.tensor([0])), changer.images(image, seed, epoch, torch.tensor([index]))
+    assert not torch.equal(one, other)
+    assert torch.equal(one, changer.images(image, 0, 0, torch.tensor([0])))
