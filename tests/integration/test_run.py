@@ -1,6 +1,7 @@
 """Whole runs through `run.train`: what they leave in their folder, and what they read and choose."""
 
 import csv
+import io
 import json
 import math
 import re
@@ -8,12 +9,14 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from helpers.configs import TINY
+from helpers.configs import TINY, make_data
 from helpers.pictures import FOLDER, write_folder
 from helpers.runs import CHOICES, outcome, points, read_curves, read_events, train
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from vgg_nll import run
@@ -254,3 +257,23 @@ def test_a_compiled_network_trains_like_the_plain_one(tmp_path: Path, caplog: py
     assert plain[0][1] != pytest.approx(plain[-1][1], rel=1e-3)  # there is something to follow
     assert [step for step, _ in compiled] == [step for step, _ in plain]
     assert [loss for _, loss in compiled] == pytest.approx([loss for _, loss in plain], rel=1e-3)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_first_images_are_shown(config: Config, tmp_path: Path) -> None:
+    """16 training images as the network gets them, and a row of each class: as pixels, enlarged threefold, 2 apart."""
+    train(tmp_path, *TINY, "trainer.steps=1", "data.shift_pixels=3")
+    events, data = read_events(tmp_path), make_data(config, *TINY, "data.shift_pixels=3")
+    cells = {}
+    for tag, columns in (("images/augmented", 4), ("images/classes", 8)):
+        (shown,) = events.Images(tag)
+        picture = np.asarray(Image.open(io.BytesIO(shown.encoded_image_string)))
+        corners = [(2 + 98 * (k // columns), 2 + 98 * (k % columns)) for k in range(16)]
+        cells[tag] = [picture[top : top + 96 : 3, left : left + 96 : 3] for top, left in corners]
+    expected = torch.cat([images for images, _ in data.train_batches(0)])[:16]
+    pixels = data.preprocessing.pixels(expected).permute(0, 2, 3, 1).numpy()
+    assert all(np.array_equal(cell, image) for cell, image in zip(cells["images/augmented"], pixels, strict=True))
+    ((image, label),) = [(images[0], int(target[0])) for images, target in data.eval_batches("train_eval")]  # the only one
+    first = data.preprocessing.pixels(image[None])[0].permute(1, 2, 0).numpy()
+    assert np.array_equal(cells["images/classes"][8 * label], first)
+    assert not cells["images/classes"][8 * label + 1].any()
