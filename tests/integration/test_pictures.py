@@ -42,6 +42,7 @@ def test_five_commands(tmp_path: Path) -> None:
         "data=image_folder",
         "data.root=pictures",
         "model=vgg16_bn",
+        "model.width=0.5",
         *DIGITS,
         "data.mean=auto",
         "data.std=auto",
