@@ -68,6 +68,8 @@ def parse(words: Sequence[str]) -> Words:
         elif override.is_discrete_sweep():
             texts = itertools.islice(override.sweep_string_iterator(), MAX_JOBS + 1)
             values[name] = list(dict.fromkeys(f"{key}={text}" for text in texts))
+            if not values[name]:
+                raise ConfigError(f"{override.input_line}: matches nothing; glob() is for groups, as loss=glob(arg*)")
         else:
             sweep = override.value()
             assert isinstance(sweep, IntervalSweep)
