@@ -29,6 +29,7 @@ TEMPERATURE = "temperature.json"
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0  # in it
 EVALUATION, EVALUATION_METRICS = "evaluation", "evaluation/evaluation.json"
 EXPORT = "export"  # files for other programs
+EXPORTS = {"onnx": "model.onnx", "torch_export": "model.pt2", "safetensors": "model.safetensors"}  # by format, in it
 PROFILE_TRACE, PROFILE_OPERATORS = "profile/trace.json", "profile/operators.txt"
 DONE, FAILED = "DONE", "FAILED"
 PRUNED = "PRUNED"  # in a sweep: stopped since others are better

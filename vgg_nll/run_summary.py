@@ -62,7 +62,8 @@ def first_images(trainer: Trainer) -> list[Summary]:
                     rows[label].append(image)
             if all(len(row) == ROW for row in rows.values()):
                 break
-        blank = torch.zeros_like(image)
+        side = data.preprocessing.image_size
+        blank = torch.zeros(3, side, side, dtype=torch.uint8)
         return torch.stack([image for row in rows.values() for image in (*row, *[blank] * (ROW - len(row)))])
 
     columns = math.isqrt(AUGMENTED_IMAGES)
@@ -129,10 +130,8 @@ def _log_time(trainer: Trainer, cfg: DictConfig) -> None:
     every = trainer.settings.validate_every_steps(trainer.data.steps_per_epoch)
     validations = 1 + -(-trainer.total_steps // every)
     evaluated = validations * sum(number_of_images(trainer.data, split) for split in ("val", TRAIN_EVAL))
-    model = trainer.state.model
-    head_alone = trainer.train_batches != trainer.data.train_batches
-    flops = trainer.total_steps * trainer.settings.batch_size * summary.flops_per_image(model, side, head_alone=head_alone)
-    flops += evaluated / 3 * summary.flops_per_image(model, side)  # a forward pass is a third of a step
+    flops = trainer.total_steps * trainer.settings.batch_size * trainer.logger.flops_per_image
+    flops += evaluated / 3 * summary.flops_per_image(trainer.state.model, side)  # a forward pass is a third of a step
     seconds = flops / hardware.peak_flops(device, trainer.dtype)
     if seconds > NOTABLE_SECONDS:
         log.info(f"time: {duration(seconds)} or more on this CPU")

@@ -12,7 +12,7 @@ from helpers.configs import Config, make_data
 from helpers.pictures import FOLDER, write_folder, write_imagenet
 from PIL import Image
 
-from vgg_nll.data.bad_images import BadImages
+from vgg_nll.data.bad_images import BadImage, BadImages
 from vgg_nll.data.folder import FolderData
 from vgg_nll.data.listing import Listing, list_pictures
 from vgg_nll.errors import DataError
@@ -133,8 +133,6 @@ def test_a_class_without_any_readable_picture(config: Config, tmp_path: Path) ->
 
 
 def test_rows_of_an_earlier_session_stay(tmp_path: Path) -> None:
-    from vgg_nll.data.bad_images import BadImage
-
     path = tmp_path / "bad.csv"
     for name in ("a", "b", "b"):
         bad = BadImages(100, raises=False, max_fraction=0.5)

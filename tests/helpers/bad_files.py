@@ -41,7 +41,7 @@ def tiff_of(values: np.ndarray) -> bytes:
 CUT = {kind: encoded(kind)[:700] for kind in ("PNG", "JPEG", "WEBP", "BMP", "TIFF")}
 # Name -> what is in the file, and words of the reason. Pictures by their names: they count as damaged.
 DAMAGED: dict[str, tuple[bytes, str]] = {
-    "empty.png": (b"", "0 bytes"),
+    "empty.png": (b"", "cannot be read: empty, 0 bytes"),
     "text.png": (b"this is no picture", "not a picture"),
     "page.jpg": (b"<!DOCTYPE html><html>404</html>", "not a picture"),
     "cut.png": (CUT["PNG"], "truncated"),
@@ -127,11 +127,11 @@ def mac_folder(folder: Path) -> Path:
 
 # Functions that make something else than a file of bytes, and words of the reason.
 DAMAGED_LINKS: dict[Callable[[Path], Path], str] = {
-    broken_link: "is a link to a file that is gone",
+    broken_link: "cannot be read: a link to a file that is gone",
     link_out: "is a link that leads out of data.root",
     folder_out: "is a link that leads out of data.root",
-    ring: "cannot be read",
-    pipe: "is a pipe, not a file",
+    ring: "cannot be read: Too many levels of symbolic links",
+    pipe: "cannot be read: a pipe, not a file",
 }
 OTHER_LINKS: dict[Callable[[Path], Path], str] = {
     link_to_itself: "is a link to a folder that is listed already",

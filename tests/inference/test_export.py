@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vgg_nll import run_folder
 from vgg_nll.errors import CheckpointError, ConfigError
 from vgg_nll.inference import export
 from vgg_nll.inference.evaluate import write_temperature
@@ -56,7 +57,7 @@ OPEN = {"onnx": open_onnx, "torch_export": open_program, "safetensors": open_wei
 
 @pytest.mark.parametrize("file_format", OPEN)
 def test_an_export_gives_what_the_checkpoint_gives(file_format: str, trained: TrainedModel, tmp_path: Path) -> None:
-    path = tmp_path / "new" / f"x{export.SUFFIXES[file_format]}"
+    path = tmp_path / "new" / f"{run_folder.EXPORTS[file_format]}"
     assert export.export(trained, file_format, path, temperature=2.0, threshold=0.25) < 1e-4
     assert list(path.parent.iterdir()) == [path]
     run, metadata = OPEN[file_format](path)
@@ -93,7 +94,7 @@ def test_a_file_that_differs_is_not_written(
 
 def test_a_missing_package_is_named(trained: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
-    with pytest.raises(ConfigError, match=r"--format onnx: needs onnx \(pip install 'vgg-nll\[export\]'\)"):
+    with pytest.raises(ConfigError, match=r"--format onnx: needs onnx \(pip install onnx onnxscript onnxruntime safetensors\)"):
         export.export(trained, "onnx", tmp_path / "x.onnx", temperature=1.0, threshold=0.0)
 
 

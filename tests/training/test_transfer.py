@@ -13,6 +13,7 @@ from torch import nn
 
 from vgg_nll import rng
 from vgg_nll.config import build
+from vgg_nll.data.interface import train_order
 from vgg_nll.errors import ConfigError
 from vgg_nll.inference import trained_model
 from vgg_nll.model import VGG16
@@ -53,20 +54,16 @@ def test_frozen_layers_stay(prefix: str) -> None:
     assert all(module.training for module in model.train().modules())
 
 
-def test_features_1_is_not_features_10() -> None:
+def test_features_2_is_not_features_20() -> None:
     model = VGG16(3, head="compact", width=1 / 16)
     model.freeze("features.2")
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
-    assert frozen <= {"features.2.weight", "features.2.bias"} and frozen
+    assert frozen == {"features.2.weight", "features.2.bias"}
 
 
-@pytest.mark.parametrize(
-    ("prefix", "words"),
-    [("backbone", r"model.freeze=backbone: there is no such layer; there are features, avgpool, classifier")],
-)
-def test_what_cannot_be_frozen(config: Config, prefix: str, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        make_model(config(*TINY, f"model.freeze={prefix}"))
+def test_what_cannot_be_frozen(config: Config) -> None:
+    with pytest.raises(ConfigError, match=r"^model.freeze=backbone: there is no such layer; there are features, avgpool, c"):
+        make_model(config(*TINY, "model.freeze=backbone"))
 
 
 def test_the_backbone_has_its_own_rate() -> None:
@@ -166,8 +163,6 @@ def test_balanced_draws(config: Config) -> None:
     order = data.train_order(3)
     assert torch.equal(order, data.train_order(3)) and not torch.equal(order, data.train_order(4))
     assert len(order) == len(target)
-    from vgg_nll.data.interface import train_order
-
     uneven = torch.tensor([0] * 900 + [1] * 100)
     drawn = uneven[train_order(uneven, 0, 0, True)]
     assert abs(int(drawn.sum()) - 500) < 4 * (1000 * 0.25) ** 0.5

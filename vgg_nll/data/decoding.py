@@ -3,7 +3,6 @@
 import functools
 import io
 import re
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -13,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
+from vgg_nll.data.layout import usable_bytes
 from vgg_nll.errors import DataError
 
 MAX_ASPECT = 100
@@ -34,9 +34,7 @@ def read_picture(path: Path, image_size: int) -> Tensor:
     Args:
         image_size: side of the square that the picture will be resized to.
     """
-    reason = _unusable(path)
-    if reason:
-        raise DataError(f"{path}: cannot be read as a picture ({reason}); {ADVICE}")
+    _refuse_unusable(path)
     try:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as picture:  # reads the header alone, and refuses sizes that would fill the memory
@@ -46,22 +44,19 @@ def read_picture(path: Path, image_size: int) -> Tensor:
     except MemoryError:
         raise
     except Exception as error:  # both decoders have many
-        raise DataError(f"{path}: cannot be read as a picture ({_reason(error)}); {ADVICE}") from error
+        raise _unreadable(path, _reason(error)) from error
     # Resized by its shorter side it would fill the memory.
     raise DataError(f"{path}: {width}x{height} pixels are too narrow; crop or remove it")
 
 
-def _unusable(path: Path) -> str:
-    """Returns why there is nothing to read: a pipe would block, and the other reasons have no error of their own."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return "the link leads to nothing" if path.is_symlink() else "there is no such file"
-    except OSError as error:
-        return error.strerror or str(error)
-    if not stat.S_ISREG(status.st_mode):
-        return "not a file"
-    return "0 bytes" if status.st_size == 0 else ""
+def _refuse_unusable(path: Path) -> None:
+    _, why = usable_bytes(path)
+    if why:
+        raise _unreadable(path, why)
+
+
+def _unreadable(path: Path, reason: str) -> DataError:
+    return DataError(f"{path}: cannot be read as a picture ({reason}); {ADVICE}")
 
 
 def _reason(error: Exception) -> str:
@@ -78,14 +73,12 @@ def read_header(path: Path) -> tuple[str, str, tuple[int, int]]:
 
     Raises DataError as `read_picture` does.
     """
-    reason = _unusable(path)
+    _refuse_unusable(path)
     try:
-        if not reason:
-            with Image.open(path) as picture:
-                return picture.format or "", picture.mode, picture.size
+        with Image.open(path) as picture:
+            return picture.format or "", picture.mode, picture.size
     except Exception as error:  # as above
-        reason = _reason(error)
-    raise DataError(f"{path}: cannot be read as a picture ({reason}); {ADVICE}")
+        raise _unreadable(path, _reason(error)) from error
 
 
 def reason_of(error: DataError, path: str) -> str:

@@ -13,10 +13,10 @@ from torchvision.transforms import v2
 
 from vgg_nll import hardware
 from vgg_nll.data import survey
-from vgg_nll.data.augment import CropAndFlip
 from vgg_nll.data.augmentation import Augmentation
 from vgg_nll.data.bad_images import REPLACED, BadImage, BadImages
 from vgg_nll.data.decoding import jpeg_decoder
+from vgg_nll.data.flip_crop import CropAndFlip
 from vgg_nll.data.interface import (
     TRAIN_EVAL,
     Batch,
@@ -159,8 +159,8 @@ class FolderData:
                 if reason:
                     self._note(pictures.samples[index], reason)
             done += len(reasons)
-            on_device = hardware.to_device((images, target), self._device, self._copies)
-            yield on_device[0], on_device[1]
+            images, target = hardware.to_device((images, target), self._device, self._copies)
+            yield images, target
 
     def _note(self, sample: Sample, reason: str) -> None:
         if sample.path in self.bad_images.rows:

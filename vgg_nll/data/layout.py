@@ -128,19 +128,23 @@ def _look(entry: "os.DirEntry[str]") -> Found:
         return Found(
             entry.path, 0, f"{suffix or 'no suffix'}: is not read as a picture; convert it to PNG or JPEG, if it is one"
         )
+    size, why = usable_bytes(entry.path)
+    return Found(entry.path, size, f"cannot be read: {why}" if why else "", bool(why))
+
+
+def usable_bytes(path: str | Path) -> tuple[int, str]:
+    """Returns the size of a file, and why it cannot be read ("": it can). A pipe would block; an empty file gives no error."""
     try:
-        status = entry.stat()
+        status = os.stat(path)  # noqa: PTH116 - as above
     except FileNotFoundError:
-        return Found(entry.path, 0, "is a link to a file that is gone", True)
+        return 0, "a link to a file that is gone" if os.path.islink(path) else "there is no such file"  # noqa: PTH114
     except OSError as error:
-        return Found(entry.path, 0, f"cannot be read ({error.strerror})", True)
+        return 0, error.strerror or str(error)
     if not stat.S_ISREG(status.st_mode):
-        return Found(entry.path, 0, f"is {KINDS.get(stat.S_IFMT(status.st_mode), 'something')}, not a file", True)
+        return 0, f"{KINDS.get(stat.S_IFMT(status.st_mode), 'a folder')}, not a file"
     if status.st_size == 0:
-        return Found(entry.path, 0, "is empty (0 bytes)", True)
-    if not os.access(entry.path, os.R_OK):
-        return Found(entry.path, 0, "cannot be read (Permission denied)", True)
-    return Found(entry.path, status.st_size)
+        return 0, "empty, 0 bytes"
+    return status.st_size, "" if os.access(path, os.R_OK) else "Permission denied"
 
 
 def find_pictures(paths: Sequence[Path]) -> list[Path]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vgg_nll import rng
-from vgg_nll.data import augment
+from vgg_nll.data import flip_crop
 from vgg_nll.data.augmentation import Augmentation
 from vgg_nll.data.bad_images import BadImages
 from vgg_nll.data.interface import (
@@ -126,9 +126,9 @@ class ResidentData:
 
     def _augment(self, images: Tensor, epoch: int, step: int) -> Tensor:
         draw = rng.generator(self._seed, "augment", epoch, step)
-        images = augment.random_shift(images, self._shift_pixels, draw)
-        images = augment.random_horizontal_flip(images, draw) if self._horizontal_flip else images
-        return augment.cutout(images, self._cutout_pixels, draw)
+        images = flip_crop.random_shift(images, self._shift_pixels, draw)
+        images = flip_crop.random_horizontal_flip(images, draw) if self._horizontal_flip else images
+        return flip_crop.cutout(images, self._cutout_pixels, draw)
 
 
 def _refold(splits: dict[str, Split], folds: int, fold: int) -> dict[str, Split]:

@@ -1,5 +1,7 @@
 """Test-time flip: the mean of what a network says of an image and of its mirror image."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -15,4 +17,4 @@ class FlipAveraged(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Maps [B, 3, H, W] to logits [B, C] in float32."""
         both = torch.stack([self.model(images), self.model(images.flip(3))]).float().log_softmax(dim=2)
-        return torch.logsumexp(both, dim=0) - torch.log(torch.tensor(2.0))
+        return torch.logsumexp(both, dim=0) - math.log(2)

@@ -16,7 +16,7 @@ from vgg_nll.files import naming_the_file
 from vgg_nll.inference.evaluate import read_temperature
 from vgg_nll.inference.trained_model import TrainedModel
 
-SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2", "safetensors": ".safetensors"}
+PACKAGES = "pip install onnx onnxscript onnxruntime safetensors"
 OUTPUTS = ("logits", "probabilities")
 TOLERANCE = 1e-4
 CHECKED = (1, 5)  # batch sizes
@@ -74,7 +74,7 @@ def export(trained: TrainedModel, file_format: str, path: Path, *, temperature: 
             raise CheckpointError(f"{path}: was not written: its outputs differ from the checkpoint's by {difference:.2g}")
         unfinished.replace(path)
     except ImportError as error:
-        raise ConfigError(f"--format {file_format}: needs {error.name} (pip install 'vgg-nll[export]')") from error
+        raise ConfigError(f"--format {file_format}: needs {error.name} ({PACKAGES})") from error
     finally:
         unfinished.unlink(missing_ok=True)
     return difference

@@ -20,7 +20,7 @@ from vgg_nll.errors import CheckpointError
 from vgg_nll.evaluation.metrics import Outputs, softmax_outputs
 from vgg_nll.model import VGG16
 from vgg_nll.training import checkpoint
-from vgg_nll.training.state import check_weights
+from vgg_nll.training.state import check_weights, evaluated_weights
 
 Picture = str | PathLike[str] | Image.Image | Tensor
 BATCH_SIZE = 64
@@ -113,7 +113,7 @@ def load_with_config(folder: Path, cfg: DictConfig, run_id: str, checkpoint_name
     class_names, preprocessing = _read_network(folder / run_folder.NETWORK, run_id, device)
     model = build.make_model(cfg, len(class_names), preprocessing.image_size, device, load_weights=False)
     with checkpoint.errors_as_one(f"{folder}: checkpoints/{checkpoint_name}.pt does not fit its config"):
-        weights = content.get("average") or content["model"]  # the best checkpoint has the evaluated weights alone
+        weights = evaluated_weights(content)
         check_weights(model, weights)
         model.load_state_dict(weights)
         step = int(content["step"])

@@ -91,14 +91,11 @@ class VGG16(nn.Module):
 
         Their weights get no gradients, and their batch norm keeps its mean and variance, as in eval mode.
 
-        Raises ValueError if there are no such layers, or no others.
+        Raises ValueError if there are no such layers.
         """
         self.frozen = prefix
-        frozen = [name for name, _ in self.named_parameters() if self._is_frozen(name)]
-        if prefix and not frozen:
+        if prefix and not any(self._is_frozen(name) for name, _ in self.named_parameters()):
             raise ValueError(f"there is no such layer; there are {', '.join(name for name, _ in self.named_children())}")
-        if len(frozen) == len(list(self.parameters())):
-            raise ValueError("leaves nothing to train")
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(not self._is_frozen(name))
 

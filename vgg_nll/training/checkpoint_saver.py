@@ -14,7 +14,7 @@ from vgg_nll import hardware, run_folder
 from vgg_nll.errors import CheckpointError
 from vgg_nll.files import remove_unfinished
 from vgg_nll.training import checkpoint
-from vgg_nll.training.state import TrainState, check_weights
+from vgg_nll.training.state import TrainState, check_weights, evaluated_weights
 
 log = logging.getLogger(__name__)
 
@@ -110,12 +110,14 @@ class CheckpointSaver:
         if written:
             self._failure = None
         if is_best:
-            self._unwritten_best = {"model": _evaluated(content), "step": content["step"]}
+            self._unwritten_best = {"model": evaluated_weights(content), "step": content["step"]}
         if self._unwritten_best is not None:
             if written and self._try(run_folder.BEST, self._unwritten_best):
                 self._unwritten_best = None
             elif is_best:
-                self._unwritten_best["model"] = _copied(_evaluated(content), {})  # the next checkpoint reuses this memory
+                self._unwritten_best["model"] = _copied(
+                    evaluated_weights(content), {}
+                )  # the next checkpoint reuses this memory
 
     def _try(self, name: str, content: dict[str, Any], previous: Path | None = None) -> bool:
         try:
@@ -127,12 +129,6 @@ class CheckpointSaver:
             return False
         self._has_saved = True
         return True
-
-
-def _evaluated(content: dict[str, Any]) -> dict[str, Tensor]:
-    """Returns the weights that were evaluated: their average, if there is one."""
-    weights: dict[str, Tensor] = content.get("average") or content["model"]
-    return weights
 
 
 def _copied(value: Any, into: Any) -> Any:

@@ -52,7 +52,7 @@ class TrainingLogger:
         self._tracker, self._table, self._diagnostics = tracker, table, Diagnostics(constant_loss, input_hint)
         self._class_names, self._pixels = [printable(name) for name in class_names], pixels
         self._total_steps, self._steps_per_epoch = total_steps, steps_per_epoch
-        self._flops_per_image, self.peak_flops = flops_per_image, peak_flops
+        self.flops_per_image, self.peak_flops = flops_per_image, peak_flops
         self._progress: Progress | None = None
         self._start = 0.0  # of the window of the next point, moved on by every pause
         self._wait = 0.0  # seconds of it spent waiting for data
@@ -103,14 +103,14 @@ class TrainingLogger:
         now = time.perf_counter()  # after the window's sums have arrived, so the device has done the work
         seconds = now - self._start
         speed = (window.images - self._images_before) / seconds
-        self.peak_flops = max(self.peak_flops, speed * self._flops_per_image)
+        self.peak_flops = max(self.peak_flops, speed * self.flops_per_image)
         values = {
             tags.LOSS_TRAIN: window.loss,
             tags.ACCURACY_TRAIN: window.accuracy,
             tags.LEARNING_RATE: learning_rate,
             tags.GRADIENT_NORM: gradient_norm,
             tags.IMAGES_PER_SECOND: speed,
-            tags.MFU: speed * self._flops_per_image / self.peak_flops,
+            tags.MFU: speed * self.flops_per_image / self.peak_flops,
             tags.DATA_WAIT: self._wait / seconds,
             tags.PEAK_MEMORY: peak_memory / 2**30,
             tags.EPOCH: step / self._steps_per_epoch,

@@ -96,12 +96,12 @@ class TrainState:
             raise ValueError(f"the checkpoint lacks {', '.join(sorted(expected - set(content)))}")
         _check_numbers(content)
         check_weights(self.model, content["model"])
-        average = content["average"] or content["model"]
-        check_weights(self.model, average)
+        if content["average"]:
+            check_weights(self.model, content["average"])
         self._load_optimizer(content["optimizer"])
         self.model.load_state_dict(content["model"])
         if self.average is not None:
-            self.average.load_state_dict(average)
+            self.average.load_state_dict(evaluated_weights(content))
         for name in (*NUMBERS, "best_metrics", "history", "trajectory"):
             setattr(self, name, content[name])
         self.window_loss = content["window_loss"].to(self.device)
@@ -140,6 +140,12 @@ class TrainState:
                 for name, moment in expected.items()
             }
         return checked
+
+
+def evaluated_weights(content: dict[str, Any]) -> dict[str, Tensor]:
+    """Returns the weights of a checkpoint that were evaluated: their average, if it holds one."""
+    weights: dict[str, Tensor] = content.get("average") or content["model"]  # best.pt holds these alone
+    return weights
 
 
 def _moments_after_a_step(optimizer: torch.optim.Optimizer) -> dict[str, Any]:

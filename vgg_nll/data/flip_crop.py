@@ -1,4 +1,4 @@
-"""Augmentation of uint8 images, each by its own draw: of a whole batch, or of one picture before it is resized."""
+"""Shifts, flips, crops and cutout of uint8 images, each by its own draw: of a batch, or of one picture before it is resized."""
 
 import math
 
