@@ -32,7 +32,8 @@ def test_run_then_resume(command: Command, capfd: pytest.CaptureFixture[str], tm
     assert checkpoint.load(tmp_path / "first/checkpoints/last.pt")["step"] == 2
     before = (tmp_path / "first/.hydra/config.yaml").read_text()
     capfd.readouterr()
-    for override in ("model=vgg16_bn", "data.num_classes=3", "loss=argmax", "trainer.batch_size=2", "optimizer=sgd"):
+    overrides = ("model=vgg16_bn", "data.num_classes=3", "loss=argmax", "trainer.batch_size=2", "optimizer=sgd")
+    for override in (*overrides, "augment=mixup", "trainer.ema_decay=0.5"):
         assert command("resume=first", override) == 1
         error = capfd.readouterr().err
         assert re.fullmatch(r"error: resume=first: was made with .*; drop the override, start a new run, or .*\n", error), error

@@ -65,11 +65,13 @@ def test_copies_are_found(tmp_path: Path) -> None:
     assert found == [[paths[1], *map(str, twins)]]
 
 
-def test_a_plain_border_says_nothing(tmp_path: Path) -> None:
-    """Uncompressed pictures of one size that differ in the middle only."""
+@pytest.mark.parametrize("side", [96, 192])
+def test_a_plain_border_says_nothing(side: int, tmp_path: Path) -> None:
+    """Uncompressed pictures of one size, read whole or in parts, that differ in the middle only."""
+    assert (3 * side**2 > WHOLE) == (side == 192)
     for i in range(120):
-        picture = Image.new("RGB", (96, 96), "white")
-        picture.paste((i, 0, 0), (16, 16, 80, 80))
+        picture = Image.new("RGB", (side, side), "white")
+        picture.paste((i, 0, 0), (side // 6, side // 6, side - side // 6, side - side // 6))
         picture.save(tmp_path / f"{i}.bmp")
     splits = split_by_content([str(path) for path in sorted(tmp_path.iterdir())], SHARES, seed=0)
     assert {splits.count(split) > 0 for split in ("train", "val", "test")} == {True}

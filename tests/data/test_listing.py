@@ -277,7 +277,7 @@ def test_a_relative_root_is_the_same_data(config: Config, tmp_path: Path, monkey
     assert len(digests) == 1
 
 
-def test_a_replacement_comes_from_the_whole_split(config: Config, tmp_path: Path) -> None:
+def test_a_replacement_comes_from_the_whole_split(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`train_eval` has one picture of a class here: a broken one must not end the run."""
     write_folder(tmp_path)
     options = [*FOLDER, f"data.root={tmp_path}", "data.num_workers=0", "data.max_bad_fraction=0.5", "data.mean=auto"]
@@ -286,6 +286,11 @@ def test_a_replacement_comes_from_the_whole_split(config: Config, tmp_path: Path
     for sample in data._eval["train_eval"].samples:
         Path(sample.path).write_bytes(b"text")
     assert sum(len(target) for _, target in make_data(config, *options).eval_batches("train_eval")) == 1
+    # the same of the pictures whose mean is measured, here one of each class
+    monkeypatch.setattr("vgg_nll.data.folder.MAX_MEASURED", 3)
+    for sample in data._train.samples[::8]:
+        Path(sample.path).write_bytes(b"text")
+    assert 0 < float(make_data(config, *options).preprocessing.mean[0]) < 1
 
 
 def test_a_damaged_test_picture_does_not_end_a_trained_run(config: Config, tmp_path: Path) -> None:
