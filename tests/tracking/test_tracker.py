@@ -30,6 +30,7 @@ from vgg_nll.tracking.summaries import (
     EmbeddingData,
     Histogram,
     Hyperparameters,
+    ImageGrid,
     Layers,
     Picture,
     PrecisionRecall,
@@ -341,6 +342,8 @@ def test_a_validation_that_is_done_again(tmp_path: Path) -> None:
         tracker.add(Scalars(dict.fromkeys((tags.LOSS_TRAIN, tags.LEARNING_RATE, *tags.VALIDATION.values()), 1.0)), step)
         tracker.add(Histogram("confidence/margin_histogram", np.array([0.0, 1.0]), ""), step)
     tracker.add(Text("config", "x"), 3)
+    for tag in (tags.AUGMENTED, tags.FIRST_OF_CLASSES):
+        tracker.add(ImageGrid(tag, lambda: torch.zeros(1, 3, 8, 8, dtype=torch.uint8), columns=1), 3)
     tracker.close()
     TensorBoardTracker(tmp_path, 4, first_validation=3).close()
     left = read_events(tmp_path)
@@ -350,6 +353,8 @@ def test_a_validation_that_is_done_again(tmp_path: Path) -> None:
     }
     assert [point.step for point in left.Tensors("confidence/margin_histogram")] == [2]
     assert [point.step for point in left.Tensors("config/text_summary")] == [3]
+    for tag in (tags.AUGMENTED, tags.FIRST_OF_CLASSES):
+        assert [image.step for image in left.Images(tag)] == [3]
 
 
 def test_a_full_disk_in_the_writing_thread(

@@ -81,6 +81,6 @@ TRAJECTORIES = "flips/true_class_probability"
 RELIABILITY_DIAGRAM, ACCURACY_COVERAGE = "calibration/reliability_diagram", "selection/accuracy_coverage"
 CONFUSION_MATRIX, CONFIDENT_MISTAKES = "mistakes/confusion_matrix", "mistakes/most_confident"
 PR_CURVES, AVERAGE_PRECISION = "precision_recall", "average_precision"
-AUGMENTED, FIRST_OF_CLASSES = "images/augmented", "images/classes"
+AUGMENTED, FIRST_OF_CLASSES = "images/augmented", "images/classes"  # once, at the start
 EMBEDDING = "penultimate_features"
 CONFIG, PROVENANCE, LAYERS = "config", "provenance", "model"
