@@ -77,6 +77,7 @@ def test_top_level_is_as_agreed() -> None:
     assert top == {"train.py", "Makefile", "pyproject.toml"} | folders | pages
 
 
+@pytest.mark.slow
 def test_importing_changes_nothing() -> None:
     """No seed, flag or device is set by importing any module."""
     modules = ", ".join(module.name for module in pkgutil.walk_packages(vgg_nll.__path__, "vgg_nll."))

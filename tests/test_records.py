@@ -105,6 +105,7 @@ def test_what_is_not_a_file(tmp_path: Path) -> None:
     assert records.run_of(tmp_path / "folder") is None
 
 
+@pytest.mark.slow
 def test_sizes_are_bounded(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("# run a, checksum b\n" + "a: [" + "1, " * (records.MAX_YAML_BYTES // 3 - 20) + "1]\n")

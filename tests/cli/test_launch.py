@@ -24,6 +24,7 @@ SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
 QUICK = (*TINY, "tracking=none")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "expected"),
     [
@@ -58,6 +59,7 @@ def test_answers_without_pytorch(tmp_path: Path, arguments: list[str], code: int
     assert {path.suffix for path in tmp_path.iterdir()} == {".py"}  # no folder of a run that did not begin
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "expected"),
     [

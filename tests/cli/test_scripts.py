@@ -11,13 +11,14 @@ from helpers.configs import ROOT
 from PIL import Image
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "arguments"),
     [
-        pytest.param("evaluate", [], marks=pytest.mark.slow),
-        pytest.param("predict", ["picture.png"], marks=pytest.mark.slow),
-        pytest.param("predict", ["picture.png", "--json"], marks=pytest.mark.slow),
-        pytest.param("predict", ["picture.png", "--csv"], marks=pytest.mark.slow),
+        ("evaluate", []),
+        ("predict", ["picture.png"]),
+        ("predict", ["picture.png", "--json"]),
+        ("predict", ["picture.png", "--csv"]),
         ("compare", ["--output", "comparison"]),
     ],
 )

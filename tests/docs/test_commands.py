@@ -87,12 +87,10 @@ def write_inputs(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch, comma
 
 
 TRAIN = list({tuple(cut_short(line)): line for line in TRAIN}.values())  # two may be one when cut short
-SLOW = (" -m ", "model.weights=", "data=imagenet")  # several runs; the full width
 
 
-@pytest.mark.parametrize(
-    "line", [pytest.param(line, marks=[pytest.mark.slow] * any(part in line for part in SLOW)) for line in TRAIN]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("line", TRAIN)
 def test_train_commands(
     line: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,6 +128,7 @@ def as_on_the_pages(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", SCRIPTS)
 def test_script_commands(line: str, script: Command, as_on_the_pages: Path) -> None:
     _, path, *arguments = shlex.split(line)
@@ -261,6 +260,7 @@ def test_python_examples(page: Path, as_on_the_pages: Path, capsys: pytest.Captu
         assert found.classes == tuple(network.class_names[k] for k in best)
 
 
+@pytest.mark.slow
 def test_the_program_of_the_page_says_what_predict_says(
     script: Command, as_on_the_pages: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

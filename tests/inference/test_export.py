@@ -55,6 +55,7 @@ def open_weights(path: Path) -> tuple[Callable[[Tensor], list[np.ndarray]], dict
 OPEN = {"onnx": open_onnx, "torch_export": open_program, "safetensors": open_weights}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file_format", OPEN)
 def test_an_export_gives_what_the_checkpoint_gives(file_format: str, trained: TrainedModel, tmp_path: Path) -> None:
     path = tmp_path / "new" / f"{run_folder.EXPORTS[file_format]}"

@@ -166,6 +166,7 @@ def test_equal_outputs_go_to_the_first(finished: Path, pictures: Path, monkeypat
     assert found.classes == ("class 0", "class 1", "class 2")
 
 
+@pytest.mark.slow
 def test_a_name_that_is_no_text(finished: Path, pictures: Path, tmp_path: Path) -> None:
     """A file's name is bytes; the table holds the same ones. As a process, with a strict standard output."""
     name = os.fsencode(tmp_path) + b"/caf\xe9.png"

@@ -270,6 +270,7 @@ def test_a_new_run_does_not_write_through_links(command: Callable[..., int], tmp
 ODD_CLASSES = (os.fsdecode(b"caf\xe9"), "\x1b[2J\x9bred", "two\nlines", "=HYPERLINK(1)", "$x^{$", "_hidden", "\u202eback")
 
 
+@pytest.mark.slow
 def test_odd_class_names(
     tmp_path: Path, command: Callable[..., int], script: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:

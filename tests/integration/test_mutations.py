@@ -250,6 +250,7 @@ def check(two_runs: tuple[Path, Path], results: Results, seeds: range, change: C
                 assert text.startswith("error: ") and text.count("\n") == 1 and text.rstrip("\n").isprintable(), told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [mutate, forge])
 def test_some_mutations(two_runs: tuple[Path, Path], results: Results, change: Change) -> None:
     check(two_runs, results, range(5), change)

@@ -16,7 +16,8 @@ WIDTH = 1 / 16
 SHORT = (f"model.width={WIDTH}", "trainer.steps=2", "trainer.batch_size=4", "device=cpu", "tracking=none")
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * ("imagenet" in n)) for n in RECIPES])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("loss", ["argmax", "all_logit"])
 def test_a_recipe_runs(
     name: str, loss: str, config: Config, command: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

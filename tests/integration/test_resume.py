@@ -38,6 +38,7 @@ def test_stopped_runs_give_the_same(tmp_path: Path, overrides: tuple[str, ...]) 
     stop_and_resume(tmp_path, *overrides)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_stopped_runs_give_the_same_in_bfloat16_on_two_threads(tmp_path: Path, set_threads: Callable[[int], None]) -> None:
     """The default on many machines."""

@@ -227,7 +227,7 @@ def test_no_test_split(tmp_path: Path) -> None:
     assert math.isfinite(content["val"]["loss"])
 
 
-@pytest.mark.parametrize(("precision", "threads"), [("float32", 1), ("bfloat16", 2)])
+@pytest.mark.parametrize(("precision", "threads"), [("float32", 1), pytest.param("bfloat16", 2, marks=pytest.mark.slow)])
 def test_same_seed_same_bits_other_seed_other_bits(
     tmp_path: Path, set_threads: Callable[[int], None], precision: str, threads: int
 ) -> None:

@@ -88,6 +88,7 @@ def by_autograd(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, labels
     return values.detach(), leaf.grad
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("complements", [False, True])
 @pytest.mark.parametrize("times", [1, 200])
 def test_eager(times: int, complements: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,8 +111,9 @@ def test_compiled_for_any_batch_size(complements: bool, backend: str) -> None:
     check(partial(by_autograd, loss), complements)
 
 
+@pytest.mark.slow
 @needs_triton
-@pytest.mark.parametrize("complements", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize("complements", [False, True])
 def test_kernel_for_gpus(complements: bool) -> None:
     """On a GPU if there is one, else in Triton's interpreter."""
     from vgg_nll.losses import triton_rows

@@ -78,6 +78,7 @@ TRANSFORMS: dict[str, Callable[[Loss, Tensor, Tensor], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kwargs", [{}, {"label_smoothing": 0.1}, {"weight": torch.tensor([0.5, 2.0]).double()}], ids=str)
 @pytest.mark.parametrize("name", TRANSFORMS)
 @pytest.mark.parametrize("factor", [1, 2])
@@ -169,9 +170,10 @@ def test_traced_with_other_values(loss: Loss, trace: Callable[..., Any]) -> None
     torch.testing.assert_close(traced(hard.neg(), labels + 1), loss(hard.neg(), labels + 1, reduction="none"))
 
 
-COMPILERS = ["eager", *(pytest.param(name, marks=pytest.mark.slow) for name in ("aot_eager", "inductor"))]
+COMPILERS = ["eager", "aot_eager", "inductor"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", COMPILERS)
 @pytest.mark.parametrize("dynamic", [None, True])
 @pytest.mark.parametrize("loss", [argmax_nll, all_logit_nll, sigmoid_nll])

@@ -71,6 +71,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("visible", [None, "2,5"])
 def test_each_job_has_its_gpu_before_torch_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None

@@ -67,6 +67,7 @@ def test_bad_spaces(tmp_path: Path, words: list[str], space: list[str], expected
         OptunaSearch(parse(words), tmp_path, trials=2, sampler_seed=0, space=space)
 
 
+@pytest.mark.slow
 def test_a_search_that_is_cut_short_equals_the_whole_one(command: Command, launcher: FakeLauncher, tmp_path: Path) -> None:
     """The same trials in the same order; a job that was stopped is continued; nothing finished is repeated."""
     launcher.act = lambda folder, words: finish(folder, accuracy(words))
@@ -111,6 +112,7 @@ def test_trials_that_fail_or_are_pruned_do_not_end_the_search(command: Command, 
     assert len(launcher.calls) == 3  # those that failed
 
 
+@pytest.mark.slow
 def test_it_finds_the_best_learning_rate(command: Command, launcher: FakeLauncher, tmp_path: Path) -> None:
     """The last ten trials lie nearer to the optimum than the first ten, which are random."""
     launcher.act = lambda folder, words: finish(folder, accuracy(words))

@@ -102,6 +102,7 @@ def kill(folder: Path) -> int:
     return -9
 
 
+@pytest.mark.slow
 def test_random_sweeps(
     command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,12 +4,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from helpers.configs import TINY
 from helpers.runs import outcome
 
 Command = Callable[..., int]
 
 
+@pytest.mark.slow
 def test_a_trace_and_a_table(command: Command, tmp_path: Path) -> None:
     """Of steps 9 to 18; with it and without it a run comes to the same, to the bit."""
     run = (*TINY, "trainer.steps=20", "trainer.validate_every_epochs=100")
