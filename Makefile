@@ -15,7 +15,7 @@ run: $(READY)  ## trains VGG-16 on the digits with the all-logit loss (one to th
 board: $(READY)  ## TensorBoard on runs/, with a link that opens it at what matters
 	$(BIN)/python scripts/board.py runs
 
-test: $(READY)  ## runs the quick tests (up to six minutes)
+test: $(READY)  ## runs the quick tests (two and a half minutes)
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(READY)  ## the slow tests, too (twenty to fifty minutes)

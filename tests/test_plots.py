@@ -60,6 +60,7 @@ def boxes(figure: Figure) -> list[Bbox]:
     return [text.get_window_extent() for text in texts(figure)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", FIGURES)
 def test_text_can_be_read(draw: Callable[[], Figure]) -> None:
     """As many pixels as are shown, so that none is left out; a font of at least 9 of them; nothing beyond the edge."""
@@ -71,6 +72,7 @@ def test_text_can_be_read(draw: Callable[[], Figure]) -> None:
         assert box.x0 >= -0.5 and box.y0 >= -0.5 and box.x1 <= width + 0.5 and box.y1 <= height + 0.5, text.get_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", FIGURES)
 def test_no_text_covers_another(draw: Callable[[], Figure]) -> None:
     """A line of letters has air above and below, which may touch the next."""
@@ -124,6 +126,7 @@ def test_few_images_are_pale_and_their_interval_is_wide() -> None:
     assert weights == sorted(weights) and weights[0] < 0.25 and weights[-1] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 8, 16])
 @pytest.mark.parametrize("width", [3.5, 7.0])
 def test_errors_have_one_size_in_every_figure(number: int, width: float) -> None:

@@ -60,6 +60,7 @@ def test_yaml_comes_back(tmp_path: Path) -> None:
     assert records.read_yaml(path) == (content, "id")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [records.write_json, records.write_yaml])
 def test_every_flipped_bit_is_seen_or_says_the_same(tmp_path: Path, write: Callable[..., None]) -> None:
     path = tmp_path / "a"

@@ -150,6 +150,7 @@ def test_checkpointing(script: Script, tmp_path: Path, monkeypatch: pytest.Monke
     }
 
 
+@pytest.mark.slow
 def test_tensorboard(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cost of a run: its validations without and with figures, and its end, as a part of its steps."""
     module = module_of("tensorboard")
@@ -267,6 +268,7 @@ def test_startup_in_processes(script: Script, tmp_path: Path) -> None:
     assert rows[0]["x import torch"] == 1
 
 
+@pytest.mark.slow
 def test_trainer(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock, no_figures: None) -> None:
     """A step takes 1/4 s, the loop around it 1/16 s, a validation 2 s: epochs of 4 steps, as bare steps and as the loop."""
     module = module_of("trainer")

@@ -88,6 +88,7 @@ def test_options_may_stand_anywhere() -> None:
     assert arguments.prepare(["-m", "data.root=a b,c d"]) == ["data.root='a b','c d'", "-m"]
 
 
+@pytest.mark.slow
 def test_odd_folders_of_pictures(command: Command, tmp_path: Path) -> None:
     for steps, name in enumerate(("Pictures (1)", "写真", "it's", "a=b,c"), 1):
         write_folder(tmp_path / name)
@@ -98,6 +99,7 @@ def test_odd_folders_of_pictures(command: Command, tmp_path: Path) -> None:
         shutil.rmtree(tmp_path / name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "words"),
     [
@@ -325,6 +327,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_training")
 def test_random_lines(command: Command, capfd: Captured, tmp_path: Path) -> None:
     check_lines(command, capfd, tmp_path, range(25))

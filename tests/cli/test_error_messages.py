@@ -10,6 +10,7 @@ from helpers.processes import run_script
 Command = Callable[..., int]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -40,6 +40,7 @@ def settings(page: str) -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choices", CHOICES)
 def test_every_setting_is_explained(choices: tuple[str, ...]) -> None:
     """In 100 columns; and all values, typed on top of the default config, give the config of the page."""

@@ -96,6 +96,7 @@ def test_scripts_answer_without_pytorch(tmp_path: Path, arguments: str, code: in
     assert expected in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("-m", "seed=0,1")])
 def test_a_broken_library_is_one_line(tmp_path: Path, options: tuple[str, ...]) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('libcudart.so: cannot open shared object file')")
@@ -108,6 +109,7 @@ def test_a_broken_library_is_one_line(tmp_path: Path, options: tuple[str, ...]) 
     assert {path.name for path in tmp_path.iterdir()} <= {"torch.py", "__pycache__"}
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_pytorch_loads_leaves_nothing(tmp_path: Path) -> None:
     """A Ctrl-C in these seconds ends a run without a folder and without a traceback."""
     (tmp_path / "torch.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)")
@@ -127,6 +129,7 @@ def test_the_installed_command_prints_the_config(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("inside", ["our code", "a library that makes an error of it"])
 def test_a_signal_before_the_first_step_leaves_nothing(
@@ -162,6 +165,7 @@ def test_what_an_earlier_start_left_stays_there(command: Command, tmp_path: Path
         assert (tmp_path / "run" / name).read_text().startswith("of the other run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", ["checkpoints", "metrics.json"])
 def test_a_refused_start_changes_nothing(
     command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path, left: str
@@ -220,6 +224,7 @@ def test_a_working_folder_that_reads_as_an_interpolation(
     assert not list(home.iterdir()) and not list(here.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", ["removed", "renamed"])
 def test_a_folder_that_goes_away(
     command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path, gone: str, monkeypatch: pytest.MonkeyPatch

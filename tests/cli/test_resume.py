@@ -25,6 +25,7 @@ ODD_NAMES = ("a\\", "a\\'b", "${oc.env:HOME}", "numpy.savetxt", "\\${x}", "a{b}[
 DAMAGES = (None, b"", b"\x80\xff\x00", b"- a: [", b"a: b: c", b"7", b'{"a": 1}', b"# run a, checksum b\na: 1")
 
 
+@pytest.mark.slow
 def test_run_then_resume(command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert command(*QUICK, "loss=all_logit", "trainer.steps=2", "hydra.run.dir=first") == 0
     assert (tmp_path / "first/DONE").exists()
@@ -50,6 +51,7 @@ def test_run_then_resume(command: Command, capfd: pytest.CaptureFixture[str], tm
     assert "- trainer.steps=4\n" in (tmp_path / "first/.hydra/overrides.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_only_the_best_weights_are_kept(command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """After the end: they can be evaluated and fine-tuned, and the messages say why nothing can be continued."""
     saves = "checkpoint.every_steps=1"  # so that there is a previous.pt
@@ -81,6 +83,7 @@ def test_a_finished_run_says_so_and_stays_as_it_is(command: Command, capfd: pyte
         assert snapshot() == before
 
 
+@pytest.mark.slow
 def test_resume_strict(command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """With another loss or batch size a run continues, with a warning, and the folder says so; with another model, never."""
     assert command(*QUICK, "loss=argmax", "trainer.steps=1", "hydra.run.dir=run") == 0
@@ -96,6 +99,7 @@ def test_resume_strict(command: Command, capfd: pytest.CaptureFixture[str], tmp_
     assert "loss._target_=vgg_nll.losses.AllLogitNLL" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_target_that_is_typed_is_allowed(
     command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +123,7 @@ def test_a_target_that_is_typed_is_allowed(
     assert checkpoint.load(tmp_path / "run/checkpoints/last.pt")["step"] == 2
 
 
+@pytest.mark.slow
 def test_configs_that_changed_in_between_change_nothing(
     command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +146,7 @@ def test_configs_that_changed_in_between_change_nothing(
     assert configs[0] == configs[1]
 
 
+@pytest.mark.slow
 def test_odd_folder_names(command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Backslashes, quotes, dollars: what is typed after `resume=` is a path, and nothing else."""
     assert command(*QUICK, "trainer.steps=1", "hydra.run.dir=run") == 0
@@ -153,6 +159,7 @@ def test_odd_folder_names(command: Command, capfd: pytest.CaptureFixture[str], t
         assert {path.name for path in tmp_path.iterdir()} == before - {folder.name} | {name}
 
 
+@pytest.mark.slow
 def test_one_process_at_a_time(command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert command(*QUICK, "trainer.steps=1", "hydra.run.dir=run") == 0
     with pytest.MonkeyPatch.context() as patch:
@@ -163,6 +170,7 @@ def test_one_process_at_a_time(command: Command, capfd: pytest.CaptureFixture[st
     assert command("resume=run", "trainer.steps=2") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [".hydra/config.yaml", "run.json"])
 @pytest.mark.parametrize("content", DAMAGES)
 def test_damaged_files(
@@ -231,21 +239,14 @@ def reorder(root: Path) -> None:
     (root / "train/one/0.png").rename(root / "train/one/z.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (rename, "classes one -> zebra"),
         (lambda root: (root / "train/one/0.png").unlink(), "train 24 -> 23 images"),
-        pytest.param(
-            lambda root: shutil.copy(root / "val/one/0.png", root / "val/one/x.png"),
-            "val 24 -> 25 images",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            add_a_class,
-            "classes none -> more; test 24 -> 32 images; train 24 -> 32 images; val 24 -> 32 images",
-            marks=pytest.mark.slow,
-        ),
+        (lambda root: shutil.copy(root / "val/one/0.png", root / "val/one/x.png"), "val 24 -> 25 images"),
+        (add_a_class, "classes none -> more; test 24 -> 32 images; train 24 -> 32 images; val 24 -> 32 images"),
         (reorder, "other images of the same number"),
     ],
 )
@@ -273,6 +274,7 @@ def test_data_that_has_changed(
         assert f"warning: continues with other data: {words}" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 4 bytes")]
 )

@@ -29,6 +29,7 @@ def sweep(tmp_path: Path, make_run: Callable[..., Path]) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", ["s", ""])
 def test_every_job(sweep: Path, given: str) -> None:
     lines, missing = account([sweep.parent / given])

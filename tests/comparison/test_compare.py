@@ -34,6 +34,7 @@ def rows_of(markdown: str, title: str) -> dict[str, dict[str, str]]:
     return {row[0]: dict(zip(head, row, strict=True)) for row in rows}
 
 
+@pytest.mark.slow
 def test_real_runs(real_runs: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[str]) -> None:
     """The numbers of the report, recomputed from the metrics.json of the runs."""
     assert script("compare", real_runs, "--output", tmp_path) == 0
@@ -63,6 +64,7 @@ def test_real_runs(real_runs: Path, tmp_path: Path, script: Script, capsys: pyte
         assert len(Image.open(io.BytesIO(picture)).convert("RGB").getcolors(1 << 24) or ()) > 10
 
 
+@pytest.mark.slow
 def test_curves_of_real_runs(real_runs: Path, tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lines of the figure are the means of the curves that TensorBoard reads."""
     drawn: list[Any] = []

@@ -4,6 +4,7 @@ import io
 from typing import Any
 
 import numpy as np
+import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
@@ -41,6 +42,7 @@ def test_curves() -> None:
     assert [text.get_text() for text in panels["validation: ECE"].texts] == ["no curve"]
 
 
+@pytest.mark.slow
 def test_curves_as_png() -> None:
     """The decoded file holds the colour of each loss."""
     points = [Point(step, 1.0, 1.0, 1.0) for step in (1, 50)]  # a level line: its middle is a whole pixel of its colour

@@ -91,6 +91,7 @@ def test_histograms_hold_every_image(tmp_path: Path) -> None:
         assert sum(abs(total / width - 1) < 0.02 for total in sums) == filled  # each histogram sums to 1
 
 
+@pytest.mark.slow
 def test_real_runs_have_pictures(real_runs: Path, tmp_path: Path) -> None:
     """The pictures are the test images; the report shows them if the losses disagree."""
     drawn = read_pictures(real_runs / "argmax0", [5, 0], "test")

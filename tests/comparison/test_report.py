@@ -56,6 +56,7 @@ class Page(HTMLParser):
         self.text += data
 
 
+@pytest.mark.slow
 def test_the_page_holds_everything(tmp_path: Path, make_accuracies: MakeAccuracies) -> None:
     make_accuracies(tmp_path, argmax=[0.9, 0.94], all_logit=[0.96, 0.98])
     for run in tmp_path.iterdir():
@@ -86,6 +87,7 @@ def test_the_page_holds_everything(tmp_path: Path, make_accuracies: MakeAccuraci
     assert markdown.startswith("# Comparison of losses\n\n4 finished runs") and "\n\n\n" not in markdown
 
 
+@pytest.mark.slow
 def test_differences_come_first(tmp_path: Path, make_run: MakeRun, make_accuracies: MakeAccuracies) -> None:
     make_accuracies(tmp_path, argmax=[0.9, 0.94])
     evil = "<script>alert(1)</script>|"
@@ -118,6 +120,7 @@ def test_long_cells_are_wrapped(tmp_path: Path) -> None:
     assert "<h3>a title</h3>" in html and "<p></p>" not in html
 
 
+@pytest.mark.slow
 def test_the_terminal_is_100_columns_wide(tmp_path: Path, make_run: MakeRun) -> None:
     """With long names and settings; what is equal in all rows stands once, above."""
     for loss in ("argmax", "all_logit"):
@@ -174,6 +177,7 @@ def test_says_if_there_is_no_test_split(tmp_path: Path, make_run: MakeRun) -> No
     assert [[picture.name for picture in section.pictures] for section in made.details] == [["margins"]]
 
 
+@pytest.mark.slow
 def test_reliability_is_summed(tmp_path: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     draw = figures.reliability

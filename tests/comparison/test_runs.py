@@ -16,6 +16,7 @@ from vgg_nll.errors import CheckpointError
 MakeRun = Callable[..., Path]
 
 
+@pytest.mark.slow
 def test_finds_finished_runs(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path / "b", "argmax", 1)
     make_run(tmp_path / "a" / "deep", "argmax")

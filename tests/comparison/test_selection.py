@@ -36,6 +36,7 @@ def rewrite_validation(run: Path, accuracy: float) -> None:
     records.write_json(run / "metrics.json", content, "test")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["lr", "optimizer.lr"])
 def test_each_loss_at_its_own_best(tmp_path: Path, make_run: MakeRun, key: str) -> None:
     runs, lines = selection.at_best(runs_with_lr(tmp_path, make_run), key)
@@ -59,6 +60,7 @@ def test_a_tie_goes_to_the_lower_nll(tmp_path: Path, make_run: MakeRun) -> None:
     assert line == "vgg16, argmax: optimizer.lr=0.2, best of 0.1, 0.2, 0.3 on validation"  # in the middle: no warning
 
 
+@pytest.mark.slow
 def test_over_a_key(tmp_path: Path, make_run: MakeRun) -> None:
     runs = selection.compare_over(runs_with_lr(tmp_path, make_run), "lr")
     groups, left_out = group_runs(runs)

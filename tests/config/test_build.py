@@ -41,6 +41,7 @@ def test_every_config_opens_with_its_command(path: Path) -> None:
     assert any("python train.py" in line for line in comments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", BUILT, ids=str)
 def test_every_config_builds(path: Path, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     group, name = path.parts[0], path.stem
@@ -114,6 +115,7 @@ def test_a_leaf_that_nothing_reads_is_found(config: Config, key: str) -> None:
     assert unread(cfg) == [key]
 
 
+@pytest.mark.slow
 def test_numbers_have_rules(config: Config) -> None:
     """A key with a number, a flag or a choice is checked before anything is built."""
     without = set()
@@ -133,6 +135,7 @@ def test_model_fits_the_data(config: Config) -> None:
     assert model.features[0].weight.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old_format", [False, True])
 def test_weights_to_start_from(config: Config, tmp_path: Path, old_format: bool, caplog: pytest.LogCaptureFixture) -> None:
     """torchvision's, with another number of classes: the convolutions are taken over, the head is drawn anew."""
@@ -185,6 +188,7 @@ def test_weights_that_cannot_be_used(config: Config, tmp_path: Path) -> None:
     )  # a resumed run has its own weights, and the file may be gone
 
 
+@pytest.mark.slow
 def test_seeds_decide_the_weights(config: Config) -> None:
     def first(seed: int) -> torch.Tensor:
         cfg = config("data=synthetic", f"seed={seed}", NARROW)

@@ -19,6 +19,7 @@ SHIFT = ("data=synthetic", "data.num_classes=3", "trainer.batch_size=16", "data.
 Composed = Callable[..., DictConfig]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", CHOICES)
 def test_draws_are_functions_of_seed_epoch_and_place(config: Config, choice: str) -> None:
     one, two = (make_data(config, *SHIFT, f"augment={choice}") for _ in range(2))
@@ -36,6 +37,7 @@ def test_draws_are_functions_of_seed_epoch_and_place(config: Config, choice: str
     assert torch.equal(next(one.eval_batches("val"))[0], next(plain.eval_batches("val"))[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", ["trivial", "erasing"])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_pictures_of_a_folder_too(config: Config, choice: str, workers: int, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def test_more_folds_than_images() -> None:
         fold_split(torch.arange(4), 5, 0, 0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["digits", "synthetic", "cifar10", "cifar100", "image_folder"])
 def test_every_source(name: str, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folds of a data set hold each of its images once, and validation keeps its share."""

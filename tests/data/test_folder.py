@@ -25,6 +25,7 @@ def make_folder(config: Config, root: Path, *overrides: str) -> FolderData:
     return data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_image_folder(config: Config, tmp_path: Path, workers: int) -> None:
     write_folder(tmp_path)
@@ -107,6 +108,7 @@ def test_augmentation_changes_with_the_epoch(config: Config, tmp_path: Path) -> 
     assert not torch.equal(pictures[0, 3][0], pictures[1, 3][0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deaths", [1, 2])
 def test_a_worker_that_dies_is_replaced(
     config: Config, tmp_path: Path, deaths: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -60,6 +60,7 @@ def test_without_val_a_part_of_train_validates(tmp_path: Path) -> None:
     assert len(found["train"]) + len(found["val"]) == len(found["test"]) == 24
 
 
+@pytest.mark.slow
 def test_every_kind_of_bad_file(config: Config, tmp_path: Path) -> None:
     """Nothing but pictures comes out, every other file is listed with its reason, and each counts once."""
     write_folder(tmp_path / "pictures")
@@ -233,6 +234,7 @@ def test_folders_of_systems_are_no_classes(tmp_path: Path) -> None:
     assert Counter(row.reason for row in listing.bad) == {"is hidden, or of an operating system": 3}
 
 
+@pytest.mark.slow
 def test_imagenet_has_names(tmp_path: Path, config: Config) -> None:
     write_imagenet(tmp_path)
     data = make_data(config, "data=imagenet", f"data.root={tmp_path}")

@@ -33,6 +33,7 @@ def test_classes_sizes_and_formats(config: Config, tmp_path: Path) -> None:
     assert len(lines) == 5  # digits differ all, and nothing is wrong
 
 
+@pytest.mark.slow
 def test_many_classes_stay_one_screen(config: Config, tmp_path: Path) -> None:
     for split in ("train", "val"):
         for k in range(50):

@@ -23,6 +23,7 @@ def test_a_sixteenth_with_the_shares_of_the_classes(number: int, part: int) -> N
     assert ((target[indices].bincount(minlength=3) - wanted).abs() <= 1).all()
 
 
+@pytest.mark.slow
 def test_in_memory_and_as_files(config: Config, tmp_path: Path) -> None:
     """The same images each time, from the training split, as validation would see them."""
     write_folder(tmp_path)

@@ -199,6 +199,7 @@ def test_other_commands_are_targets_and_tools() -> None:
         assert line in tools or program == "diff" or (program == "make" and words and targets.issuperset(words)), line
 
 
+@pytest.mark.slow
 def test_tab_completes(tmp_path: Path) -> None:
     """As the page says, in a bash that is told what was typed."""
     typed = "python train.py loss=al"
@@ -210,6 +211,7 @@ def test_tab_completes(tmp_path: Path) -> None:
     assert done.stdout.strip() == "loss=all_logit", done.stderr
 
 
+@pytest.mark.slow
 def test_tensorboard_starts() -> None:
     done = subprocess.run([sys.executable, "-m", "tensorboard.main", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("2.")

@@ -32,6 +32,7 @@ def log_odds(logits: torch.Tensor) -> torch.Tensor:
     return logits - torch.stack(others, dim=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1, 20])
 def test_precision_and_recall(scale: float) -> None:
     """scikit-learn's confusion at thresholds of log-odds, class by class, in batches."""

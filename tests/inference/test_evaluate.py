@@ -85,6 +85,7 @@ def test_temperature(mine: Path, evaluate: Callable[..., int], capsys: pytest.Ca
     assert evaluation.values["nll_argmax"] == pytest.approx(content["val at T"]["nll_argmax"])
 
 
+@pytest.mark.slow
 def test_a_temperature_is_saved_and_used(mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     """By the checkpoint that it was fitted to; another number can be given."""
     assert evaluate(mine, "--temperature") == 0
@@ -150,6 +151,7 @@ def test_a_smaller_batch_and_less_memory(
     )
 
 
+@pytest.mark.slow
 def test_data_that_has_moved(
     evaluate: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,7 @@ def test_an_export_gives_what_the_checkpoint_gives(file_format: str, trained: Tr
     assert {name: values[name] for name in ("image_size", "resize", "mean", "std")} == trained.preprocessing.to_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [1e-3, float("nan")])
 def test_a_file_that_differs_is_not_written(
     error: float, trained: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -143,6 +143,7 @@ def test_a_file_that_cannot_be_read(network: TrainedModel, tmp_path: Path) -> No
         network.predict(tmp_path / "gone.png")
 
 
+@pytest.mark.slow
 def test_the_network_is_in_eval_mode(tmp_path: Path, no_figures: None) -> None:
     """Dropout is off and batch norm uses its running statistics: a picture's outputs depend on that picture alone."""
     run.train(compose_config(*TINY, "model=vgg16_bn", "model.dropout=0.5", "trainer.steps=2"), tmp_path, {})

@@ -12,6 +12,7 @@ from vgg_nll.training import checkpoint
 STOPS_EARLY = (*TINY, "trainer.epochs=20", "trainer.early_stop_validations=2", "optimizer.lr=1e-9")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "steps"),
     [
@@ -41,6 +42,7 @@ def test_training_curves_are_means_since_the_last_point(tmp_path: Path) -> None:
         assert double == pytest.approx([(single[0] + single[1]) / 2, (single[2] + single[3]) / 2], rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize(
     ("steps", "every", "expected"),
@@ -58,6 +60,7 @@ def test_no_point_comes_from_a_short_window(tmp_path: Path, steps: int, every: i
     assert [step for step, _ in curves["loss/val"]] == [0, *range(6, steps, 6), steps]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_early_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """After two validations without a better accuracy; a resumed run then has nothing left to do."""

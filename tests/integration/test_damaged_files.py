@@ -38,6 +38,7 @@ def newer(path: Path) -> None:
     torch.save({"format_version": checkpoint.FORMAT_VERSION + 1}, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [truncate, flip, empty, foreign, newer, Path.unlink])
 def test_a_bad_last_checkpoint_gives_way_to_the_one_before(
     light: tuple[str, ...],
@@ -68,6 +69,7 @@ def test_if_none_is_sound_nothing_is_changed(light: tuple[str, ...], stopped: Pa
     assert before == {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [flip, foreign, Path.unlink])
 def test_a_bad_best_checkpoint_is_replaced(
     light: tuple[str, ...], stopped: Path, damage: Damage, caplog: pytest.LogCaptureFixture

@@ -15,6 +15,7 @@ from vgg_nll.errors import CheckpointError
 from vgg_nll.training import checkpoint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")])
 def test_a_disk_that_refuses_for_a_while(
     light: tuple[str, ...],
@@ -93,6 +94,7 @@ def test_an_event_file_that_cannot_be_read(light: tuple[str, ...], stopped: Path
     assert "no more curves from here on" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["__init__", "add_scalar", "add_figure", "close"])
 def test_a_tracker_that_fails(
     tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

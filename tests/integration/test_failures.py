@@ -15,6 +15,7 @@ from vgg_nll.model import VGG16
 from vgg_nll.training import checkpoint, trainer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 @pytest.mark.parametrize(
     ("spoiled", "words"),
@@ -43,6 +44,7 @@ def test_images_that_are_not_finite(
     assert checkpoint.load(stopped / "checkpoints/last.pt")["step"] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("saved", [True, False])
 def test_what_is_left_of_a_run_that_diverges(light: tuple[str, ...], tmp_path: Path, saved: bool) -> None:
     """The message names a good state only if there is one."""
@@ -56,6 +58,7 @@ def test_what_is_left_of_a_run_that_diverges(light: tuple[str, ...], tmp_path: P
     assert (tmp_path / "checkpoints/last.pt").exists() is saved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("training", "words"),
     [

@@ -176,6 +176,7 @@ def test_a_config_is_plain_yaml(theirs: Path, use: Use, trap: Path, name: str, t
     assert not trap.exists()
 
 
+@pytest.mark.slow
 def test_the_record_of_overrides_is_replayed_by_nothing(
     theirs: Path, use: Use, trap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,6 +299,7 @@ def test_odd_class_names(
     assert all(line.isprintable() for line in capfd.readouterr().out.splitlines())
 
 
+@pytest.mark.slow
 def test_a_bad_folder_does_not_stop_a_comparison(
     theirs: Path, finished: Path, script: Callable[..., int], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -356,6 +358,7 @@ def test_the_network_is_opened_for_evaluation(finished: Path) -> None:
         assert torch.allclose(loaded.model(images)[:1], loaded.model(images[:1]), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_of_another_folder(finished: Path, tmp_path: Path, use: Use) -> None:
     """A file of another run, sound as it is, is not taken for this one's."""
     cfg = compose_config(*TINY, "trainer.epochs=2", "loss=all_logit", "data.noise=1.0", "seed=1")

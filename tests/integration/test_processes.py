@@ -50,9 +50,10 @@ def validated(run: Run) -> bool:
     return "validation: " in run.text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "moment"),
-    [(signal.SIGTERM, "training"), (signal.SIGINT, "saving"), pytest.param(signal.SIGHUP, "training", marks=pytest.mark.slow)],
+    [(signal.SIGTERM, "training"), (signal.SIGINT, "saving"), (signal.SIGHUP, "training")],
 )
 def test_a_signal_stops_a_run_and_loses_nothing(
     tmp_path: Path, whole: tuple[object, ...], number: signal.Signals, moment: str
@@ -69,6 +70,7 @@ def test_a_signal_stops_a_run_and_loses_nothing(
     resume_to_the_end(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_sigusr1_saves_and_continues(tmp_path: Path) -> None:
     run = Run(tmp_path, *ENDLESS, "checkpoint.every_steps=100000", "tracking=none")
     last = tmp_path / "run/checkpoints/last.pt"
@@ -83,6 +85,7 @@ def test_sigusr1_saves_and_continues(tmp_path: Path) -> None:
     assert 0 < steps[0] < steps[1] <= checkpoint.load(last)["step"]
 
 
+@pytest.mark.slow
 def test_a_second_sigint_stops_at_once(tmp_path: Path) -> None:
     """Within a step of 24 parts of milliseconds each, between which Python sees signals."""
     run = Run(tmp_path, *ENDLESS, "trainer.batch_size=24", "trainer.accumulation_steps=24", "tracking=none")
@@ -95,6 +98,7 @@ def test_a_second_sigint_stops_at_once(tmp_path: Path) -> None:
     assert checkpoint.load_newest(tmp_path / "run")[0]["step"] >= 1
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full(tmp_path: Path) -> None:
     """Files of 1 MB at most: no checkpoint (4 MB) fits. The run ends with its numbers, and with an error."""
     run = Run(tmp_path, *RUN, "trainer.steps=2", file_limit=1 << 20)

@@ -28,11 +28,15 @@ CASES = {
     "frozen features": ("augment=none", "data.shift_pixels=0", "model.freeze=features", "data.balanced=true"),
     "all_logit, batch norm": ("loss=all_logit", "model=vgg16_bn", "optimizer=sgd", "schedule=cosine"),
 }
+QUICK = ("argmax, dropout", "mixup and cutmix")
 GPU = ("device=cuda", "trainer.deterministic=true", "trainer.precision=bfloat16", "model.width=1")
 PAPER = ("data.image_size=224", "model.head=paper")
 
 
-@pytest.mark.parametrize("overrides", CASES.values(), ids=CASES)
+@pytest.mark.parametrize(
+    "overrides",
+    [pytest.param(case, id=name, marks=[pytest.mark.slow] * (name not in QUICK)) for name, case in CASES.items()],
+)
 @pytest.mark.usefixtures("no_figures")
 def test_stopped_runs_give_the_same(tmp_path: Path, overrides: tuple[str, ...]) -> None:
     stop_and_resume(tmp_path, *overrides)
@@ -78,6 +82,7 @@ def stop_and_resume(tmp_path: Path, *overrides: str) -> None:
     assert [step for tag, step, _ in points(parts) if tag == "test/loss"] == [7]
 
 
+@pytest.mark.slow
 def test_dropout_is_a_function_of_seed_and_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The masks of steps 4 to 6 are the same in a run from the start and in one resumed there; any two steps differ."""
     masks: list[Tensor] = []
@@ -108,6 +113,7 @@ def test_dropout_is_a_function_of_seed_and_step(tmp_path: Path, monkeypatch: pyt
     assert not any(torch.equal(mask, another) for mask, another in zip(whole, other, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_more_steps(tmp_path: Path) -> None:
     """5 steps, then resumed to 8: the same as 8 at once, if the schedule does not depend on the end."""
@@ -173,6 +179,7 @@ class Killed(BaseException):
     """Ends a run as `kill -9` does, as far as one process can do that to itself: nothing more is saved."""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_killed_between_a_validation_and_its_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a stop in that validation: its points were written by two processes, and stand there once."""
@@ -192,6 +199,7 @@ def test_killed_between_a_validation_and_its_save(tmp_path: Path, monkeypatch: p
     assert outcome(parts) == outcome(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_curves_are_on_the_disk_before_the_state_that_stands_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill behind that state would lose them for good: a resumed run does not repeat these steps."""

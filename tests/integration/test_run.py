@@ -143,6 +143,7 @@ def test_log_of_a_run(epoch: tuple[Path, str]) -> None:
     assert "ignores the labels" not in log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "teraflops", "shown"), [(96, 1e-7, True), (96, 1.0, False), (64, 1e-7, False)])
 def test_a_long_run_of_large_images_gets_a_hint(
     side: int, teraflops: float, shown: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -159,6 +160,7 @@ def test_a_long_run_of_large_images_gets_a_hint(
         assert caplog.messages.index(expected) < next(i for i, text in enumerate(caplog.messages) if "untrained" in text)
 
 
+@pytest.mark.slow
 def test_without_tracking_all_but_the_curves_is_there(epoch: tuple[Path, str], tmp_path: Path) -> None:
     folder, _ = epoch
     train(tmp_path, *EPOCH, "tracking=none")
@@ -211,6 +213,7 @@ def test_a_run_is_one_row_of_hyperparameters(config: Config, tmp_path: Path) -> 
     assert second["parameters"].number_value > first["parameters"].number_value  # batch norm has some
 
 
+@pytest.mark.slow
 def test_evaluation_by_any_batch_size(tmp_path: Path) -> None:
     quick = (*TINY, "tracking=none", "trainer.steps=2")
     results = [train(tmp_path / str(size), *quick, f"trainer.eval_batch_size={size}")["val"] for size in (1, 7, 8)]
@@ -227,7 +230,8 @@ def test_no_test_split(tmp_path: Path) -> None:
     assert math.isfinite(content["val"]["loss"])
 
 
-@pytest.mark.parametrize(("precision", "threads"), [("float32", 1), pytest.param("bfloat16", 2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "threads"), [("float32", 1), ("bfloat16", 2)])
 def test_same_seed_same_bits_other_seed_other_bits(
     tmp_path: Path, set_threads: Callable[[int], None], precision: str, threads: int
 ) -> None:

@@ -49,6 +49,7 @@ def test_waiting_for_images_warns_once(
     assert caplog.text.count(told) == warnings
 
 
+@pytest.mark.slow
 def test_a_plateau_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     monkeypatch.setattr("vgg_nll.training.diagnostics.PLATEAU_STEPS", 3)
@@ -78,6 +79,7 @@ def test_the_loss_without_labels_warns(tmp_path: Path, caplog: pytest.LogCapture
         assert not diagnostics.ignores_labels(loss, 2, torch.device("cpu"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(("loss", "constant"), [("argmax", 2.3026), ("all_logit", 3.2508)])
 def test_the_untrained_loss_is_the_constant_one(

@@ -38,6 +38,7 @@ def test_parts_add_up(kind: type[torch.nn.Module]) -> None:
         torch.testing.assert_close(torch.stack(parts).sum() / 100, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["argmax", "all_logit", "cross_entropy", "sigmoid"])
 @pytest.mark.parametrize("weight", ["auto", "[1,2]"])
 def test_a_config_weighs(config: Config, name: str, weight: str) -> None:

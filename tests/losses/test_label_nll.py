@@ -96,6 +96,7 @@ def test_eager(times: int, complements: bool, monkeypatch: pytest.MonkeyPatch) -
     check(partial(by_autograd, partial(label_nll, complements=complements)), complements, times)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("complements", [False, True])
 def test_by_terms(complements: bool) -> None:
     check(partial(by_autograd, partial(by_terms, complements=complements)), complements)

@@ -179,6 +179,7 @@ def test_autocast_changes_nothing() -> None:
         assert torch.equal(torch.autograd.grad(inside, logits)[0], outside_grad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_compiled(backend: str) -> None:
     """In one graph and as exact: gaps from 0 to 80, correct and wrong labels, labels and probabilities."""

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 from helpers.configs import ROOT
 
 CODE = """
@@ -17,6 +18,7 @@ print(sorted(name for name in sys.modules if name.startswith("vgg_nll")))
 """
 
 
+@pytest.mark.slow
 def test_the_losses_need_pytorch_only() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, capture_output=True, text=True, check=True)
     values, modules = done.stdout.splitlines()

@@ -129,6 +129,7 @@ def test_fake_tensors_and_meta_tensors(loss: Loss) -> None:
     assert loss(LOGITS.to("meta"), LABELS.to("meta"), reduction="none").shape == (6,)
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("strict", [False, True])
 def test_export_with_any_batch_size_and_gradients(loss: Loss, strict: bool) -> None:
@@ -193,6 +194,7 @@ def test_compiled_with_changing_batch_sizes(loss: Loss, dynamic: bool | None, ba
             torch.testing.assert_close(ours.grad, theirs.grad)
 
 
+@pytest.mark.slow
 @BOTH
 def test_compiled_transforms(loss: Loss) -> None:
     torch._dynamo.reset()

@@ -31,6 +31,7 @@ def draw_state(model: nn.Module) -> None:
                 nn.init.uniform_(values, low, high, generator=random)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch_norm", "parameters"), [(False, 138_357_544), (True, 138_365_992)])
 def test_paper_head_is_torchvisions(batch_norm: bool, parameters: int) -> None:
     """Same number of parameters, same names and shapes, and the same logits from the same weights."""
@@ -71,6 +72,7 @@ def test_probabilities_are_a_softmax() -> None:
     assert torch.equal(p.argsort(1), logits.argsort(1))  # same order as the logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("num_classes", [2, 10, 1000])
 def test_untrained_network_is_undecided_but_alive(batch_norm: bool, num_classes: int) -> None:

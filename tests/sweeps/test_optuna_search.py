@@ -91,6 +91,7 @@ def test_a_search_that_is_cut_short_equals_the_whole_one(command: Command, launc
     assert launcher.calls[7][0].startswith("data=synthetic")  # it had no checkpoint: it starts anew
 
 
+@pytest.mark.slow
 def test_trials_that_fail_or_are_pruned_do_not_end_the_search(command: Command, launcher: FakeLauncher, tmp_path: Path) -> None:
     def act(folder: Path, words: list[str]) -> int:
         number = len(launcher.calls)
@@ -121,6 +122,7 @@ def test_it_finds_the_best_learning_rate(command: Command, launcher: FakeLaunche
     assert sum(found[-10:]) / 10 > sum(found[:10]) / 10
 
 
+@pytest.mark.slow
 def test_other_choices_than_before(
     command: Command, launcher: FakeLauncher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,6 +135,7 @@ def test_other_choices_than_before(
     assert len(launcher.calls) == 3
 
 
+@pytest.mark.slow
 def test_optuna_is_optional(tmp_path: Path) -> None:
     code = """
 import sys

@@ -26,6 +26,7 @@ def add(folder: Path, *words: str) -> list[str]:
     return [found[overrides].name for overrides, _ in planned]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
@@ -47,6 +48,7 @@ def test_a_sweep_may_be_widened(tmp_path: Path, first: list[str], second: list[s
     assert set(names) <= {job.name for job in record.read(tmp_path).jobs.values()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("second", "differences"),
     [

@@ -21,6 +21,7 @@ def launcher(monkeypatch: pytest.MonkeyPatch) -> FakeLauncher:
     return install(monkeypatch)
 
 
+@pytest.mark.slow
 def test_each_job_once_then_never_again(
     command: Command, launcher: FakeLauncher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,6 +75,7 @@ def test_a_folder_of_ones_own(command: Command, launcher: FakeLauncher, tmp_path
     assert (tmp_path / "here/s" / record.RECORD).exists()
 
 
+@pytest.mark.slow
 def test_what_is_not_finished_is_continued_or_repeated(command: Command, launcher: FakeLauncher, tmp_path: Path) -> None:
     def act(folder: Path, arguments: list[str]) -> int:
         seed = int(folder.name.removeprefix("seed="))
@@ -194,6 +196,7 @@ def test_a_signal_stops_all_jobs(
     assert "2 interrupted, 1 not started" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_jobs_of_another_process_are_awaited(command: Command, launcher: FakeLauncher, tmp_path: Path) -> None:
     """A job that is claimed elsewhere is left alone; once it is finished there, its result counts; if not, it is run here."""
     assert command("-m", "sweep=s", "seed=0,1", "sweep.prune=median") == 0
@@ -256,6 +259,7 @@ BAD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "expected"), BAD, ids=[" ".join(words) for words, _ in BAD])
 def test_bad_input(
     command: Command,

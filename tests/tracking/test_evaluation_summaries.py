@@ -49,6 +49,7 @@ def texts(figure: Figure) -> list[str]:
     return [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("images", "classes"), [(60, 3), (300, 25), (4, 2)])
 def test_figures_say_what_was_measured(images: int, classes: int) -> None:
     evaluation = evaluated(images, classes)
@@ -123,6 +124,7 @@ def test_summaries() -> None:
     assert curves[3].curve.shape == (6, metrics.NUM_THRESHOLDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["C#$", "x$%a", "a$\\b$", "_background_noise_", "tab\tand\nline", "猫", "{", "a/b", "^_^"])
 def test_class_names_of_any_kind(name: str) -> None:
     """No character means anything to what draws them; each class is in the legend."""

@@ -78,6 +78,7 @@ def test_who_counts(tmp_path: Path) -> None:
     MedianRule(None, LOSS).check(1, math.inf)
 
 
+@pytest.mark.slow
 def test_a_run_is_pruned(tmp_path: Path) -> None:
     """At its second validation, with its curve and its state; another command with the rule off finishes it."""
     quick = (*TINY, "tracking=none", "trainer.epochs=3", "trainer.batch_size=8")

@@ -47,6 +47,7 @@ def steps(cfg: DictConfig, state: TrainState, until: int) -> list[float]:
     return norms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -125,6 +126,7 @@ def test_another_model_is_refused_before_anything_changes(config: Config) -> Non
     assert torch.equal(state.model.classifier[0].weight, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [(), ("optimizer=sgd",)])
 @pytest.mark.parametrize(
     ("spoil", "words"),
@@ -208,6 +210,7 @@ def test_weights_that_a_run_does_not_save(config: Config, spoil: Callable[[torch
         state.load_state_dict(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["window_loss", "window_correct"])
 @pytest.mark.parametrize("value", [None, 3, torch.zeros(2), torch.zeros((), dtype=torch.float16)])
 def test_a_window_that_is_not_a_number(config: Config, name: str, value: object) -> None:

@@ -105,6 +105,7 @@ def test_features_that_change_are_not_kept(config: Config, overrides: tuple[str,
     assert frozen_batches(make_model(cfg, data), data, torch.float32, 4, 5) is None
 
 
+@pytest.mark.slow
 def test_a_run_on_frozen_features(tmp_path: Path) -> None:
     """The features stay those it began with, and the head learns as it does from images."""
     train(tmp_path / "first", *TINY, "trainer.steps=3", "tracking=none")

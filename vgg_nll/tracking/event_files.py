@@ -84,9 +84,9 @@ def _is_repeated(event: Event, first_validation: int) -> bool:
     names = [value.tag for value in event.summary.value]
     if any(name.startswith((tags.TEST, "_hparams_/")) for name in names):
         return True
-    not_validation = (*tags.TRAINING, tags.AUGMENTED, tags.FIRST_OF_CLASSES)
+    others = (*tags.TRAINING, *tags.AT_START)
     validations = any(
-        name not in not_validation and not name.startswith(tags.PUSH) and not name.endswith("/text_summary") for name in names
+        name not in others and not name.startswith(tags.PUSH) and not name.endswith("/text_summary") for name in names
     )
     return validations and event.step >= first_validation
 

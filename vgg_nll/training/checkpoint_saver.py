@@ -115,9 +115,8 @@ class CheckpointSaver:
             if written and self._try(run_folder.BEST, self._unwritten_best):
                 self._unwritten_best = None
             elif is_best:
-                self._unwritten_best["model"] = _copied(
-                    evaluated_weights(content), {}
-                )  # the next checkpoint reuses this memory
+                # A copy of its own: the next checkpoint reuses the memory of `content`.
+                self._unwritten_best["model"] = _copied(evaluated_weights(content), {})
 
     def _try(self, name: str, content: dict[str, Any], previous: Path | None = None) -> bool:
         try:
