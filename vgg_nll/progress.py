@@ -1,6 +1,7 @@
 """Progress: bars on a terminal, plain lines on a pipe."""
 
 import logging
+import os
 import shutil
 import sys
 import time
@@ -23,7 +24,7 @@ class Progress:
     """A bar over the optimizer steps of a run, with the latest loss, accuracy and images/s."""
 
     def __init__(self, total_steps: int, first_step: int) -> None:
-        self._on_terminal = sys.stderr.isatty()
+        self._on_terminal = _has_bars()
         self._total_steps = total_steps
         self._last_line = time.monotonic()
         self._steps, self._first_end = first_step, 0.0
@@ -118,6 +119,11 @@ class JobBars:
             bar.close()
 
 
+def _has_bars() -> bool:
+    """Tells whether to show bars: on a terminal, in the first of the processes that torchrun started."""
+    return sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
+
+
 def _bar_columns() -> int:
     """Returns the width of the bar: at most 80 columns, so that a wide window may be made narrower without a trace of it."""
     return min(shutil.get_terminal_size().columns, MAX_COLUMNS) - 1
@@ -133,4 +139,4 @@ def duration(seconds: float) -> str:
 
 def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     """Yields `items`, with a bar on a terminal that disappears at the end."""
-    yield from tqdm(items, total=total, desc=what, leave=False, disable=not sys.stderr.isatty(), dynamic_ncols=True)
+    yield from tqdm(items, total=total, desc=what, leave=False, disable=not _has_bars(), dynamic_ncols=True)

@@ -30,6 +30,10 @@ def seeded(seed: int, purpose: str, *indices: int) -> Iterator[None]:
         yield
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Seeds PyTorch's global generators, CPU and CUDA, for one optimizer step: dropout is then a function of the step."""
-    torch.manual_seed(fold(seed, "step", step))
+def seed_step(seed: int, step: int, rank: int = 0) -> None:
+    """Seeds PyTorch's global generators, CPU and CUDA, for one optimizer step: dropout is then a function of the step.
+
+    Args:
+        rank: of the process, among those that train on the parts of one batch.
+    """
+    torch.manual_seed(fold(seed, "step", step, *([rank] if rank else [])))

@@ -50,8 +50,8 @@ def first_images(trainer: Trainer) -> list[Summary]:
     data = trainer.data
 
     def augmented() -> Tensor:
-        batches = itertools.islice(data.train_batches(0), -(-AUGMENTED_IMAGES // trainer.settings.batch_size))
-        images = torch.cat([images for images, _ in batches])
+        of_rank = trainer.ranks.rows(trainer.settings.batch_size).stop  # of a batch; rank 0 shows its own
+        images = torch.cat([images for images, _ in itertools.islice(data.train_batches(0), -(-AUGMENTED_IMAGES // of_rank))])
         return data.preprocessing.pixels(images[:AUGMENTED_IMAGES]).cpu()
 
     def of_classes() -> Tensor:
@@ -131,7 +131,8 @@ def _log_time(trainer: Trainer, cfg: DictConfig) -> None:
     validations = 1 + -(-trainer.total_steps // every)
     evaluated = validations * sum(number_of_images(trainer.data, split) for split in ("val", TRAIN_EVAL))
     flops = trainer.total_steps * trainer.settings.batch_size * trainer.logger.flops_per_image
-    flops += evaluated / 3 * summary.flops_per_image(trainer.state.model, side)  # a forward pass is a third of a step
+    # A forward pass is a third of a step.
+    flops += evaluated / 3 * summary.flops_per_image(trainer.state.model, side) / trainer.ranks.size
     seconds = flops / hardware.peak_flops(device, trainer.dtype)
     if seconds > NOTABLE_SECONDS:
         log.info(f"time: {duration(seconds)} or more on this CPU")

@@ -12,6 +12,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from vgg_nll.cli import torchrun
 from vgg_nll.config.compose import CONFIGS, composed, flatten, key_of
 from vgg_nll.config.shape import OF_SWEEPS
 from vgg_nll.errors import CheckpointError, ConfigError, DataError, TrainingError
@@ -91,8 +92,11 @@ def show(error: Exception, disk_hint: str = "") -> None:
     if SHOWN in getattr(error, "__notes__", []):
         return
     error.add_note(SHOWN)
-    lines = explain(error, sys.argv[1:], disk_hint).split("\n")
-    print("\n".join(f"error: {printable(line)}" for line in lines), file=sys.stderr)
+    text = explain(error, sys.argv[1:], disk_hint)
+    if torchrun.is_said_by_another(text):
+        return
+    where = f"rank {torchrun.rank()}: " if torchrun.rank() > 0 else ""
+    print("\n".join(f"{where}error: {printable(line)}" for line in text.split("\n")), file=sys.stderr)
 
 
 def explain(error: Exception, arguments: Sequence[str], disk_hint: str = "") -> str:

@@ -15,7 +15,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from vgg_nll import run_folder
-from vgg_nll.cli import arguments, error_messages, help_page, resume, sweep
+from vgg_nll.cli import arguments, error_messages, help_page, resume, sweep, torchrun
 from vgg_nll.config import shape
 from vgg_nll.config.compose import CONFIGS, VERSION_BASE, is_override, key_of
 from vgg_nll.errors import ConfigError
@@ -44,18 +44,24 @@ def main() -> None:
         if "--help" in typed or "-h" in typed:
             print(help_page.page([item for item in typed if is_override(item) and key_of(item) != "resume"]))
             return
+        torchrun.check(typed)
         if arguments.is_sweep(typed):
             if not arguments.prints(typed):
                 sweep.main(typed, traceback=traceback)
                 return
             own = (*shape.OF_SWEEPS, *arguments.SWEEP)
             typed = [word for word in typed if key_of(word).partition(".")[0] not in own]
-        sys.argv[1:], main_config = resume.prepare(typed)
+        if torchrun.rank() > 0:
+            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the end; rank 0 says everything
+        sys.argv[1:], main_config = resume.prepare(torchrun.continued(typed))
         here = Path.cwd()
         if main_config == resume.FRESH and "${" in str(here):
             raise ConfigError(f"{here}: Hydra takes ${{ in a folder's name for an interpolation; start in another folder")
         if main_config == resume.FRESH:
             arguments.check(sys.argv[1:])
+        if torchrun.rank() > 0 and not arguments.prints(typed):
+            torchrun.join(sys.argv[1:], main_config)
+            return
         with _without_empty_folders():
             hydra.main(config_path=str(CONFIGS), config_name=main_config, **VERSION_BASE)(job)()
 

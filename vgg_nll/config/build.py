@@ -21,7 +21,8 @@ from vgg_nll.hardware import choose_device, choose_dtype, is_out_of_memory
 from vgg_nll.losses import Loss
 from vgg_nll.losses.class_weights import ClassWeighted, balanced_weights
 from vgg_nll.model import VGG16, head_for
-from vgg_nll.tracking.tracker import GuardedTracker, Tracker
+from vgg_nll.ranks import ALONE, Ranks, device_of_rank
+from vgg_nll.tracking.tracker import GuardedTracker, NullTracker, Tracker
 from vgg_nll.training.initial_weights import load_initial_weights
 from vgg_nll.training.param_groups import param_groups
 from vgg_nll.training.schedule import Schedule
@@ -38,7 +39,7 @@ SIZES = {
 def make_device(cfg: DictConfig) -> torch.device:
     """Returns the device of `device=`."""
     try:
-        return choose_device(cfg.device)
+        return device_of_rank(cfg.device, choose_device(cfg.device))
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
@@ -48,7 +49,7 @@ def make_dtype(cfg: DictConfig, device: torch.device) -> torch.dtype:
     return choose_dtype(cfg.trainer.precision, device)
 
 
-def make_data(cfg: DictConfig, device: torch.device) -> ImageData:
+def make_data(cfg: DictConfig, device: torch.device, ranks: Ranks = ALONE) -> ImageData:
     """Returns the data set of `data=`, in batches of `trainer.batch_size`, with draws from `seed`.
 
     The function `data.source._target_` takes those settings of `data` that it has parameters for, the data set the others.
@@ -60,7 +61,7 @@ def make_data(cfg: DictConfig, device: torch.device) -> ImageData:
         "eval_batch_size": cfg.trainer.eval_batch_size,
         "seed": cfg.seed,
         "device": device,
-    }
+    } | ({"ranks": ranks} if ranks.size > 1 else {})
     if "source" in options:
         source = _instantiate("data.source", options.pop("source"), _partial_=True)
         known = inspect.signature(source).parameters
@@ -138,10 +139,16 @@ def make_settings(cfg: DictConfig) -> TrainerSettings:
 
 
 def make_tracker(
-    cfg: DictConfig, folder: Path, first_step: int, first_validation: int | None = None, run_id: str = ""
+    cfg: DictConfig,
+    folder: Path,
+    first_step: int,
+    first_validation: int | None = None,
+    run_id: str = "",
+    *,
+    is_null: bool = False,
 ) -> Tracker:
-    """Returns the tracker of `tracking=`, which writes into the folder of this run, from these steps on."""
-    constructor = _instantiate("tracking", cfg.tracking)
+    """Returns the tracker of `tracking=`, which writes into the folder of this run, from these steps on; or one without effect."""
+    constructor = NullTracker if is_null else _instantiate("tracking", cfg.tracking)
     try:
         inspect.signature(constructor).bind(folder, first_step, first_validation, run_id)
     except TypeError as error:

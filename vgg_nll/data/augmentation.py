@@ -29,7 +29,8 @@ class Augmentation:
         operations += [v2.RandomErasing(erasing)] if erasing > 0 else []
         self._operations = v2.Compose(operations) if operations else None
         self._mixup, self._cutmix = mixup, cutmix
-        self.changes = self._operations is not None or mixup > 0 or cutmix > 0  # anything, besides flips and crops
+        self.mixes = mixup > 0 or cutmix > 0  # each image of a batch with the one before it
+        self.changes = self._operations is not None or self.mixes  # anything, besides flips and crops
 
     def image(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Changes one image, uint8 [3, H, W]; draws come from the generator."""
@@ -49,7 +50,7 @@ class Augmentation:
 
     def mix(self, images: Tensor, target: Tensor, num_classes: int, seed: int, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Mixes a batch of normalised images [B, 3, H, W] with classes [B]: the target becomes probabilities [B, C]."""
-        if self._mixup == self._cutmix == 0:
+        if not self.mixes:
             return images, target
         with rng.seeded(seed, "mix", epoch, step):
             use_mixup = self._cutmix == 0 or (self._mixup > 0 and bool(torch.rand(()) < 0.5))

@@ -35,6 +35,7 @@ from vgg_nll.data.preprocessing import Preprocessing, resizing
 from vgg_nll.data.workers import load_batches
 from vgg_nll.escapes import printable
 from vgg_nll.progress import track
+from vgg_nll.ranks import ALONE, Ranks
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class FolderData:
         folds, fold: cross-validation: all pictures are pooled, and fold number `fold` of `folds` is tested;
             None: as the folders are.
         num_workers: processes that read, decode, crop and resize pictures; 0: this process does.
+        ranks: of each training batch, the rows of this one are read.
 
     Raises DataError if too many pictures cannot be used, and for a training set smaller than a batch.
     """
@@ -86,9 +88,10 @@ class FolderData:
         eval_batch_size: int,
         seed: int,
         device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
         self._num_workers, self._seed, self._device, self._balanced = num_workers, seed, device, balanced
-        self._batch_size, self._eval_batch_size = batch_size, eval_batch_size
+        self._batch_size, self._eval_batch_size, self._ranks = batch_size, eval_batch_size, ranks
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
         number = sum(map(len, source.samples.values())) + sum(row.is_damaged for row in source.bad)
         self.bad_images = BadImages(number, raises=on_error == "raise", max_fraction=max_bad_fraction)
@@ -133,15 +136,22 @@ class FolderData:
         return train_order(_labels(self._train.samples), self._seed, epoch, self._balanced)
 
     def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        order = self.train_order(epoch)
-        order = order[start * self._batch_size : self.steps_per_epoch * self._batch_size]
-        batches = self._load(self._train, [(epoch, int(i)) for i in order], self._batch_size)
+        size, rows = self._batch_size, self._ranks.rows(self._batch_size)
+        places = torch.arange(rows.start, rows.stop)
+        # A mixture takes the image before each one: that of the first row is read, too.
+        before = int(self._augmentation.mixes and self._ranks.size > 1)
+        if before:
+            places = torch.cat([places[:1] - 1, places]) % size
+        order = self.train_order(epoch)[: self.steps_per_epoch * size].view(-1, size)[start:, places]
+        batches = self._load(self._train, [(epoch, i) for i in order.flatten().tolist()], len(places))
         for step, (images, target) in enumerate(batches, start):
-            yield self._augmentation.mix(images, target, len(self.class_names), self._seed, epoch, step)
+            images, target = self._augmentation.mix(images, target, len(self.class_names), self._seed, epoch, step)
+            yield images[before:], target[before:]
 
-    def eval_batches(self, split: str) -> Iterator[Batch]:
-        pictures = self._eval[split]
-        yield from self._load(pictures, [(0, i) for i in range(len(pictures))], self._eval_batch_size)
+    def eval_batches(self, split: str, first: int = 0, every: int = 1) -> Iterator[Batch]:
+        pictures, size = self._eval[split], self._eval_batch_size
+        order = [(0, i) for i in range(len(pictures)) if i // size % every == first]
+        yield from self._load(pictures, order, size)
 
     def _load(self, pictures: "PictureSet", order: list[Key], batch_size: int) -> Iterator[Batch]:
         for images, target in self._read(pictures, order, batch_size):

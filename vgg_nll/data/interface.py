@@ -46,11 +46,18 @@ class ImageData(Protocol):
         ...
 
     def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yields the batches of an epoch from number `start` on; all of one size, the remainder is left out."""
+        """Yields the batches of an epoch from number `start` on; all of one size, the remainder is left out.
+
+        Of each batch, the rows of this rank, if several train together.
+        """
         ...
 
-    def eval_batches(self, split: str) -> Iterator[Batch]:
-        """Yields every image of a split once, in a fixed order, without augmentation; or those of TRAIN_EVAL."""
+    def eval_batches(self, split: str, first: int = 0, every: int = 1) -> Iterator[Batch]:
+        """Yields every image of a split once, in a fixed order, without augmentation; or those of TRAIN_EVAL.
+
+        Args:
+            first, every: of the batches, number `first`, `first + every`, ...
+        """
         ...
 
 

@@ -26,6 +26,7 @@ from vgg_nll.data.interface import (
 from vgg_nll.data.pixel_statistics import resolve_statistics
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.errors import DataError
+from vgg_nll.ranks import ALONE, Ranks
 
 
 class ResidentData:
@@ -43,6 +44,7 @@ class ResidentData:
         folds, fold: cross-validation: all images are pooled, and fold number `fold` of `folds` is tested;
             None: the splits of the source.
         seed: of the order and the augmentation.
+        ranks: of each training batch, the rows of this one are yielded.
 
     Raises DataError for labels outside [0, C), and for a training set smaller than a batch.
     """
@@ -65,6 +67,7 @@ class ResidentData:
         eval_batch_size: int,
         seed: int,
         device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
         splits, class_names = source
         for name, split in splits.items():
@@ -101,7 +104,7 @@ class ResidentData:
         moves = shift_pixels > 0 or horizontal_flip or cutout_pixels > 0
         self.is_augmented = moves or self._augmentation.changes
         self._batch_size, self._eval_batch_size = batch_size, eval_batch_size
-        self._seed, self._balanced = seed, balanced
+        self._seed, self._balanced, self._ranks = seed, balanced, ranks
 
     def survey(self) -> list[str]:
         """Returns nothing: such data sets are known."""
@@ -117,11 +120,15 @@ class ResidentData:
             index = order[step * self._batch_size : (step + 1) * self._batch_size]
             images = self._augment(train.images[index], epoch, step)
             images = self.preprocessing.normalise(self._augmentation.images(images, self._seed, epoch, index))
-            yield self._augmentation.mix(images, train.target[index], len(self.class_names), self._seed, epoch, step)
+            target = train.target[index]
+            images, target = self._augmentation.mix(images, target, len(self.class_names), self._seed, epoch, step)
+            rows = self._ranks.rows(len(index))  # of bytes on the device: to draw for all costs less than to deal out draws
+            yield images[rows], target[rows]
 
-    def eval_batches(self, split: str) -> Iterator[Batch]:
+    def eval_batches(self, split: str, first: int = 0, every: int = 1) -> Iterator[Batch]:
         images, target = self._splits[split].images, self._splits[split].target
-        for part, part_target in zip(images.split(self._eval_batch_size), target.split(self._eval_batch_size), strict=True):
+        batches = list(zip(images.split(self._eval_batch_size), target.split(self._eval_batch_size), strict=True))
+        for part, part_target in batches[first::every]:
             yield self.preprocessing.normalise(part), part_target
 
     def _augment(self, images: Tensor, epoch: int, step: int) -> Tensor:

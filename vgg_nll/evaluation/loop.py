@@ -10,6 +10,7 @@ from vgg_nll.evaluation import metrics
 from vgg_nll.evaluation.metrics import Sums
 from vgg_nll.evaluation.mistakes import Misclassified, MostConfidentErrors
 from vgg_nll.losses import Loss
+from vgg_nll.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -22,24 +23,49 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, loss_function: Loss, batches: Iterable[tuple[Tensor, Tensor]], dtype: torch.dtype) -> Evaluation:
+def evaluate(
+    model: nn.Module,
+    loss_function: Loss,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    dtype: torch.dtype,
+    ranks: Ranks = ALONE,
+) -> Evaluation:
     """Evaluates a model on all batches of (images [B, 3, H, W], target [B]), in eval mode; restores the model's mode.
 
     Args:
         dtype: torch.bfloat16 for autocast, torch.float32 for none.
+        ranks: if several evaluate together, rank r is given the batches r, r + size, ...; all of them return the same, with the
+            bits that one process gives, since sums are added in the order of the batches.
 
     Raises ValueError if there are no batches.
     """
     total = None
     mistakes = MostConfidentErrors()
-    for images, logits, target in predict_batches(model, batches, dtype):
+    own = predict_batches(model, batches, dtype)
+    for images, logits, target in own if ranks.size == 1 else _of_all(own, next(model.parameters()).device, ranks):
         outputs = metrics.softmax_outputs(logits)
         mistakes.update(images, outputs, target)
         sums = metrics.update(outputs, target, loss_function(logits, target))
         total = sums if total is None else total + sums
     if total is None:
         raise ValueError("there are no images to evaluate")
-    return Evaluation(total, metrics.compute(total), mistakes.top)
+    top = mistakes.top
+    return Evaluation(total, metrics.compute(total), top._replace(images=ranks.add_up(top.images)))
+
+
+def _of_all(
+    own: Iterator[tuple[Tensor, Tensor, Tensor]], device: torch.device, ranks: Ranks
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yields the batches of all ranks in their order; those of the others with zeros as images."""
+    while True:
+        images, logits, target = next(own, (None, None, None))
+        sent = None if images is None else (logits.cpu(), target.cpu(), images.shape, images.dtype)
+        for rank, found in enumerate(ranks.gather(sent)):
+            if found is None:
+                return
+            logits, target, shape, dtype = found
+            shown = images if rank == ranks.rank else torch.zeros((), dtype=dtype, device=device).expand(shape)
+            yield shown, logits.to(device), target.to(device)
 
 
 def predict_batches(

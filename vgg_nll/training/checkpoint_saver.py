@@ -29,10 +29,11 @@ class CheckpointSaver:
 
     Args:
         folder: the run folder; run_id: the identity of the run, which every file of it holds.
+        is_reader: restores only, after the process that writes has done so: one of several that train together.
     """
 
-    def __init__(self, folder: Path, device: torch.device, run_id: str) -> None:
-        self.folder, self._device, self._run_id = folder, device, run_id
+    def __init__(self, folder: Path, device: torch.device, run_id: str, *, is_reader: bool = False) -> None:
+        self.folder, self._device, self._run_id, self._is_reader = folder, device, run_id, is_reader
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint_saver")
         self._writing: Future[None] | None = None
         self._copy: dict[str, Any] = {}
@@ -49,7 +50,8 @@ class CheckpointSaver:
             name: of the run, in messages.
         """
         with checkpoint.errors_as_one(f"resume={name}"):
-            remove_unfinished(self.folder / run_folder.CHECKPOINTS)
+            if not self._is_reader:
+                remove_unfinished(self.folder / run_folder.CHECKPOINTS)
             content, damage = checkpoint.load_newest(self.folder, self._run_id)
             state.load_state_dict(content)
         if damage:
@@ -57,13 +59,14 @@ class CheckpointSaver:
                 (self.folder / run_folder.LAST).replace(self.folder / run_folder.DAMAGED)
             log.warning(f"warning: {damage}; the state saved before it takes its place")
         log.info(f"resumed {name} at step {state.step}")
-        if state.best_step < 0:
+        if state.best_step < 0 or self._is_reader:
             return
         try:
             check_weights(state.model, self.load_best(state.best_step))
         except ValueError as error:  # CheckpointError is one
             if state.step == state.best_step:  # the process ended between the two files
                 self.save(state.state_dict(), is_best=True)
+                self.wait()
                 return
             log.warning(f"warning: {error}; the best step is chosen anew, among the steps to come")
             state.best_step, state.best_metrics = -1, {}
@@ -102,6 +105,16 @@ class CheckpointSaver:
             raise CheckpointError(f"{path}: holds step {content.get('step')}, not step {step}")
         weights: dict[str, Tensor] = content["model"]
         return weights
+
+    def load_best_into(self, state: TrainState) -> str:
+        """Loads the weights of the best step into the network that is evaluated; returns why that cannot be, or nothing."""
+        try:
+            weights = self.load_best(state.best_step)
+            check_weights(state.evaluated, weights)
+        except ValueError as error:  # CheckpointError is one
+            return str(error)
+        state.evaluated.load_state_dict(weights)
+        return ""
 
     def _write(self, content: dict[str, Any], is_best: bool) -> None:
         # The last before the best: after a kill between the two, the last still has the weights of the best. And no best

@@ -10,6 +10,7 @@ from torch import Tensor
 from vgg_nll.data.interface import Batch, ImageData
 from vgg_nll.model import VGG16
 from vgg_nll.progress import track
+from vgg_nll.ranks import ALONE, Ranks
 
 FrozenBatches = Callable[[int, int], Iterator[Batch]]  # as `ImageData.train_batches`
 
@@ -18,7 +19,7 @@ MAX_BYTES = 2 << 30  # 5 million images with the compact head, 21,000 with the p
 
 
 def frozen_batches(
-    model: VGG16, data: ImageData, dtype: torch.dtype, batch_size: int, eval_batch_size: int
+    model: VGG16, data: ImageData, dtype: torch.dtype, batch_size: int, eval_batch_size: int, ranks: Ranks = ALONE
 ) -> FrozenBatches | None:
     """Returns what takes the place of `data.train_batches`: batches of `model.pool(images)`, for `model.head`.
 
@@ -27,6 +28,7 @@ def frozen_batches(
 
     Args:
         dtype: torch.bfloat16 for autocast, torch.float32 for none.
+        ranks: each computes all of them, and takes its rows of every batch.
     """
     images = data.sizes["train"]
     if model.frozen != "features" or data.is_augmented or 4 * images * model.pooled_size > MAX_BYTES:
@@ -37,7 +39,7 @@ def frozen_batches(
     def batches(epoch: int, start: int = 0) -> Iterator[Batch]:
         order = data.train_order(epoch).to(target.device)
         for step in range(start, data.steps_per_epoch):
-            index = order[step * batch_size : (step + 1) * batch_size]
+            index = order[step * batch_size : (step + 1) * batch_size][ranks.rows(batch_size)]
             yield pooled[index], target[index]
 
     return batches

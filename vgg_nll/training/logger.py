@@ -29,7 +29,7 @@ class TrainingLogger:
     Args:
         class_names: [C]; pixels: normalised images -> uint8, both [B, 3, H, W].
         constant_loss: loss of the same probability for every class; a run that stays there is on a plateau.
-        table: metrics.csv.
+        table: metrics.csv; None: of this process there is none.
         flops_per_image: of a training step; peak_flops: what the device does per second in a large matrix product, measured. If
             training is faster than that (other programs took the device meanwhile), its speed takes that place.
         input_hint: what to change if training waits for images.
@@ -38,7 +38,7 @@ class TrainingLogger:
     def __init__(
         self,
         tracker: Tracker,
-        table: Path,
+        table: Path | None,
         *,
         class_names: Sequence[str],
         pixels: Callable[[Tensor], Tensor],
@@ -146,7 +146,8 @@ class TrainingLogger:
             summaries.append(Picture(tags.TRAJECTORIES, lambda: heat_map(trajectory[:, 0].numpy(), title)))
         for summary in summaries:
             self._tracker.add(summary, step)
-        history.write(self._table, state.history)
+        if self._table is not None:
+            history.write(self._table, state.history)
         self.write(
             f"epoch {row['epoch']:.3g}  validation: loss {values['loss']:.4f}  {values['accuracy']:.2%} right  "
             f"{values['confidence']:.2%} sure  ECE {values['ece']:.3f}{'  best' if is_best else ''}"

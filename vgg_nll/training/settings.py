@@ -21,6 +21,9 @@ class TrainerSettings:
     validate_every_epochs: float
     figures_every_epochs: float
     early_stop_validations: int | None
+    sync_batchnorm: bool  # of several ranks
+    gradient_compression: str  # between ranks
+    bucket_mb: float
     profile: bool
     prune_against: str | None
 

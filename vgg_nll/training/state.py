@@ -7,6 +7,7 @@ rate are functions of the step, so the state is the weights, the optimizer's mom
 import copy
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -41,6 +42,7 @@ class TrainState:
     device: torch.device
     average: nn.Module | None = None  # of the weights; takes their place in evaluation
     forward: Callable[[Tensor], Tensor] = field(init=False)  # the model's, or that of its compiled twin, in training
+    keep_gradients: Callable[[], AbstractContextManager[Any]] = nullcontext  # in its block, `backward` sends nothing
     step: int = 0
     validated_step: int = -1  # the last step whose validation was finished; the first one is before the first step
     best_step: int = -1

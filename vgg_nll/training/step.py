@@ -1,12 +1,14 @@
 """One training step: no files, no config, no logging."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from vgg_nll.data.interface import labels_of
 from vgg_nll.losses import Loss
+from vgg_nll.ranks import ALONE, Ranks
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.weight_average import update_average
 
@@ -23,6 +25,8 @@ def train_step(
     dtype: torch.dtype,
     ema_decay: float = 0.0,
     on_logits: Callable[[Tensor, Tensor], None] | None = None,
+    ranks: Ranks = ALONE,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Does forward, loss, backward, clip, finite check, update; returns the gradient norm before clipping (on the device).
 
@@ -35,20 +39,28 @@ def train_step(
         dtype: torch.bfloat16 for autocast, torch.float32 for none. The loss is always computed from float32 logits.
         ema_decay: of the average of the weights, if the state has one.
         on_logits: gets the logits [B, C] and the labels [B] of every part.
+        ranks: those that train on the other rows of the batch, with the same state; batch_size: images of all of them; None: B.
     """
     model, optimizer = state.model, state.optimizer
     model.train()
     optimizer.zero_grad(set_to_none=True)
+    number = len(images) if batch_size is None else batch_size
     batch_loss = torch.zeros((), device=images.device)
-    for part, part_target in zip(images.chunk(accumulation_steps), target.chunk(accumulation_steps), strict=True):
-        with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
-            logits = state.forward(part)
-        loss = loss_function(logits.float(), part_target) * (len(part) / len(images))
-        loss.backward()
+    correct = torch.zeros((), dtype=torch.int64, device=images.device)
+    parts = list(zip(images.chunk(accumulation_steps), target.chunk(accumulation_steps), strict=True))
+    for position, (part, part_target) in enumerate(parts):
+        with state.keep_gradients() if position < len(parts) - 1 else nullcontext():
+            with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
+                logits = state.forward(part)
+            loss = loss_function(logits.float(), part_target) * (len(part) / number)
+            (loss * ranks.size).backward()  # the engine takes the mean over the ranks; theirs are parts of a mean already
         batch_loss += loss.detach()
         if on_logits is not None:
             on_logits(logits.detach(), labels_of(part_target))
-        state.window_correct += (logits.detach().argmax(dim=1) == labels_of(part_target)).sum()
+        correct += (logits.detach().argmax(dim=1) == labels_of(part_target)).sum()
+    if ranks.size > 1:
+        totals = ranks.add_up(torch.stack([batch_loss.double(), correct.double()]))
+        batch_loss, correct = totals[0].float(), totals[1].long()
     norm = _gradient_norm(optimizer)
     _record_if_not_finite(state, batch_loss, norm)
     for group in optimizer.param_groups:
@@ -60,8 +72,9 @@ def train_step(
     optimizer.step()
     if state.average is not None:
         update_average(state.average, model, ema_decay, state.step)
-    state.window_loss += batch_loss.double() * len(images)
-    state.window_images += len(images)
+    state.window_loss += batch_loss.double() * number
+    state.window_correct += correct
+    state.window_images += number
     state.step += 1
     return norm
 

@@ -1,31 +1,32 @@
 """The training loop: step, log, validate, save, stop; each when it is due."""
 
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from vgg_nll import hardware, rng, run_folder
-from vgg_nll.data.interface import TRAIN_EVAL, Batch, ImageData, number_of_images, subsample
+from vgg_nll.data.interface import TRAIN_EVAL, Batch, ImageData, subsample
 from vgg_nll.errors import TrainingError
-from vgg_nll.evaluation import features, loop
+from vgg_nll.evaluation import features
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.losses import Loss
-from vgg_nll.progress import track
+from vgg_nll.ranks import ALONE, Ranks
 from vgg_nll.training import gradients, history, trajectory
 from vgg_nll.training.checkpoint_saver import CheckpointSaver
 from vgg_nll.training.diagnostics import not_finite_error, out_of_memory_as_error
+from vgg_nll.training.evaluator import Evaluator
 from vgg_nll.training.logger import TrainingLogger
 from vgg_nll.training.profiler import Profiler
 from vgg_nll.training.pruning import MedianRule
 from vgg_nll.training.schedule import due
 from vgg_nll.training.settings import TrainerSettings
 from vgg_nll.training.signals import Interrupted, Signals
-from vgg_nll.training.state import TrainState, check_weights
+from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import train_step
 
 MAX_POINTS = 2000  # in the projector
@@ -40,6 +41,7 @@ class Trainer:
         learning_rate: step -> learning rate.
         dtype: torch.bfloat16 for autocast, torch.float32 for none.
         signals: when to stop, or to save before it is due; seed: of the draws inside a step (dropout).
+        ranks: those that train together, step by step; all of them get the same state. Rank 0 writes.
     """
 
     state: TrainState
@@ -56,7 +58,15 @@ class Trainer:
     profiler: Profiler
     pruning: MedianRule
     seed: int
+    ranks: Ranks
+    evaluator: Evaluator = field(init=False)
     _last_save: float = field(init=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        size = self.settings.eval_batch_size
+        self.evaluator = Evaluator(
+            self.state, self.data, self.loss, self.dtype, size, self.ranks, stop_if_requested=self._stop_if_requested
+        )
 
     @property
     def total_steps(self) -> int:
@@ -74,6 +84,8 @@ class Trainer:
             try:
                 if state.step == 0:
                     self._validate()  # the untrained network
+                    if self.ranks.size > 1:  # so that a restart always finds a state
+                        self._save(is_best=False)
                 elif state.validated_step < state.step and self._validation_is_due():  # a signal cut it short
                     self._save(is_best=self._validate())
                 if self._should_stop_early():
@@ -86,7 +98,7 @@ class Trainer:
                             f"stopped early, after {state.validations_since_best} validations that were no better"
                         )
                         return
-                    self._stop_if_requested()
+                    self._stop_if_requested(self.ranks)
             except Interrupted:
                 self._save(is_best=False)
                 self.saver.wait()
@@ -95,42 +107,36 @@ class Trainer:
     def test(self) -> Evaluation | None:
         """Evaluates the test split with the best checkpoint's weights, which stay in the model; None without that split."""
         state = self.state
-        try:
-            weights = self.saver.load_best(state.best_step)
-            check_weights(state.evaluated, weights)
-        except ValueError as error:  # CheckpointError is one
-            self.logger.write(f"warning: {error}; the weights of the last step take their place")
-            state.best_step, state.best_metrics = state.step, dict(self.evaluate("val").values)
+        problem = self.ranks.of_first(self.saver.load_best_into(state) if self.ranks.is_first else "")
+        if problem:
+            self.logger.write(f"warning: {problem}; the weights of the last step take their place")
+            state.best_step, state.best_metrics = state.step, dict(self.evaluator.evaluate("val").values)
             self._save(is_best=True)
         else:
-            state.evaluated.load_state_dict(weights)
+            self.ranks.copy_first(state.evaluated)
         if "test" not in self.data.sizes:
             return None
-        evaluation = self.evaluate("test")
+        evaluation = self.evaluator.evaluate("test")
         self.logger.test_point(state.best_step, evaluation)
         return evaluation
 
     def end(self) -> None:
         """Shows the validation images in the feature space of the network that `test` has left; the run is over."""
-        batches = subsample(self._eval_batches("val", self.settings.eval_batch_size), self.data.sizes["val"], MAX_POINTS)
+        batches = subsample(self.evaluator.batches("val", ALONE), self.data.sizes["val"], MAX_POINTS)
         pixels = self.data.preprocessing.pixels
         self.logger.end(self.state.best_step, lambda: features.extract(self.state.evaluated, batches, self.dtype, pixels))
-
-    def evaluate(self, split: str) -> Evaluation:
-        """Evaluates every image of a split. Raises Interrupted between two batches after a signal to stop."""
-        size = self.settings.eval_batch_size
-        with self._memory("trainer.eval_batch_size", size, "lower it"):
-            return loop.evaluate(self.state.evaluated, self.loss, self._eval_batches(split, size), self.dtype)
 
     def _step(self, images: Tensor, target: Tensor) -> None:
         """Does one optimizer step, and what is due after it."""
         state, settings, total = self.state, self.settings, self.total_steps
-        rng.seed_step(self.seed, state.step)
+        rng.seed_step(self.seed, state.step, self.ranks.rank)
         learning_rate = self.learning_rate(state.step)
         hint = "lower it, or raise trainer.accumulation_steps, which takes less memory for the same step"
         watched = state.step == 0 or due(state.step + 1, gradients.EVERY_STEPS, total)
         seen: list[Batch] = []
-        with self._memory("trainer.batch_size", settings.batch_size, hint):
+        with out_of_memory_as_error(
+            state.step, self.data.preprocessing.image_size, "trainer.batch_size", settings.batch_size, hint
+        ):
             norm = train_step(
                 state,
                 self.loss,
@@ -142,17 +148,21 @@ class Trainer:
                 ema_decay=settings.ema_decay,
                 dtype=self.dtype,
                 on_logits=(lambda *part: seen.append(part)) if watched else None,
+                ranks=self.ranks,
+                batch_size=settings.batch_size,
             )
         self.logger.advance()
         self.profiler.step()
         validate = self._validation_is_due()
         # Neither a validation nor the last step ends a window: the point of a short one would be a jump in every curve.
         log = state.step % min(settings.log_every_steps, total) == 0
-        save = self.signals.pop_save_request() or validate or due(state.step, self.save_every_steps, total)
+        requested = self.ranks.largest(self.signals.pop_save_request()) > 0
+        save = requested or validate or due(state.step, self.save_every_steps, total)
         if log or validate or watched or state.device.type == "cpu":  # on CUDA, the check makes the host wait
             self._check_finite()
         if watched:
-            logits, labels = map(torch.cat, zip(*seen, strict=True))
+            of_all = self.ranks.gather([tensor.cpu() for tensor in map(torch.cat, zip(*seen, strict=True))])
+            logits, labels = (torch.cat(parts).to(state.device) for parts in zip(*of_all, strict=True))
             self.logger.gradient_point(state.step, gradients.pushes(logits, labels) | gradients.layer_norms(state.model))
         if log:
             window = state.pop_window()
@@ -167,7 +177,7 @@ class Trainer:
         """Evaluates, and tells whether this is the best step so far; a tie counts, since it has seen more images."""
         state = self.state
         with self.logger.pause():
-            evaluation, of_train = self.evaluate("val"), self.evaluate(TRAIN_EVAL)
+            evaluation, of_train = (self.evaluator.evaluate(split) for split in ("val", TRAIN_EVAL))
             values = dict(evaluation.values)
             if not math.isfinite(values["loss"]):
                 raise TrainingError(
@@ -175,6 +185,8 @@ class Trainer:
                     f"or infinity, else lower optimizer.lr; {self._last_good()}"
                 )
             before = state.best_metrics.get("accuracy", -1.0)
+            for rows in self.ranks.gather(list(self.data.bad_images.rows.values())):
+                self.data.bad_images.add(rows)
             is_best = values["accuracy"] >= before and state.step > 0
             state.trajectory = trajectory.extended(state.trajectory, evaluation.sums.by_image())
             if is_best:
@@ -191,6 +203,8 @@ class Trainer:
 
     def _save(self, *, is_best: bool) -> None:
         self._check_finite()
+        if not self.ranks.is_first:
+            return
         if not run_folder.is_whole(self.saver.folder):
             raise TrainingError(
                 f"step {self.state.step}: {self.saver.folder} was removed or renamed; nothing can be saved there"
@@ -226,22 +240,14 @@ class Trainer:
                     break
                 yield batch
 
-    def _eval_batches(self, split: str, size: int) -> Iterator[Batch]:
-        number = math.ceil(number_of_images(self.data, split) / size)
-        for batch in track(self.data.eval_batches(split), number, "training images" if split == TRAIN_EVAL else split):
-            self._stop_if_requested()
-            yield batch
-
-    def _stop_if_requested(self) -> None:
-        if self.signals.stop is not None:
+    def _stop_if_requested(self, ranks: Ranks) -> None:
+        number = ranks.largest(self.signals.stop or 0)
+        if number:
             where = f"after step {self.state.step} of {self.total_steps}, which is saved; resume={self.saver.folder} continues"
-            raise Interrupted(self.signals.stop, where)
+            raise Interrupted(signal.Signals(number), where)
 
     def _check_finite(self) -> None:
         bad = int(self.state.bad_step)
         if bad >= 0:
             images, _ = next(self.train_batches(*divmod(bad, self.data.steps_per_epoch)))
             raise not_finite_error(self.state, self.learning_rate(bad), images, self._last_good())
-
-    def _memory(self, key: str, size: int, hint: str) -> AbstractContextManager[None]:
-        return out_of_memory_as_error(self.state.step, self.data.preprocessing.image_size, key, size, hint)

@@ -1,0 +1,81 @@
+"""`torchrun --nproc-per-node=2 train.py ...`: several processes train one network; rank 0 runs the command, the others join it."""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vgg_nll import run_folder
+from vgg_nll.cli import arguments
+from vgg_nll.config.compose import composed, key_of
+from vgg_nll.errors import ConfigError
+
+NEEDED = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def rank() -> int:
+    """Returns the number of this process among those that train together; 0 for one alone."""
+    return int(os.environ["RANK"]) if _size() > 1 else 0
+
+
+def check(typed: Sequence[str]) -> None:
+    """Raises ConfigError if torchrun has not started this process as a whole, or cannot start what is typed."""
+    if not os.environ.get("WORLD_SIZE", "1").isdecimal():
+        raise ConfigError(f"WORLD_SIZE={os.environ['WORLD_SIZE']}: is not a number; torchrun sets it")
+    missing = [name for name in NEEDED if not os.environ.get(name)]
+    if _size() > 1 and missing:
+        raise ConfigError(
+            f"WORLD_SIZE={_size()} without {', '.join(missing)}: start with torchrun --nproc-per-node={_size()} train.py, or "
+            "unset WORLD_SIZE"
+        )
+    if (_size() > 1 or _attempt() > 0) and arguments.is_sweep(typed):
+        raise ConfigError(
+            "-m: torchrun trains one network on several processes; start a sweep with python train.py -m, which gives every "
+            "job a GPU of its own"
+        )
+
+
+def continued(typed: Sequence[str]) -> list[str]:
+    """Returns the arguments of this process: after a restart by `torchrun --max-restarts`, those that continue the run."""
+    if _attempt() == 0:
+        return list(typed)
+    from vgg_nll.ranks import remembered  # here, since that loads PyTorch
+
+    folder = remembered()
+    if folder is None or not run_folder.has_checkpoint(Path(folder)):
+        return list(typed)
+    if rank() == 0:
+        print(f"restart {_attempt()}: continues {folder}", flush=True)
+    options = [word for word in typed if key_of(word) == "resume_strict"]
+    return [*options, f"resume={folder}"]
+
+
+def join(overrides: Sequence[str], main_config: str) -> None:
+    """Trains with rank 0, and shows warnings and errors only."""
+    logging.basicConfig(level=logging.WARNING, format=f"rank {rank()}: %(message)s", stream=sys.stderr)
+    cfg = composed(overrides, main_config)
+    from vgg_nll import run
+
+    run.join(cfg)
+
+
+def is_said_by_another(text: str) -> bool:
+    """Tells whether another rank has shown this error already."""
+    if _size() == 1 or any(not os.environ.get(name) for name in NEEDED):
+        return False
+    from vgg_nll.ranks import is_first_to_say
+
+    try:
+        return not is_first_to_say(text)
+    except Exception:  # torchrun has ended
+        return False
+
+
+def _size() -> int:
+    text = os.environ.get("WORLD_SIZE", "1")
+    return int(text) if text.isdecimal() else 1
+
+
+def _attempt() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))

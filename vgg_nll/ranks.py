@@ -1,0 +1,182 @@
+"""The processes that train one network together, as torchrun starts them: rank 0, 1, ..., size - 1. Usually there is one.
+
+Each trains on its share of every batch. PyTorch's distributed engine does the work: NCCL between GPUs, gloo between CPUs.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from vgg_nll.errors import ConfigError, TrainingError
+
+AGENT_STORE = "TORCHELASTIC_USE_AGENT_STORE"
+RUN_FOLDER = "vgg_nll/run_folder"  # in torchrun's store, which outlives the processes that it restarts
+STORE_SECONDS = 10
+PEERS = (dist.DistError, ConnectionError)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together. All of them must call a method that exchanges something, in one order.
+
+    Args:
+        rank: of this process; size: number of processes.
+        control: the group that exchanges Python objects, over gloo; None for a process alone, which exchanges nothing.
+    """
+
+    rank: int = 0
+    size: int = 1
+    control: Any = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes files and lines."""
+        return self.rank == 0
+
+    def rows(self, images: int) -> slice:
+        """Returns this rank's rows of a batch: parts in the order of the ranks, whose sizes differ by one at most."""
+        base, rest = divmod(images, self.size)
+        start = self.rank * base + min(self.rank, rest)
+        return slice(start, start + base + (self.rank < rest))
+
+    def gather(self, value: Any) -> list[Any]:
+        """Returns the values of all ranks, in their order. Tensors must be on the CPU."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self.control)
+        return values
+
+    def of_first(self, value: Any) -> Any:
+        """Returns the value of rank 0."""
+        if self.size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0, group=self.control)
+        return values[0]
+
+    def add_up(self, tensor: Tensor) -> Tensor:
+        """Adds a tensor over all ranks, in place; returns it. The host does not wait for a GPU."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def largest(self, number: int) -> int:
+        """Returns the largest of all ranks' numbers. The hosts wait for each other, not for a GPU: 0.1 ms on one machine."""
+        if self.size == 1:
+            return number
+        numbers = torch.tensor(number)
+        dist.all_reduce(numbers, dist.ReduceOp.MAX, group=self.control)
+        return int(numbers)
+
+    def wait(self) -> None:
+        """Waits until every rank has come here."""
+        if self.size > 1:
+            dist.barrier(group=self.control)
+
+    @torch.no_grad()
+    def copy_first(self, module: nn.Module, *, buffers_only: bool = False) -> None:
+        """Gives a module the buffers of rank 0, and its weights, too, unless `buffers_only`."""
+        if self.size > 1:
+            for tensor in module.buffers() if buffers_only else module.state_dict().values():
+                dist.broadcast(tensor, src=0)
+
+    @contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """Runs the block in rank 0, then in the others."""
+        if not self.is_first:
+            self.wait()
+        try:
+            yield
+        finally:
+            if self.is_first:
+                self.wait()
+
+
+ALONE = Ranks()
+
+
+def joined(device: torch.device) -> Ranks:
+    """Joins the other processes that torchrun started; ALONE if there are none.
+
+    Raises ConfigError if they cannot talk to each other on this device.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return ALONE
+    if device.type == "cuda":
+        if not dist.is_nccl_available():
+            raise ConfigError("device=cuda: this PyTorch has no NCCL, which ranks on GPUs need; device=cpu trains on gloo")
+        torch.cuda.set_device(device)
+    with lost_peers_as_error():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        return Ranks(dist.get_rank(), size, dist.new_group(backend="gloo"))
+
+
+def leave() -> None:
+    """Ends the exchange with the other processes, if there was one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def device_of_rank(name: str, chosen: torch.device) -> torch.device:
+    """Returns the device of this process: under torchrun, with `device=auto` or `cuda`, the GPU of its local rank.
+
+    Raises ConfigError if there are fewer GPUs than local ranks, or one GPU is asked for all.
+    """
+    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if local_size == 1 or chosen.type == "cpu":
+        return chosen
+    if chosen.index is not None:
+        raise ConfigError(f"device={name}: is one GPU for {local_size} ranks; device=cuda gives each rank one of its own")
+    found = torch.cuda.device_count()
+    if found < local_size:
+        raise ConfigError(
+            f"device={name}: {local_size} ranks on a machine of {found} GPUs; torchrun --nproc-per-node={found}, or device=cpu"
+        )
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+
+
+@contextmanager
+def lost_peers_as_error() -> Iterator[None]:
+    """Turns what PyTorch says if another process has ended into one line; that process says why."""
+    try:
+        yield
+    except (RuntimeError, ConnectionError) as error:
+        if isinstance(error, PEERS) or "gloo" in str(error) or "NCCL" in str(error):
+            raise TrainingError("stopped, since another rank has ended: it says why") from error
+        raise
+
+
+def remember(folder: str) -> None:
+    """Puts the run folder where a restarted process finds it."""
+    if os.environ.get(AGENT_STORE) == "True":
+        _agent_store().set(RUN_FOLDER, folder)
+
+
+def remembered() -> str | None:
+    """Returns the folder of the run that a restarted process continues; None if there is none."""
+    if os.environ.get(AGENT_STORE) != "True":
+        return None
+    store = _agent_store()
+    return store.get(RUN_FOLDER).decode() if store.check([RUN_FOLDER]) else None
+
+
+def is_first_to_say(text: str) -> bool:
+    """Tells whether no other rank has said this: all of them find the same error in a config."""
+    if os.environ.get(AGENT_STORE) != "True":
+        return True
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return _agent_store().add(f"vgg_nll/said/{attempt}/{text}", 1) == 1
+
+
+def _agent_store() -> dist.TCPStore:
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=STORE_SECONDS))
