@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import torch
@@ -16,9 +15,6 @@ from torch import Tensor, nn
 
 from vgg_nll.errors import ConfigError, TrainingError
 
-AGENT_STORE = "TORCHELASTIC_USE_AGENT_STORE"
-RUN_FOLDER = "vgg_nll/run_folder"  # in torchrun's store, which outlives the processes that it restarts
-STORE_SECONDS = 10
 PEERS = (dist.DistError, ConnectionError)
 
 
@@ -116,8 +112,14 @@ def joined(device: torch.device) -> Ranks:
             raise ConfigError("device=cuda: this PyTorch has no NCCL, which ranks on GPUs need; device=cpu trains on gloo")
         torch.cuda.set_device(device)
     with lost_peers_as_error():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
-        return Ranks(dist.get_rank(), size, dist.new_group(backend="gloo"))
+        # torchrun's own store outlives a restart, with the addresses of processes that are gone: every start has its own names.
+        rank, attempt = int(os.environ["RANK"]), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        is_master = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+        server = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, is_master)
+        store = dist.PrefixStore(f"vgg_nll/{attempt}", server)
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+        return Ranks(rank, size, dist.new_group(backend="gloo"))
 
 
 def leave() -> None:
@@ -153,30 +155,3 @@ def lost_peers_as_error() -> Iterator[None]:
         if isinstance(error, PEERS) or "gloo" in str(error) or "NCCL" in str(error):
             raise TrainingError("stopped, since another rank has ended: it says why") from error
         raise
-
-
-def remember(folder: str) -> None:
-    """Puts the run folder where a restarted process finds it."""
-    if os.environ.get(AGENT_STORE) == "True":
-        _agent_store().set(RUN_FOLDER, folder)
-
-
-def remembered() -> str | None:
-    """Returns the folder of the run that a restarted process continues; None if there is none."""
-    if os.environ.get(AGENT_STORE) != "True":
-        return None
-    store = _agent_store()
-    return store.get(RUN_FOLDER).decode() if store.check([RUN_FOLDER]) else None
-
-
-def is_first_to_say(text: str) -> bool:
-    """Tells whether no other rank has said this: all of them find the same error in a config."""
-    if os.environ.get(AGENT_STORE) != "True":
-        return True
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return _agent_store().add(f"vgg_nll/said/{attempt}/{text}", 1) == 1
-
-
-def _agent_store() -> dist.TCPStore:
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    return dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=STORE_SECONDS))

@@ -24,7 +24,7 @@ from vgg_nll.files import expanded
 from vgg_nll.inference.trained_model import with_measured_statistics, write_network
 from vgg_nll.model import summary
 from vgg_nll.origin import Origin, describe
-from vgg_nll.ranks import ALONE, Ranks, joined, leave, lost_peers_as_error, remember
+from vgg_nll.ranks import ALONE, Ranks, joined, leave, lost_peers_as_error
 from vgg_nll.tracking.summaries import Layers
 from vgg_nll.training import diagnostics, history
 from vgg_nll.training.checkpoint_saver import CheckpointSaver
@@ -76,7 +76,7 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
                 run_folder.remove_new_files(folder, before)
         signals.defer()
         origin.write(trainer.data)
-        remember(str(folder))
+        run_folder.remember_for_restart(folder)
         trainer.data.bad_images.write(folder / run_folder.BAD_IMAGES)
         write_network(folder, trainer.data.preprocessing, trainer.data.class_names, origin.run_id)
         for marker in (run_folder.DONE, run_folder.FAILED, run_folder.PRUNED):
@@ -112,8 +112,10 @@ def join(cfg: DictConfig) -> None:
     """Trains with the process that runs `train`, step by step: does what it does, and writes nothing. Errors are its own."""
     with hardware.kernels(deterministic=cfg.trainer.deterministic is True), Signals() as signals, lost_peers_as_error():
         ranks = _meet(OmegaConf.create(saved.plain(cfg)))
-        trainer = prepare(ranks.of_first(None), signals, ranks)
+        origin = ranks.of_first(None)
+        trainer = prepare(origin, signals, ranks)
         signals.defer()
+        run_folder.remember_for_restart(origin.folder)
         try:
             trainer.fit()
             _last_evaluation(trainer)

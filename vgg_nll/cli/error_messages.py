@@ -93,8 +93,7 @@ def show(error: Exception, disk_hint: str = "") -> None:
         return
     error.add_note(SHOWN)
     text = explain(error, sys.argv[1:], disk_hint)
-    if torchrun.is_said_by_another(text):
-        return
+    torchrun.wait_for_first()
     where = f"rank {torchrun.rank()}: " if torchrun.rank() > 0 else ""
     print("\n".join(f"{where}error: {printable(line)}" for line in text.split("\n")), file=sys.stderr)
 

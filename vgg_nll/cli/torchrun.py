@@ -3,8 +3,8 @@
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from vgg_nll import run_folder
 from vgg_nll.cli import arguments
@@ -12,11 +12,12 @@ from vgg_nll.config.compose import composed, key_of
 from vgg_nll.errors import ConfigError
 
 NEEDED = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+SECONDS_OF_FIRST = 5  # torchrun looks every tenth of a second
 
 
 def rank() -> int:
     """Returns the number of this process among those that train together; 0 for one alone."""
-    return int(os.environ["RANK"]) if _size() > 1 else 0
+    return int(os.environ.get("RANK", "0")) if _size() > 1 else 0
 
 
 def check(typed: Sequence[str]) -> None:
@@ -40,10 +41,8 @@ def continued(typed: Sequence[str]) -> list[str]:
     """Returns the arguments of this process: after a restart by `torchrun --max-restarts`, those that continue the run."""
     if _attempt() == 0:
         return list(typed)
-    from vgg_nll.ranks import remembered  # here, since that loads PyTorch
-
-    folder = remembered()
-    if folder is None or not run_folder.has_checkpoint(Path(folder)):
+    folder = run_folder.of_restart()
+    if folder is None or not run_folder.has_checkpoint(folder):
         return list(typed)
     if rank() == 0:
         print(f"restart {_attempt()}: continues {folder}", flush=True)
@@ -60,16 +59,10 @@ def join(overrides: Sequence[str], main_config: str) -> None:
     run.join(cfg)
 
 
-def is_said_by_another(text: str) -> bool:
-    """Tells whether another rank has shown this error already."""
-    if _size() == 1 or any(not os.environ.get(name) for name in NEEDED):
-        return False
-    from vgg_nll.ranks import is_first_to_say
-
-    try:
-        return not is_first_to_say(text)
-    except Exception:  # torchrun has ended
-        return False
+def wait_for_first() -> None:
+    """Gives rank 0 the time to show an error that all ranks have: torchrun then ends the others."""
+    if rank() > 0:
+        time.sleep(SECONDS_OF_FIRST)
 
 
 def _size() -> int:

@@ -24,7 +24,6 @@ def data_parallel(
     parallel = DistributedDataParallel(
         _Forward(model, function),
         bucket_cap_mb=bucket_mb,
-        broadcast_buffers=False,  # those of rank 0 are copied before they are used, in evaluation
         gradient_as_bucket_view=True,  # no copy of all gradients
     )
     if compression == "bfloat16":
