@@ -42,7 +42,7 @@ LOCK_SECONDS = 10  # the worker processes of a killed run hold its lock for some
 
 
 def remember_for_restart(folder: Path) -> None:
-    """Notes the folder where processes find it that torchrun starts in the place of failed ones: beside the notes of their errors."""
+    """Notes the folder for processes that torchrun starts in the place of failed ones, beside the notes of their errors."""
     note = _restart_note()
     if note is not None and os.environ["LOCAL_RANK"] == "0":
         note.write_text(str(folder), encoding="utf-8")

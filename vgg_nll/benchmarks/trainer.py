@@ -15,7 +15,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from vgg_nll import hardware, run, run_folder
+from vgg_nll import hardware, prepare, run_folder
 from vgg_nll.benchmarks.timing import seconds
 from vgg_nll.config import build
 from vgg_nll.inference import trained_model
@@ -92,7 +92,7 @@ def _pairs(cfg: Any, folder: Path) -> tuple[list[float], list[float], int, float
 
     (folder / "run").mkdir()
     with run_folder.lock_run_folder(folder / "run"), Signals() as signals:
-        made = run.prepare(Origin.of(cfg, folder / "run", {}, []), signals)
+        made = prepare.prepare(Origin.of(cfg, folder / "run", {}, []), signals)
         steps = made.data.steps_per_epoch
         made.profiler = turns = _InTurn(_bare(cfg, steps, bare_step), steps, made.state.device)
         with patch.object(training_loop, "train_step", timed):

@@ -1,4 +1,4 @@
-"""`torchrun --nproc-per-node=2 train.py ...`: several processes train one network; rank 0 runs the command, the others join it."""
+"""`torchrun --nproc-per-node=2 train.py ...`: processes that train one network; rank 0 runs the command, the others join."""
 
 import logging
 import os

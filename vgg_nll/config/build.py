@@ -147,7 +147,7 @@ def make_tracker(
     *,
     is_null: bool = False,
 ) -> Tracker:
-    """Returns the tracker of `tracking=`, which writes into the folder of this run, from these steps on; or one without effect."""
+    """Returns the tracker of `tracking=`, which writes into the folder of this run, from these steps on; or none."""
     constructor = NullTracker if is_null else _instantiate("tracking", cfg.tracking)
     try:
         inspect.signature(constructor).bind(folder, first_step, first_validation, run_id)

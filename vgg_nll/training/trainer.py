@@ -63,10 +63,8 @@ class Trainer:
     _last_save: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
-        size = self.settings.eval_batch_size
-        self.evaluator = Evaluator(
-            self.state, self.data, self.loss, self.dtype, size, self.ranks, stop_if_requested=self._stop_if_requested
-        )
+        size, stop = self.settings.eval_batch_size, self._stop_if_requested
+        self.evaluator = Evaluator(self.state, self.data, self.loss, self.dtype, size, self.ranks, stop)
 
     @property
     def total_steps(self) -> int:
@@ -134,9 +132,8 @@ class Trainer:
         hint = "lower it, or raise trainer.accumulation_steps, which takes less memory for the same step"
         watched = state.step == 0 or due(state.step + 1, gradients.EVERY_STEPS, total)
         seen: list[Batch] = []
-        with out_of_memory_as_error(
-            state.step, self.data.preprocessing.image_size, "trainer.batch_size", settings.batch_size, hint
-        ):
+        side, size = self.data.preprocessing.image_size, settings.batch_size
+        with out_of_memory_as_error(state.step, side, "trainer.batch_size", size, hint):
             norm = train_step(
                 state,
                 self.loss,
@@ -149,7 +146,7 @@ class Trainer:
                 dtype=self.dtype,
                 on_logits=(lambda *part: seen.append(part)) if watched else None,
                 ranks=self.ranks,
-                batch_size=settings.batch_size,
+                batch_size=size,
             )
         self.logger.advance()
         self.profiler.step()

@@ -1,0 +1,144 @@
+"""Builds a trainer from a config: what a run needs before its first step."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from vgg_nll import hardware, run_folder, run_summary
+from vgg_nll.config import build, validation
+from vgg_nll.config.compose import flatten
+from vgg_nll.data.interface import ImageData
+from vgg_nll.errors import ConfigError
+from vgg_nll.files import expanded
+from vgg_nll.inference.trained_model import with_measured_statistics
+from vgg_nll.model import summary
+from vgg_nll.origin import Origin, describe
+from vgg_nll.ranks import ALONE, Ranks, joined
+from vgg_nll.tracking.summaries import Layers
+from vgg_nll.training import diagnostics
+from vgg_nll.training.checkpoint_saver import CheckpointSaver
+from vgg_nll.training.data_parallel import data_parallel, synchronise_batch_norm
+from vgg_nll.training.frozen_features import FrozenBatches, frozen_batches
+from vgg_nll.training.logger import TrainingLogger
+from vgg_nll.training.profiler import make_profiler
+from vgg_nll.training.pruning import MedianRule
+from vgg_nll.training.signals import Signals
+from vgg_nll.training.state import TrainState
+from vgg_nll.training.trainer import Trainer
+from vgg_nll.training.weight_average import make_average
+
+CUDA_GRAPH_PIXELS = 128  # a side: the kernels of smaller images take less time than their start
+
+
+def meet(cfg: DictConfig) -> Ranks:
+    """Waits for the other processes that train with this one, and makes sure that all have the same config."""
+    validation.check(cfg)
+    ranks = joined(build.make_device(cfg))
+    _check_same(ranks, dict(flatten(cfg)))
+    if ranks.size > cfg.trainer.batch_size:
+        raise ConfigError(f"trainer.batch_size={cfg.trainer.batch_size}: is for all {ranks.size} ranks together; raise it")
+    if ranks.size > 1 and cfg.trainer.prune_against is not None:
+        raise ConfigError("trainer.prune_against: is for sweeps; torchrun trains one network: leave it out")
+    return ranks
+
+
+def _check_same(ranks: Ranks, mine: Mapping[str, Any]) -> None:
+    """Raises ConfigError with the first difference unless all ranks have the same settings, or data."""
+    first, *others = ranks.gather(mine)
+    for rank, theirs in enumerate(others, 1):
+        for key in sorted(first.keys() | theirs.keys()):
+            if first.get(key) != theirs.get(key):
+                raise ConfigError(
+                    f"rank {rank} has {key}={str(theirs.get(key))[:200]}, rank 0 has {str(first.get(key))[:200]}: start all "
+                    "ranks with the same command, on the same data"
+                )
+
+
+def prepare(origin: Origin, signals: Signals, ranks: Ranks = ALONE) -> Trainer:
+    """Builds everything that `origin` asks for: a trainer, ready to `fit`. Errors are those of `train`."""
+    cfg, folder = origin.cfg, origin.folder
+    validation.check(cfg)
+    device = build.make_device(cfg)
+    hardware.keep_freed_memory()
+    dtype = build.make_dtype(cfg, device)
+    data = build.make_data(with_measured_statistics(cfg, folder, origin.run_id) if origin.resume else cfg, device, ranks)
+    _check_same(ranks, {f"data, {key}": value for key, value in describe(data).items()})
+    origin.check_same_data(data)
+    image_size = data.preprocessing.image_size
+    loss = build.make_loss(cfg, data, device)
+    saver = CheckpointSaver(folder, device, origin.run_id, is_reader=not ranks.is_first)
+    state, batches = _make_state(origin, data, device, dtype, saver, ranks)
+    settings = build.make_settings(cfg)
+    total_steps = settings.total_steps(data.steps_per_epoch)
+    if state.step > total_steps:
+        raise ConfigError(f"resume={folder}: has done {state.step} steps already, more than the {total_steps} of this config")
+    tracker = build.make_tracker(
+        cfg, folder, state.step + 1, state.validated_step + 1, origin.run_id, is_null=not ranks.is_first
+    )
+    trainer = Trainer(
+        state=state,
+        data=data,
+        train_batches=batches or data.train_batches,
+        loss=loss,
+        learning_rate=build.make_learning_rate(cfg, data, total_steps),
+        settings=settings,
+        dtype=dtype,
+        logger=TrainingLogger(
+            tracker,
+            folder / run_folder.METRICS_TABLE if ranks.is_first else None,
+            class_names=data.class_names,
+            pixels=data.preprocessing.pixels,
+            total_steps=total_steps,
+            steps_per_epoch=data.steps_per_epoch,
+            constant_loss=diagnostics.constant_loss(loss, data.class_counts, device),
+            flops_per_image=summary.flops_per_image(state.model, image_size, head_alone=batches is not None) / ranks.size,
+            peak_flops=hardware.peak_flops(device, dtype),
+            input_hint=data.hint,
+        ),
+        saver=saver,
+        save_every_steps=cfg.checkpoint.every_steps,
+        signals=signals,
+        profiler=make_profiler(settings.profile and ranks.is_first, folder, device),
+        pruning=MedianRule(None if settings.prune_against is None else expanded(settings.prune_against), cfg.loss),
+        seed=cfg.seed,
+        ranks=ranks,
+    )
+    if not ranks.is_first:
+        return trainer
+    first = state.step + 1
+    for text in run_summary.texts(trainer, origin):
+        tracker.add(text, first)
+    if state.step == 0:
+        for shown in (Layers(summary.layers(state.model, image_size)), *run_summary.first_images(trainer)):
+            tracker.add(shown, first)
+    run_summary.log_start(trainer, origin)
+    return trainer
+
+
+def _make_state(
+    origin: Origin, data: ImageData, device: torch.device, dtype: torch.dtype, saver: CheckpointSaver, ranks: Ranks
+) -> tuple[TrainState, FrozenBatches | None]:
+    """Returns the state to train on from, and batches of frozen features, if there are any."""
+    cfg, image_size = origin.cfg, data.preprocessing.image_size
+    model = build.make_model(cfg, len(data.class_names), image_size, device, load_weights=origin.resume is None)
+    if ranks.size > 1 and cfg.trainer.sync_batchnorm:
+        synchronise_batch_norm(model)
+    average = make_average(model, cfg.trainer.ema_decay)
+    state = TrainState(model, build.make_optimizer(cfg, model), device, average)
+    if origin.resume is not None:
+        with ranks.first_alone():
+            saver.restore(state, origin.resume)
+        state.best_step, state.best_metrics = ranks.of_first((state.best_step, state.best_metrics))
+    batches = frozen_batches(model, data, dtype, cfg.trainer.batch_size, cfg.trainer.eval_batch_size, ranks)
+    forward = model if batches is None else model.head
+    if ranks.size > 1:
+        compression, bucket_mb = cfg.trainer.gradient_compression, cfg.trainer.bucket_mb
+        forward = data_parallel(model, forward, compression=compression, bucket_mb=bucket_mb)
+        state.keep_gradients = forward.no_sync
+    if batches is None and cfg.trainer.compile:
+        graphs = image_size < CUDA_GRAPH_PIXELS and cfg.trainer.accumulation_steps == ranks.size == 1
+        forward = hardware.compiled(forward, device, graphs=graphs)
+    state.forward = forward
+    return state, batches
