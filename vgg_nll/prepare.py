@@ -132,13 +132,16 @@ def _make_state(
             saver.restore(state, origin.resume)
         state.best_step, state.best_metrics = ranks.of_first((state.best_step, state.best_metrics))
     batches = frozen_batches(model, data, dtype, cfg.trainer.batch_size, cfg.trainer.eval_batch_size, ranks)
-    forward = model if batches is None else model.head
     if ranks.size > 1:
-        compression, bucket_mb = cfg.trainer.gradient_compression, cfg.trainer.bucket_mb
-        forward = data_parallel(model, forward, compression=compression, bucket_mb=bucket_mb)
-        state.keep_gradients = forward.no_sync
+        function = model if batches is None else model.head
+        parallel = data_parallel(
+            model, function, compression=cfg.trainer.gradient_compression, bucket_mb=cfg.trainer.bucket_mb
+        )
+        state.forward, state.keep_gradients = parallel, parallel.no_sync
+    elif batches is not None:
+        state.forward = model.head
     if batches is None and cfg.trainer.compile:
         graphs = image_size < CUDA_GRAPH_PIXELS and cfg.trainer.accumulation_steps == ranks.size == 1
-        forward = hardware.compiled(forward, device, graphs=graphs)
-    state.forward = forward
+        network = model if ranks.size == 1 else parallel
+        state.forward = hardware.compiled(network, device, graphs=graphs)
     return state, batches

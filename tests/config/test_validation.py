@@ -69,8 +69,9 @@ def test_every_trainer_setting_has_a_rule() -> None:
 
 
 def test_durations() -> None:
-    settings = TrainerSettings(2.5, None, 8, 8, 1, None, 0.0, "auto", False, False, 10, 0.5, 2, None, False, None)
+    rest = (8, 8, 1, None, 0.0, "auto", False, False, 10, 0.5, 2, None, False, "none", 25.0, False, None)
+    settings = TrainerSettings(2.5, None, *rest)
     assert settings.total_steps(10) == 25
     assert settings.validate_every_steps(10) == 5
     assert settings.validate_every_steps(1) == 1
-    assert TrainerSettings(2.5, 7, 8, 8, 1, None, 0.0, "auto", False, False, 10, 0.5, 2, None, False, None).total_steps(10) == 7
+    assert TrainerSettings(2.5, 7, *rest).total_steps(10) == 7

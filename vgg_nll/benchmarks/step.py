@@ -11,7 +11,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from vgg_nll import hardware, run
+from vgg_nll import hardware, prepare
 from vgg_nll.benchmarks.timing import in_subprocess, interleaved
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for, summary
@@ -116,7 +116,7 @@ def _own(model: nn.Module, images: Tensor, target: Tensor, dtype: torch.dtype, c
     optimizer = torch.optim.SGD(param_groups(model), lr=1e-4, momentum=0.9, fused=True)
     state = TrainState(model, optimizer, images.device)
     if compiled:
-        state.forward = hardware.compiled(model, images.device, graphs=images.shape[-1] < run.CUDA_GRAPH_PIXELS)
+        state.forward = hardware.compiled(model, images.device, graphs=images.shape[-1] < prepare.CUDA_GRAPH_PIXELS)
     images = images.contiguous(memory_format=torch.channels_last)
     return lambda: train_step(
         state, all_logit_nll, images, target, learning_rate=1e-4, clip_norm=1.0, accumulation_steps=1, dtype=dtype

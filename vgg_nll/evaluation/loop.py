@@ -58,14 +58,15 @@ def _of_all(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yields the batches of all ranks in their order; those of the others with zeros as images."""
     while True:
-        images, logits, target = next(own, (None, None, None))
-        sent = None if images is None else (logits.cpu(), target.cpu(), images.shape, images.dtype)
+        batch = next(own, None)
+        sent = None if batch is None else (batch[1].cpu(), batch[2].cpu(), batch[0].shape, batch[0].dtype)
         for rank, found in enumerate(ranks.gather(sent)):
             if found is None:
                 return
             logits, target, shape, dtype = found
-            shown = images if rank == ranks.rank else torch.zeros((), dtype=dtype, device=device).expand(shape)
-            yield shown, logits.to(device), target.to(device)
+            zeros = torch.zeros((), dtype=dtype, device=device).expand(shape)
+            images = zeros if batch is None or rank != ranks.rank else batch[0]
+            yield images, logits.to(device), target.to(device)
 
 
 def predict_batches(
