@@ -134,9 +134,7 @@ def _make_state(
     batches = frozen_batches(model, data, dtype, cfg.trainer.batch_size, cfg.trainer.eval_batch_size, ranks)
     if ranks.size > 1:
         function = model if batches is None else model.head
-        parallel = data_parallel(
-            model, function, compression=cfg.trainer.gradient_compression, bucket_mb=cfg.trainer.bucket_mb
-        )
+        parallel = data_parallel(model, function, compression=cfg.trainer.gradient_compression, bucket_mb=cfg.trainer.bucket_mb)
         state.forward, state.keep_gradients = parallel, parallel.no_sync
     elif batches is not None:
         state.forward = model.head

@@ -4,10 +4,11 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -30,12 +31,15 @@ class Run:
 
     Args:
         folder: its working directory; file_limit: bytes that a file may have, as if the disk were full then.
+        environment: variables besides those of this process.
     """
 
-    def __init__(self, folder: Path, *arguments: str, file_limit: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, file_limit: int | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.printed = folder / f"printed-{time.monotonic_ns()}"
         self._process: ForkServerProcess = CONTEXT.Process(
-            target=_main, args=(list(arguments), folder, self.printed, file_limit), daemon=True
+            target=_main, args=(list(arguments), folder, self.printed, file_limit, dict(environment or {})), daemon=True
         )
         self._process.start()
 
@@ -68,8 +72,20 @@ class Run:
         return self._process.exitcode
 
 
-def _main(arguments: list[str], folder: Path, printed: Path, file_limit: int | None) -> None:
+def start_ranks(folder: Path, size: int, *arguments: str, of_last: Sequence[str] = ()) -> list[Run]:
+    """Starts processes that train together, as torchrun does; `of_last` are more arguments of the last one."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size), "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    numbers = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
+    more = [()] * (size - 1) + [tuple(of_last)]
+    return [Run(folder, *arguments, *own, environment=shared | number) for number, own in zip(numbers, more, strict=True)]
+
+
+def _main(arguments: list[str], folder: Path, printed: Path, file_limit: int | None, environment: dict[str, str]) -> None:
     os.chdir(folder)
+    os.environ.update(environment)
     out = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1)
     os.dup2(out, 2)

@@ -1,0 +1,156 @@
+"""Processes that train together give what one gives: curves, metrics, files; and what happens if one of them ends."""
+
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.configs import TINY
+from helpers.pictures import FOLDER, write_folder
+from helpers.processes import Run, start_ranks
+from helpers.runs import outcome, read_curves
+
+from vgg_nll import run_folder
+from vgg_nll.tracking import tags
+from vgg_nll.training import checkpoint
+
+RUN = (
+    *TINY,
+    "trainer.batch_size=8",
+    "trainer.steps=50",
+    "trainer.validate_every_epochs=5",
+    "optimizer.lr=0.002",
+    "hydra.run.dir=run",
+)
+SAME = 1e-5  # of float32, over 50 steps
+
+
+def train(folder: Path, size: int, *overrides: str) -> list[str]:
+    """Trains with so many ranks in a new folder; returns what each has printed."""
+    folder.mkdir(exist_ok=True)
+    runs = start_ranks(folder, size, *overrides) if size > 1 else [Run(folder, *overrides)]
+    for run in runs:
+        assert run.end() == 0, "\n".join(other.text() for other in runs)
+    return [run.text() for run in runs]
+
+
+@pytest.mark.parametrize(
+    ("size", "overrides"),
+    [
+        (2, ["loss=all_logit"]),
+        (3, ["loss=argmax", "data.shift_pixels=2"]),
+        pytest.param(2, ["loss=all_logit", "trainer.accumulation_steps=2"], marks=pytest.mark.slow),
+        pytest.param(3, ["loss=argmax", "augment=mixup", "trainer.ema_decay=0.9"], marks=pytest.mark.slow),
+        (2, ["loss=all_logit", "model=vgg16_bn", "trainer.sync_batchnorm=true"]),
+        pytest.param(3, ["loss=argmax", "model=vgg16_bn", "trainer.sync_batchnorm=true"], marks=pytest.mark.slow),
+        pytest.param(2, ["loss=argmax", "model.freeze=features", "data.shift_pixels=0"], marks=pytest.mark.slow),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_the_curves_of_one_process(tmp_path: Path, size: int, overrides: list[str]) -> None:
+    one, many = tmp_path / "one", tmp_path / "many"
+    train(one, 1, *RUN, *overrides)
+    printed = train(many, size, *RUN, *overrides)
+    assert all(not text for text in printed[1:]), "only rank 0 says something"
+    ours, theirs = read_curves(many / "run"), read_curves(one / "run")
+    assert ours.keys() == theirs.keys()
+    for tag in (tags.LOSS_TRAIN, tags.ACCURACY_TRAIN, tags.GRADIENT_NORM, *tags.VALIDATION.values()):
+        (steps, values), (expected_steps, expected) = (np.array(curves[tag]).T for curves in (ours, theirs))
+        assert steps.tolist() == expected_steps.tolist()
+        np.testing.assert_allclose(values, expected, rtol=20 * SAME if "norm" in tag else SAME, atol=SAME, err_msg=tag)
+    files = [{path.name for path in (folder / "run").rglob("*") if "tfevents" not in path.name} for folder in (one, many)]
+    assert files[0] == files[1]
+    assert len(list((many / "run").glob(run_folder.EVENT_FILES))) == 1
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_metrics_are_those_of_one_process_to_the_bit(tmp_path: Path, size: int) -> None:
+    """Evaluates the untrained network, on 5 uneven batches of 40 images, and on one batch for several ranks."""
+    overrides = (*RUN, "trainer.steps=1", "data.num_images=200", "trainer.eval_batch_size=9", "optimizer.lr=1e-30")
+    train(tmp_path / "one", 1, *overrides)
+    train(tmp_path / "many", size, *overrides)
+    one, many = (json.loads((tmp_path / name / "run" / run_folder.METRICS).read_text()) for name in ("one", "many"))
+    for key in ("test", "val", "reliability", "classes", "balanced_accuracy"):
+        assert many[key] == one[key]
+    for name in (run_folder.PREDICTIONS, run_folder.METRICS_TABLE):
+        assert (tmp_path / "many/run" / name).read_text() == (tmp_path / "one/run" / name).read_text()
+
+
+def test_a_folder_of_pictures_with_bad_ones(tmp_path: Path) -> None:
+    """Each rank reads its own: all bad files are in the table, whoever has met them."""
+    write_folder(tmp_path / "pictures", splits=("train", "val"))
+    for path in sorted((tmp_path / "pictures/train").rglob("*.*"))[::7]:
+        path.write_bytes(path.read_bytes()[:60])
+    overrides = (*RUN, *FOLDER, f"data.root={tmp_path}/pictures", "data.max_bad_fraction=0.5", "trainer.steps=4")
+    for name, size in (("one", 1), ("many", 3)):
+        train(tmp_path / name, size, *overrides)
+    tables = [sorted((tmp_path / name / "run" / run_folder.BAD_IMAGES).read_text().splitlines()) for name in ("one", "many")]
+    assert tables[0] == tables[1]
+    assert len(tables[0]) > 2
+
+
+@pytest.mark.parametrize("again", [2, pytest.param(3, marks=pytest.mark.slow), 1])
+def test_a_signal_saves_once_and_another_number_of_ranks_goes_on(tmp_path: Path, again: int) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    overrides = (*RUN, "trainer.validate_every_epochs=2", "checkpoint.every_steps=1000")
+    train(whole, 2, *overrides)
+    parts.mkdir()
+    runs = start_ranks(parts, 2, *overrides)
+    runs[0].until(lambda: "epoch 2  validation" in runs[0].text())
+    runs[1].send(signal.SIGTERM)  # one rank is told, all stop
+    assert runs[0].end() == 128 + signal.SIGTERM, runs[0].text()
+    assert runs[1].end() == 0, runs[1].text()
+    step = checkpoint.load(parts / "run" / run_folder.LAST)["step"]
+    assert step < 50
+    assert f"stopped by SIGTERM: after step {step} of 50, which is saved" in runs[0].text()
+    train(parts, again, f"resume={parts}/run")
+    if again == 2:
+        assert outcome(parts / "run") == outcome(whole / "run")
+    else:
+        ours, theirs = (np.array(read_curves(folder / "run")[tags.LOSS_TRAIN]) for folder in (parts, whole))
+        np.testing.assert_allclose(ours, theirs, rtol=SAME, atol=SAME)
+
+
+def test_a_rank_that_dies_ends_the_others(tmp_path: Path) -> None:
+    runs = start_ranks(tmp_path, 2, *RUN, "trainer.steps=100000")
+    runs[0].until(lambda: "epoch 5  validation" in runs[0].text())
+    runs[1].send(signal.SIGKILL)
+    assert runs[1].end() == -signal.SIGKILL
+    assert runs[0].end(60) == 1
+    assert runs[0].text().splitlines()[-1] == "error: stopped, since another rank has ended: it says why"
+    assert (tmp_path / "run" / run_folder.FAILED).exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optimizer.lr=0.1"], "rank 1 has optimizer.lr=0.1, rank 0 has 0.002: start all ranks with the same command"),
+        (["data.num_images=44"], "rank 1 has data.num_images=44, rank 0 has 40"),
+    ],
+)
+def test_ranks_that_were_started_differently(tmp_path: Path, overrides: list[str], message: str) -> None:
+    runs = start_ranks(tmp_path, 2, *RUN, of_last=overrides)
+    assert [run.end() for run in runs] == [1, 1]
+    assert f"error: {message}" in runs[0].text()
+    assert "Traceback" not in runs[0].text() + runs[1].text()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_for_too_many_ranks(tmp_path: Path) -> None:
+    runs = start_ranks(tmp_path, 3, *RUN, "trainer.batch_size=2")
+    assert [run.end() for run in runs] == [1, 1, 1]
+    assert "error: trainer.batch_size=2: is for all 3 ranks together; raise it" in runs[0].text()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("compression", ["bfloat16", "powersgd"])
+def test_compressed_gradients(tmp_path: Path, compression: str) -> None:
+    """They train, too: near the uncompressed run, and not equal to it."""
+    for name in ("none", compression):
+        train(tmp_path / name, 2, *RUN, f"trainer.gradient_compression={name}")
+    plain, compressed = (
+        np.array(read_curves(tmp_path / name / "run")[tags.LOSS_TRAIN])[:, 1] for name in ("none", compression)
+    )
+    assert compressed[-5:].mean() < 0.5 * compressed[0]
+    assert np.abs(compressed - plain).max() > 1e-6
