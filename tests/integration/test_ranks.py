@@ -125,7 +125,7 @@ def test_a_rank_that_dies_ends_the_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["optimizer.lr=0.1"], "rank 1 has optimizer.lr=0.1, rank 0 has 0.002: start all ranks with the same command"),
+        (["optimizer.lr=0.1"], "rank 1 has optimizer.lr=0.1, rank 0 has 0.0005: start all ranks with the same command"),
         (["data.num_images=44"], "rank 1 has data.num_images=44, rank 0 has 40"),
     ],
 )
