@@ -38,7 +38,7 @@ def test_training_batches(config: Config, tmp_path: Path, kind: str, size: int, 
     parts = [list(make(config, Ranks(rank, size), *overrides).train_batches(1, 1)) for rank in range(size)]
     assert {len(images) for part in parts for images, _ in part} == ({4} if size == 2 else {2, 3})
     dealt = [tuple(map(torch.cat, zip(*batches, strict=True))) for batches in zip(*parts, strict=True)]
-    assert_same(dealt, whole)  # type: ignore[arg-type]
+    assert_same(dealt, whole)
 
 
 @pytest.mark.parametrize("kind", ["resident", "folder"])

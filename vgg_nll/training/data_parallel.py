@@ -1,12 +1,12 @@
 """Data-parallel training: PyTorch's DistributedDataParallel around the network, and batch norm over all ranks."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 POWER_SGD_START = 2  # steps; the engine needs the first one as it is
@@ -46,6 +46,20 @@ class _Forward(nn.Module):
         return self.function(images)
 
 
+class _SumOfRanks(torch.autograd.Function):
+    """A tensor added over all ranks; its gradient is the sum of those that all ranks have."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _SumOfRanks.forward(ctx, gradients[0])
+
+
 class SyncBatchNorm2d(nn.BatchNorm2d):
     """`nn.BatchNorm2d` with the mean and variance of the images of all ranks. PyTorch's own runs on GPUs only."""
 
@@ -56,9 +70,9 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         number = torch.tensor([images.numel() / images.shape[1]], dtype=torch.float64, device=images.device)
         dist.all_reduce(number)
         values = images.float()
-        mean = all_reduce(values.sum((0, 2, 3))) / number.float()
+        mean = _SumOfRanks.apply(values.sum((0, 2, 3))) / number.float()
         centred = values - mean[:, None, None]
-        variance = all_reduce(centred.square().sum((0, 2, 3))) / number.float()
+        variance = _SumOfRanks.apply(centred.square().sum((0, 2, 3))) / number.float()
         self._update_statistics(mean.detach(), variance.detach() * (number / (number - 1)).float())
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(images.dtype)
