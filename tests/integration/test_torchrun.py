@@ -1,0 +1,109 @@
+"""torchrun as people type it: it restarts a run whose rank was killed, and one signal to it stops all ranks, saved once."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers.configs import ROOT, TINY
+from helpers.runs import outcome
+
+from vgg_nll import run_folder
+from vgg_nll.training import checkpoint
+
+pytestmark = pytest.mark.slow
+
+RUN = (*TINY, "trainer.batch_size=8", "trainer.steps=60", "trainer.validate_every_epochs=2", "hydra.run.dir=run")
+
+
+class Torchrun:
+    """`torchrun --nproc-per-node=2 <options> train.py <overrides>`, as a group of processes of its own."""
+
+    def __init__(self, folder: Path, *overrides: str, options: tuple[str, ...] = ()) -> None:
+        self.printed = folder / "printed.txt"
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", *options]
+        with self.printed.open("w") as out:
+            self.process = subprocess.Popen(
+                [*torchrun, str(ROOT / "train.py"), *overrides],
+                cwd=folder,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+            )
+
+    def text(self) -> str:
+        return self.printed.read_text()
+
+    def until(self, words: str) -> None:
+        end = time.monotonic() + 120
+        while words not in self.text():
+            assert self.process.poll() is None, self.text()
+            assert time.monotonic() < end, self.text()
+            time.sleep(0.005)
+
+    def ranks(self) -> list[int]:
+        """The process numbers of the ranks, rank 0 first."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [pid for _, pid in sorted((_variable(int(child), "RANK"), int(child)) for child in children)]
+
+
+def _variable(pid: int, name: str) -> str:
+    lines = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return next((line.partition("=")[2] for line in lines if line.startswith(f"{name}=")), "")
+
+
+@contextlib.contextmanager
+def torchrun(folder: Path, *overrides: str, options: tuple[str, ...] = ()) -> Iterator[Torchrun]:
+    folder.mkdir(exist_ok=True)
+    started = Torchrun(folder, *overrides, options=options)
+    try:
+        yield started
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.process.pid, signal.SIGKILL)
+        started.process.wait()
+
+
+def test_a_killed_rank_costs_what_was_done_since_the_last_checkpoint(tmp_path: Path) -> None:
+    """The restarted run gives what one gives that nobody disturbs, and the run folder is one."""
+    with torchrun(tmp_path / "whole", *RUN) as whole:
+        assert whole.process.wait(120) == 0, whole.text()
+    with torchrun(tmp_path / "killed", *RUN, options=("--max-restarts=3", "--monitor-interval=0.1")) as killed:
+        for attempt, rank in enumerate((1, 0), 1):
+            killed.until(f"epoch {4 * attempt}  validation")
+            os.kill(killed.ranks()[rank], signal.SIGKILL)
+            killed.until(f"restart {attempt}: continues {tmp_path}/killed/run")
+        assert killed.process.wait(120) == 0, killed.text()
+    assert outcome(tmp_path / "killed/run") == outcome(tmp_path / "whole/run")
+    assert [path.name for path in (tmp_path / "killed").iterdir() if path.is_dir()] == ["run"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_torchrun_saves_once(tmp_path: Path, number: signal.Signals) -> None:
+    with torchrun(tmp_path / "cut", *RUN, "checkpoint.every_steps=1000", "trainer.steps=100000") as cut:
+        cut.until("epoch 4  validation")
+        cut.process.send_signal(number)
+        assert cut.process.wait(60) != 0
+        said = [line for line in cut.text().splitlines() if "stopped by" in line]
+    assert len(said) == 1, cut.text()
+    step = checkpoint.load(tmp_path / "cut/run" / run_folder.LAST)["step"]
+    assert f"after step {step} of 100000, which is saved" in said[0]
+    with torchrun(tmp_path / "cut", f"resume={tmp_path}/cut/run", f"trainer.steps={step + 2}") as rest:
+        assert rest.process.wait(120) == 0, rest.text()
+
+
+def test_a_sweep_is_refused(tmp_path: Path) -> None:
+    with torchrun(tmp_path, "-m", "seed=0,1", *TINY) as refused:
+        assert refused.process.wait(60) != 0
+    errors = [line for line in refused.text().splitlines() if line.startswith("error: ")]
+    assert errors == [
+        "error: -m: torchrun trains one network on several processes; start a sweep with python train.py -m, which gives every "
+        "job a GPU of its own"
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["printed.txt"]
