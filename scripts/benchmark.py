@@ -24,6 +24,10 @@ def _processes(text: str) -> int:
     return count(text, minimum=0)
 
 
+def _several(text: str) -> int:
+    return count(text, minimum=2)
+
+
 def _file(text: str) -> Path:
     if not Path(text).absolute().parent.is_dir() or Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"{text}: must be a file in a folder that exists")
@@ -63,6 +67,14 @@ def main() -> None:
         args.out.write_text(json.dumps({"device": device, "versions": versions, "results": results}, indent=2) + "\n")
 
 
+SENT = [
+    "float32",
+    "float32, buckets of 100 MB",
+    "bfloat16",
+    "PowerSGD",
+    "float32, 2 parts, sent once",
+    "linear layers sharded (fully_shard)",
+]
 LOSS_SIZES = [(128, 10), (256, 1000), (4096, 1000), (256, 32768)]
 SHARED: dict[str, dict[str, Any]] = {
     "device": {"default": "auto"},
@@ -102,6 +114,18 @@ COMMANDS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
             "steps": {"type": count, "default": 100, "help": "between two checkpoints; the writing should end within them"},
             "repeats": {"type": count, "default": 5},
             "folder": {"type": _folder, "help": "where to write; default: the system's temporary folder"},
+        },
+    ),
+    "distributed": (
+        "images/s of ranks that train together, and the bytes that they send, against one rank alone",
+        {
+            "ranks": {"type": _several, "default": 2},
+            "image-size": {"type": count, "default": 224},
+            "classes": {"type": count, "default": 1000},
+            "batch-size": {"type": count, "default": 8, "help": "images of one rank"},
+            "width": {"type": float, "default": 1.0, "help": "of VGG-16's channels; below 1 to try it"},
+            "variants": {"nargs": "+", "choices": SENT, "default": SENT, "help": "rows"},
+            "repeats": {"type": count, "default": 5},
         },
     ),
     "tensorboard": (

@@ -1,0 +1,180 @@
+"""Ranks that train one network together, against one of them alone: images/s, and bytes on the wire."""
+
+import argparse
+import multiprocessing
+import os
+import socket
+import statistics
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from vgg_nll import hardware
+from vgg_nll.benchmarks.timing import interleaved
+from vgg_nll.losses import all_logit_nll
+from vgg_nll.model import VGG16, head_for
+from vgg_nll.ranks import ALONE, Ranks, device_of_rank, joined, leave
+from vgg_nll.training.data_parallel import data_parallel
+from vgg_nll.training.param_groups import param_groups
+from vgg_nll.training.state import TrainState
+from vgg_nll.training.step import train_step
+
+Step = Callable[[], object]
+# What a row is called: compression of gradients, MB of a bucket, parts of a batch.
+VARIANTS: dict[str, tuple[str, float, int]] = {
+    "float32": ("none", 25, 1),
+    "float32, buckets of 100 MB": ("none", 100, 1),
+    "bfloat16": ("bfloat16", 25, 1),
+    "PowerSGD": ("powersgd", 25, 1),
+    "float32, 2 parts, sent once": ("none", 25, 2),
+}
+SHARDED = "linear layers sharded (fully_shard)"
+ONE, ALL = "one rank alone", "all ranks"
+SENT_COLUMN = 9  # of a line of /proc/net/dev, whose first number is that of the bytes received
+
+
+def distributed(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Images/s of a training step by all ranks, each with `--batch-size` images, and of one rank alone with as many, in turn.
+
+    On a CPU, a rank has one thread, and the bytes are those that the loopback device has counted, for each rank and step.
+    Rows: what is sent and how; in the last one the linear layers' weights lie in parts on the ranks, in a usual loop.
+    """
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    others = [context.Process(target=_measure, args=(rank, port, args, there)) for rank in range(args.ranks)]
+    for other in others:
+        other.start()
+    there.close()
+    try:
+        rows: list[dict[str, Any]] = here.recv()
+    except EOFError:
+        raise RuntimeError("a rank has ended without an answer; it says why") from None
+    finally:
+        for other in others:
+            other.join()
+    return rows
+
+
+def _measure(rank: int, port: int, args: argparse.Namespace, answer: Any) -> None:
+    """What each rank does; rank 0 keeps the clock and sends the rows."""
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": args.ranks, "LOCAL_WORLD_SIZE": args.ranks}
+    os.environ |= {name: str(value) for name, value in names.items()} | {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    hardware.keep_freed_memory()
+    device = device_of_rank(args.device, hardware.choose_device(args.device))
+    ranks = joined(device)
+    rows = [_row(name, args, ranks, *_times(_steps(name, args, ranks, device), args, ranks, device)) for name in args.variants]
+    if rank == 0:
+        answer.send(rows)
+    leave()
+
+
+def _times(
+    steps: dict[str, Step], args: argparse.Namespace, ranks: Ranks, device: torch.device
+) -> tuple[dict[str, list[float]], list[int]]:
+    """Rank 0 says what comes next, the others do it. Returns the seconds of the calls, and the bytes of each step of all."""
+    sent: list[int] = []
+
+    def call(name: str) -> None:
+        before = _sent_bytes()
+        ranks.of_first(name)
+        steps[name]()
+        if name == ALL:
+            hardware.wait(device)
+            sent.append(_sent_bytes() - before)
+
+    if ranks.is_first:
+        times = interleaved({name: lambda name=name: call(name) for name in steps}, args.repeats, "steps", device)
+        ranks.of_first("")
+        return times, sent
+    while name := ranks.of_first(None):
+        if name == ALL:
+            steps[name]()
+    return {}, []
+
+
+def _row(name: str, args: argparse.Namespace, ranks: Ranks, times: dict[str, list[float]], sent: list[int]) -> dict[str, Any]:
+    if not times:
+        return {}
+    speeds = [ranks.size * args.batch_size / seconds for seconds in times[ALL]]
+    median = statistics.median(speeds)
+    row: dict[str, Any] = {"sent": name, "ranks": ranks.size, "n": len(speeds)}
+    row |= {"min images/s": round(min(speeds), 2), "median": round(median, 2), "max": round(max(speeds), 2)}
+    alone = statistics.median(args.batch_size / seconds for seconds in times[ONE]) if ONE in times else None
+    row["x one rank alone"] = "" if alone is None else round(median / alone, 2)
+    row["MB sent, a rank and step"] = round(statistics.median(sent) / ranks.size / 1e6, 2) if any(sent) else ""
+    return row
+
+
+def _steps(name: str, args: argparse.Namespace, ranks: Ranks, device: torch.device) -> dict[str, Step]:
+    draw = torch.Generator().manual_seed(ranks.rank)
+    size = args.image_size
+    images = (
+        torch.randn(args.batch_size, 3, size, size, generator=draw).contiguous(memory_format=torch.channels_last).to(device)
+    )
+    target = torch.randint(0, args.classes, (args.batch_size,), generator=draw).to(device)
+    torch.manual_seed(0)
+    model = VGG16(args.classes, head=head_for(size), width=args.width).to(device).to(memory_format=torch.channels_last)
+    dtype = hardware.choose_dtype("auto", device)
+    if name == SHARDED:
+        return {ALL: _sharded(model, images, target, dtype)}
+    compression, bucket_mb, parts = VARIANTS[name]
+    parallel = data_parallel(model, model, compression=compression, bucket_mb=bucket_mb)
+    state = TrainState(model, torch.optim.SGD(param_groups(model), lr=1e-4, momentum=0.9, fused=True), device)
+    options: dict[str, Any] = {"learning_rate": 1e-4, "clip_norm": 1.0, "accumulation_steps": parts, "dtype": dtype}
+
+    def one() -> None:
+        state.forward, state.keep_gradients = model, nullcontext
+        train_step(state, all_logit_nll, images, target, **options, ranks=ALONE)
+
+    def together() -> None:
+        state.forward, state.keep_gradients = parallel, parallel.no_sync
+        batch_size = args.batch_size * ranks.size
+        train_step(state, all_logit_nll, images, target, **options, ranks=ranks, batch_size=batch_size)
+
+    return {ONE: one, ALL: together}
+
+
+def _sharded(model: VGG16, images: Tensor, target: Tensor, dtype: torch.dtype) -> Step:
+    """A usual step in which PyTorch collects the weights of each linear layer when they are needed, and deals out gradients."""
+    mesh = init_device_mesh(images.device.type, (dist.get_world_size(),))
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    for module in linear.values():
+        fully_shard(module, mesh=mesh)
+    sharded = {f"{name}.{key}" for name, module in linear.items() for key, _ in module.named_parameters()}
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, list(sharded))
+    parallel = DistributedDataParallel(model, gradient_as_bucket_view=True)
+    groups: list[list[Tensor]] = [[], []]  # an update is of tensors of one kind
+    for name, parameter in model.named_parameters():
+        groups[name in sharded].append(parameter)
+    optimizers = [torch.optim.SGD(group, lr=1e-4, momentum=0.9) for group in groups]  # PyTorch fuses none of sharded tensors
+
+    def call() -> None:
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
+            loss = F.cross_entropy(parallel(images).float(), target)
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+
+    return call
+
+
+def _sent_bytes() -> int:
+    """Bytes that the loopback device has sent since it started, by whoever; 0 where nobody counts them."""
+    counts = Path("/proc/net/dev")
+    lines = counts.read_text().splitlines() if counts.exists() else []
+    return next((int(line.split()[SENT_COLUMN]) for line in lines if line.strip().startswith("lo:")), 0)
