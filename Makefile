@@ -4,7 +4,7 @@ READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help run board test test-all soak tour lint wheel clean
+.PHONY: help run board test test-all soak tour gpu lint wheel clean
 
 help:  ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -27,6 +27,9 @@ soak: $(READY)  ## kills runs a hundred times and compares their results (five t
 tour: $(READY)  ## looks at every page of TensorBoard in Chromium, if that is installed (three minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
 	$(PYTEST) -m browser -rs
+
+gpu: $(READY)  ## measures everything that waits for a GPU into measured/ (25 minutes; again: what is missing); DEVICE=cpu: tiny
+	$(BIN)/python scripts/gpu.py --device $(or $(DEVICE),auto)
 
 lint: $(READY)  ## ruff, mypy, the levels of the rooms, spelling
 	$(BIN)/ruff check .

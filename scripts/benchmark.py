@@ -141,6 +141,14 @@ COMMANDS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
             "repeats": {"type": count, "default": 5},
         },
     ),
+    "memory": (
+        "the memory of a training step, by batch size",
+        {
+            "image-size": {"type": count, "default": 224},
+            "classes": {"type": count, "default": 1000},
+            "batch-sizes": {"nargs": "+", "type": count, "default": [64, 128, 256]},
+        },
+    ),
     "startup": (
         "the seconds to the answer to --help, and to the first step of a default run",
         {
@@ -150,6 +158,7 @@ COMMANDS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "step": (
         "images/s of a training step, against torchvision's VGG-16 in the usual loops and a large matrix product",
         {
+            "model": {"choices": ["vgg16", "vgg16_bn"], "default": "vgg16"},
             "image-size": {"type": count, "default": 224},
             "classes": {"type": count, "default": 1000},
             "batch-size": {"type": count, "default": 16},

@@ -111,7 +111,7 @@ def log_start(trainer: Trainer, origin: Origin) -> None:
     log.info(f"model: {parameters:,} parameters, {dtype_name(trainer.dtype)} on {hardware.describe(state.device)}")
     log.info(
         f"training: {trainer.total_steps} steps of {settings.batch_size} images ({data.steps_per_epoch} an epoch), "
-        f"peak lr {cfg.optimizer.lr:g}, seed {cfg.seed}"
+        f"{_shares(trainer)}peak lr {cfg.optimizer.lr:g}, seed {cfg.seed}"
     )
     _log_time(trainer, cfg)
     if diagnostics.ignores_labels(trainer.loss, num_classes, state.device):
@@ -120,6 +120,12 @@ def log_start(trainer: Trainer, origin: Origin) -> None:
         constant = diagnostics.constant_loss(trainer.loss, data.class_counts, state.device)
         measured = diagnostics.untrained_loss(trainer.loss, data, state, trainer.dtype)
         log.info(f"untrained loss: {measured:.4f} (the same probability for every class gives {constant:.4f})")
+
+
+def _shares(trainer: Trainer) -> str:
+    """Says how many images of a batch each rank gets, if there are several; a rest goes to the first ones."""
+    size, (share, rest) = trainer.ranks.size, divmod(trainer.settings.batch_size, trainer.ranks.size)
+    return "" if size == 1 else f"on {size} ranks with {share}{f' or {share + 1}' if rest else ''} images each, "
 
 
 def _log_time(trainer: Trainer, cfg: DictConfig) -> None:

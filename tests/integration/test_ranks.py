@@ -64,6 +64,7 @@ def test_the_curves_of_one_process(tmp_path: Path, size: int, overrides: list[st
         np.testing.assert_allclose(values, expected, rtol=tolerance, atol=SAME, err_msg=tag)
     files = [{path.name for path in (folder / "run").rglob("*") if "tfevents" not in path.name} for folder in (one, many)]
     assert files[0] == files[1]
+    assert f"on {size} ranks with {'4' if size == 2 else '2 or 3'} images each" in printed[0]
     assert len(list((many / "run").glob(run_folder.EVENT_FILES))) == 1
 
 

@@ -36,10 +36,20 @@ def test_a_sweep(cluster: str, tmp_path: Path) -> None:
     assert again.stdout.count(": finished before") == 2 and again.stdout.count(": starts") == 2
 
 
+@pytest.mark.slow
+def test_jobs_of_two_ranks(tmp_path: Path) -> None:
+    done = sweep(tmp_path, "local", "seed=0,1", "launcher.ranks=2")
+    assert done.returncode == 0, done.stderr
+    assert [row["state"] for row in table(tmp_path / "runs/sweeps/s")] == ["finished"] * 2
+    texts = [path.read_text() for path in (tmp_path / "runs/sweeps/s").rglob("train.log")]
+    assert ["on 2 ranks with 2 images each" in text for text in texts] == [True, True]
+
+
 def launcher_of(cluster: str, folder: Path) -> SlurmLauncher:
     return SlurmLauncher(
         1,
         cluster=cluster,
+        ranks=1,
         partition=None,
         timeout_minutes=5,
         gpus=0,

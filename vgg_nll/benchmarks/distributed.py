@@ -1,6 +1,7 @@
 """Ranks that train one network together, against one of them alone: images/s, and bytes on the wire."""
 
 import argparse
+import functools
 import multiprocessing
 import os
 import socket
@@ -96,7 +97,7 @@ def _times(
             sent.append(_sent_bytes() - before)
 
     if ranks.is_first:
-        times = interleaved({name: lambda name=name: call(name) for name in steps}, args.repeats, "steps", device)
+        times = interleaved({name: functools.partial(call, name) for name in steps}, args.repeats, "steps", device)
         ranks.of_first("")
         return times, sent
     while name := ranks.of_first(None):

@@ -88,13 +88,15 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _ours(args: argparse.Namespace, device: torch.device) -> VGG16:
-    return VGG16(args.classes, head=head_for(args.image_size)).to(device).to(memory_format=torch.channels_last)
+    model = VGG16(args.classes, batch_norm=args.model == "vgg16_bn", head=head_for(args.image_size))
+    return model.to(device).to(memory_format=torch.channels_last)
 
 
 def _baseline(args: argparse.Namespace, device: torch.device) -> nn.Module:
+    whole: Callable[..., Any] = getattr(torchvision.models, args.model)
     if head_for(args.image_size) == "paper":
-        return torchvision.models.vgg16(weights=None, num_classes=args.classes).to(device)
-    layers = torchvision.models.vgg16(weights=None).features
+        return whole(weights=None, num_classes=args.classes).to(device)
+    layers = whole(weights=None).features
     return nn.Sequential(layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, args.classes)).to(device)
 
 

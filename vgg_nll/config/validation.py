@@ -166,6 +166,7 @@ RULES: dict[str, Rule] = {
     "sweep.fail_fast": FLAG,
     "launcher.jobs": replace(COUNT, word="auto"),
     "launcher.cluster": Rule(str, choices=("slurm", "local", "debug")),
+    "launcher.ranks": COUNT,
     "launcher.partition": replace(TEXT, optional=True),
     "launcher.timeout_minutes": COUNT,
     "launcher.gpus": Rule(int, min_value=0),

@@ -11,6 +11,7 @@ from vgg_nll.sweeps.processes import new_process
 from vgg_nll.sweeps.record import PRIVATE
 
 FAILURE = 1
+RESTARTS = 3  # of all ranks, after one has failed
 
 
 class SlurmLauncher:
@@ -18,6 +19,7 @@ class SlurmLauncher:
 
     Args:
         jobs: at most so many in the queue; cluster: "slurm", or submitit's "local" and "debug".
+        ranks: processes that train the network of one job together, on one node, with PyTorch's torchrun.
 
     Raises ConfigError if submitit is not installed, or there is no Slurm.
     """
@@ -27,6 +29,7 @@ class SlurmLauncher:
         jobs: int,
         *,
         cluster: str,
+        ranks: int,
         partition: str | None,
         timeout_minutes: int,
         gpus: int,
@@ -52,11 +55,11 @@ class SlurmLauncher:
             mem_gb=memory_gb,
             **({} if partition is None else {"slurm_partition": partition}),
         )
-        self.slots, self._main, self._cluster, self._cpus = jobs, main, cluster, cpus
+        self.slots, self._main, self._cluster, self._cpus, self._ranks = jobs, main, cluster, cpus, ranks
 
     def start(self, arguments: Sequence[str], errors: Path) -> "SlurmJob":
-        share = Share({}, 1, self._cpus, errors.absolute())
-        return SlurmJob(self._executor.submit(run_on_node, self._main, list(arguments), share))
+        share = Share({}, self._ranks, max(1, self._cpus // self._ranks), errors.absolute())
+        return SlurmJob(self._executor.submit(run_on_node, self._main, list(arguments), share, self._ranks))
 
     def wait(self, started: Sequence[Started], seconds: float) -> None:
         time.sleep(seconds)
@@ -83,9 +86,32 @@ class SlurmJob:
         self._job.cancel()
 
 
-def run_on_node(main: JobMain, arguments: list[str], share: Share) -> int:
-    """Runs a job in a new process of the node, as a local sweep does; returns its exit code."""
+def run_on_node(main: JobMain, arguments: list[str], share: Share, ranks: int = 1) -> int:
+    """Runs a job in a new process of the node, as a local sweep does, or in several; returns its exit code."""
+    if ranks > 1:
+        return _run_ranks(main, arguments, share, ranks)
     process = new_process(run_job, main, arguments, share)
     process.start()
     process.join()
     return process.exitcode or 0
+
+
+def _run_ranks(main: JobMain, arguments: list[str], share: Share, ranks: int) -> int:
+    """What `torchrun --standalone --nproc-per-node=<ranks> --max-restarts=3` does."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=ranks,
+        run_id=share.errors.name,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=RESTARTS,
+    )
+    try:
+        elastic_launch(config, run_job)(main, arguments, share)
+    except ChildFailedError:  # the run has said why
+        return FAILURE
+    return 0
