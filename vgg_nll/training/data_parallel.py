@@ -19,8 +19,11 @@ def data_parallel(
 
     Args:
         compression: of gradients on their way: "none", "bfloat16" (half the bytes), "powersgd" (arXiv:1905.13727, rank 1).
-        bucket_mb: gradients are sent in parts of this size, while the rest of the backward pass runs.
+        bucket_mb: gradients are sent in parts of this size, while the rest of the backward pass runs; PowerSGD sends one part,
+            since its parts would overtake each other on gloo, each rank in another order.
     """
+    if compression == "powersgd":
+        bucket_mb = ALL_GRADIENTS_MB
     parallel = DistributedDataParallel(
         _Forward(model, function),
         bucket_cap_mb=bucket_mb,
