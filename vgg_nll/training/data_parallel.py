@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 from torch.nn.parallel import DistributedDataParallel
 
+ALL_GRADIENTS_MB = 1 << 20
 POWER_SGD_START = 2  # steps; the engine needs the first one as it is
 
 
