@@ -18,18 +18,20 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=[], metavar="PART", help="only these")
     args = parser.parse_args()
     with errors_as_lines():
+        from vgg_nll import hardware
         from vgg_nll.benchmarks import gpu
 
+        try:
+            hardware.choose_device(args.device)
+        except ValueError as error:
+            parser.error(str(error))
         names = [part.name for part in gpu.PARTS]
         unknown = set(args.parts) - set(names)
         if unknown:
             parser.error(f"--parts {' '.join(sorted(unknown))}: must be of {' '.join(names)}")
         if args.out.exists() and not args.out.is_dir():
             parser.error(f"--out {args.out}: is a file; name a folder")
-        try:
-            sys.exit(min(gpu.measure(args), 1))
-        except ValueError as error:  # of --device
-            parser.error(str(error))
+        sys.exit(min(gpu.measure(args), 1))
 
 
 if __name__ == "__main__":

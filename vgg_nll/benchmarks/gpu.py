@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "scripts/benchmark.py"
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 TESTS = ["-o", "addopts=--import-mode=importlib", "-p", "no:cacheprovider", "-q", "-m", "gpu", "tests"]
+TIME_OVER = 124  # the exit code that the command `timeout` has for it
 TAIL = 2000  # characters of what a failed part has printed
 
 
@@ -121,6 +122,15 @@ def measure(args: argparse.Namespace) -> int:
     return missing
 
 
+def _answer(command: list[str], here: Path, seconds: float) -> tuple[int, str]:
+    """Returns the exit code of a command, and what it has printed; if the time is over, it is killed."""
+    try:
+        done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        return TIME_OVER, "the time was over"
+    return done.returncode, done.stdout + done.stderr
+
+
 def _is_done(file: Path, part: Part, device: torch.device) -> bool:
     """Raises ConfigError if the file is of another device, or of another command: its figures would not go together."""
     if not file.is_file():
@@ -136,12 +146,8 @@ def _is_done(file: Path, part: Part, device: torch.device) -> bool:
 def _measure(part: Part, device: torch.device, end: float) -> dict[str, Any]:
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        command, here = _command(part, device, Path(folder)), ROOT if part.kind == "tests" else folder
-        try:
-            done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=end - start, check=False)
-            code, printed = done.returncode, done.stdout + done.stderr
-        except subprocess.TimeoutExpired:
-            code, printed = 124, "the time was over"
+        command, here = _command(part, device, Path(folder)), ROOT if part.kind == "tests" else Path(folder)
+        code, printed = _answer(command, here, end - start)
         rows = READERS[part.kind](Path(folder)) if code == 0 else []
     return {
         "part": part.name,
