@@ -62,12 +62,7 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
             if sys.exception() is not None and cfg.resume is None:
                 run_folder.remove_new_files(folder, before)
         signals.defer()
-        origin.write(trainer.data)
-        run_folder.remember_for_restart(folder)
-        trainer.data.bad_images.write(folder / run_folder.BAD_IMAGES)
-        write_network(folder, trainer.data.preprocessing, trainer.data.class_names, origin.run_id)
-        for marker in (run_folder.DONE, run_folder.FAILED, run_folder.PRUNED):
-            (folder / marker).unlink(missing_ok=True)
+        _begin(trainer, origin)
         try:
             with lost_peers_as_error():
                 trainer.fit()
@@ -110,6 +105,17 @@ def join(cfg: DictConfig) -> None:
             return
         trainer.end()
     leave()
+
+
+def _begin(trainer: Trainer, origin: Origin) -> None:
+    """Writes what the folder holds from the start on."""
+    folder, data = origin.folder, trainer.data
+    origin.write(data)
+    run_folder.remember_for_restart(folder)
+    data.bad_images.write(folder / run_folder.BAD_IMAGES)
+    write_network(folder, data.preprocessing, data.class_names, origin.run_id)
+    for marker in (run_folder.DONE, run_folder.FAILED, run_folder.PRUNED):
+        (folder / marker).unlink(missing_ok=True)
 
 
 def _close(trainer: Trainer) -> None:

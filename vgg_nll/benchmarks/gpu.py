@@ -1,7 +1,6 @@
 """`make gpu`: everything that waits for a GPU, part by part, each with its result in a JSON file."""
 
 import argparse
-import contextlib
 import csv
 import datetime
 import json
@@ -135,12 +134,14 @@ def _is_done(file: Path, part: Part, device: torch.device) -> bool:
     """Raises ConfigError if the file is of another device, or of another command: its figures would not go together."""
     if not file.is_file():
         return False
-    with contextlib.suppress(ValueError, KeyError, TypeError):
+    try:
         found = json.loads(file.read_text())
-        if (found["device"], found["words"]) != (hardware.describe(device), _words(part, device)):
-            raise ConfigError(f"--out: {file} is of {found['device']}, {found['words']}; name another folder, or remove it")
-        return bool(found["exit_code"] == 0)
-    raise ConfigError(f"--out: {file} holds no result of a part; remove it, or name another folder")
+        code, *of = (found[name] for name in ("exit_code", "device", "words"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"--out: {file} holds no result of a part; remove it, or name another folder") from error
+    if of != [hardware.describe(device), _words(part, device)]:
+        raise ConfigError(f"--out: {file} is of {', '.join(map(str, of))}; name another folder, or remove it")
+    return bool(code == 0)
 
 
 def _measure(part: Part, device: torch.device, end: float) -> dict[str, Any]:

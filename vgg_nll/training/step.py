@@ -63,13 +63,7 @@ def train_step(
         batch_loss, correct = totals[0].float(), totals[1].long()
     norm = _gradient_norm(optimizer)
     _record_if_not_finite(state, batch_loss, norm)
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate * group.get("lr_scale", 1.0)
-    # Fused optimizers read two attributes that GradScaler normally sets: gradients are divided by `grad_scale` inside the
-    # kernel (here: clipping for free), and the update is skipped if `found_inf` is 1.
-    optimizer.grad_scale = None if clip_norm is None else (norm / clip_norm).clamp(min=1)  # type: ignore[attr-defined]
-    optimizer.found_inf = (state.bad_step >= 0).float()  # type: ignore[attr-defined]
-    optimizer.step()
+    _update(state, learning_rate, None if clip_norm is None else (norm / clip_norm).clamp(min=1))
     if state.average is not None:
         update_average(state.average, model, ema_decay, state.step)
     state.window_loss += batch_loss.double() * number
@@ -77,6 +71,18 @@ def train_step(
     state.window_images += number
     state.step += 1
     return norm
+
+
+def _update(state: TrainState, learning_rate: float, divisor: Tensor | None) -> None:
+    """Does the optimizer's step with gradients divided by `divisor`; none if there was a bad step."""
+    optimizer = state.optimizer
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * group.get("lr_scale", 1.0)
+    # Fused optimizers read two attributes that GradScaler normally sets: gradients are divided by `grad_scale` inside the
+    # kernel (here: clipping for free), and the update is skipped if `found_inf` is 1.
+    optimizer.grad_scale = divisor  # type: ignore[attr-defined]
+    optimizer.found_inf = (state.bad_step >= 0).float()  # type: ignore[attr-defined]
+    optimizer.step()
 
 
 def _gradient_norm(optimizer: torch.optim.Optimizer) -> Tensor:
