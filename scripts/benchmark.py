@@ -1,10 +1,13 @@
 """Benchmarks, as ratios within one run: `python scripts/benchmark.py step` (`--help`: the others; `--out`: JSON)."""
 
 import argparse
+import datetime
 import importlib
 import json
 import os
 import platform
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +67,8 @@ def main() -> None:
     table = format_table(list(results[0]), [[str(value) for value in row.values()] for row in results], markdown=True)
     print(f"{device}, torch {versions['torch']}\n\n{table}")
     if args.out is not None:
-        args.out.write_text(json.dumps({"device": device, "versions": versions, "results": results}, indent=2) + "\n")
+        of = {"words": shlex.join(_words()), "date": datetime.date.today().isoformat(), "device": device, "versions": versions}
+        args.out.write_text(json.dumps(of | {"results": results}, indent=2) + "\n")
 
 
 SENT = [
@@ -75,6 +79,15 @@ SENT = [
     "float32, 2 parts, sent once",
     "linear layers sharded (fully_shard)",
 ]
+
+
+def _words() -> list[str]:
+    """What was typed, without the file for the results."""
+    words = sys.argv[1:]
+    place = next((i for i, word in enumerate(words) if word == "--out"), len(words))
+    return [word for word in [*words[:place], *words[place + 2 :]] if not word.startswith("--out=")]
+
+
 LOSS_SIZES = [(128, 10), (256, 1000), (4096, 1000), (256, 32768)]
 SHARED: dict[str, dict[str, Any]] = {
     "device": {"default": "auto"},

@@ -100,7 +100,7 @@ def measure(args: argparse.Namespace) -> int:
     device = hardware.choose_device(args.device)
     end = time.monotonic() + 60 * args.minutes
     args.out.mkdir(parents=True, exist_ok=True)
-    chosen = [part for part in PARTS if not args.parts or part.name in args.parts]
+    chosen = [part for part in _different(device) if not args.parts or part.name in args.parts]
     missing = 0
     for number, part in enumerate(chosen, 1):
         start, file = time.monotonic(), args.out / f"{part.name}.json"
@@ -119,6 +119,11 @@ def measure(args: argparse.Namespace) -> int:
     if missing:
         print(f"{missing} parts have no result; the same command continues with them", file=sys.stderr)
     return missing
+
+
+def _different(device: torch.device) -> list[Part]:
+    """Returns the parts, each command once: at tiny sizes, some are the same."""
+    return list({(part.kind, _words(part, device)): part for part in reversed(PARTS)}.values())[::-1]
 
 
 def _answer(command: list[str], here: Path, seconds: float) -> tuple[int, str]:

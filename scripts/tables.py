@@ -1,0 +1,26 @@
+"""Makes the tables of docs/performance.md from the measurements in docs/measured: `python scripts/tables.py`."""
+
+import argparse
+from pathlib import Path
+
+from vgg_nll.cli.error_messages import errors_as_lines
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--page", type=Path, default=DOCS / "performance.md", help="it holds <!-- table: NAME --> ... <!-- end -->"
+    )
+    parser.add_argument("--measured", type=Path, default=DOCS / "measured", help="a folder of NAME.json")
+    args = parser.parse_args()
+    with errors_as_lines():
+        from vgg_nll.benchmarks.tables import filled
+        from vgg_nll.files import atomic_write
+
+        atomic_write(args.page, filled(args.page.read_text(), args.measured))
+
+
+if __name__ == "__main__":
+    main()
