@@ -21,12 +21,13 @@ import pytest
 import torch
 from helpers.configs import ROOT
 from helpers.pictures import write_cifar, write_folder, write_idx, write_imagenet
+from torch.distributed.run import get_args_parser
 from torchvision import datasets
 from torchvision.models import vgg
 
 from vgg_nll import records, run_folder
 from vgg_nll.cli import launch
-from vgg_nll.config.compose import names_of
+from vgg_nll.config.compose import composed, names_of
 from vgg_nll.inference import trained_model
 from vgg_nll.inference.evaluate import write_temperature
 from vgg_nll.tracking import dashboard
@@ -45,7 +46,8 @@ TRAIN = [line for line in LINES if line.startswith("python train.py") and line n
 BENCHMARKS = [line for line in LINES if line.startswith("python scripts/benchmark.py")]
 BOARDS = [line for line in LINES if line.startswith("python scripts/board.py")]
 SCRIPTS = [line for line in LINES if line.startswith("python scripts/") and line not in BENCHMARKS + BOARDS]
-OTHER = [line for line in LINES if line not in TRAIN + ANSWERS + COMPARED + BENCHMARKS + BOARDS + SCRIPTS]
+TORCHRUN = [line for line in LINES if line.startswith("torchrun ")]
+OTHER = [line for line in LINES if line not in TORCHRUN + TRAIN + ANSWERS + COMPARED + BENCHMARKS + BOARDS + SCRIPTS]
 COMPLETION = 'eval "$(python train.py -sc install=bash)"'
 # A new environment, without make: tests/wheel.sh installs the package in one.
 BY_HAND = ("python3 -m venv .venv", "pip install -e .")
@@ -193,10 +195,43 @@ def test_other_commands_are_targets_and_tools() -> None:
         COMPLETION,
         *BY_HAND,
         "pre-commit install",
+        "sbatch train.sbatch",  # its text is below
     }
     for line in OTHER:
         program, *words = line.split()
         assert line in tools or program == "diff" or (program == "make" and words and targets.issuperset(words)), line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", TORCHRUN)
+def test_torchrun_commands(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+    """On one machine as they are; those for several machines have options that torchrun knows."""
+    options, _, overrides = line.partition(" train.py ")
+    more = write_inputs(line, tmp_path, monkeypatch, command)
+    words = [*(shlex.split(overrides) if "resume=" in line else cut_short(f"python train.py {overrides}")), *more]
+    if "--nnodes" in line:
+        known = get_args_parser().parse_args([*shlex.split(options)[1:], "train.py", *words])
+        assert (known.nnodes, known.nproc_per_node, known.rdzv_endpoint) == ("2", "8", "node1:29500")
+        return
+    launch = [sys.executable, "-m", "torch.distributed.run", *shlex.split(options)[1:], str(ROOT / "train.py"), *words]
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(launch, cwd=tmp_path, env=one_thread, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "on 2 ranks with 2 images each" in done.stdout
+    assert len(list(tmp_path.rglob("DONE"))) == 1
+
+
+def test_the_sbatch_file() -> None:
+    """It is a script, and torchrun knows its options."""
+    (text,) = (text for _, language, text in BLOCKS if language == "bash")
+    assert subprocess.run(["bash", "-n"], input=text, text=True).returncode == 0
+    line = text.replace("\\\n", " ").partition("srun torchrun ")[2]
+    options, _, overrides = line.partition(" train.py ")
+    known = get_args_parser().parse_args(
+        [*shlex.split(options.replace("$SLURM_NNODES", "4")), "train.py", *shlex.split(overrides)]
+    )
+    assert (known.nnodes, known.nproc_per_node, known.max_restarts) == ("4", "8", 3)
+    assert composed(shlex.split(overrides), "train").trainer.batch_size == 2048
 
 
 @pytest.mark.slow

@@ -3,10 +3,11 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,15 @@ pytestmark = pytest.mark.slow
 RUN = (*TINY, "trainer.batch_size=8", "trainer.steps=60", "trainer.validate_every_epochs=2", "hydra.run.dir=run")
 
 
-class Torchrun:
-    """`torchrun --nproc-per-node=2 <options> train.py <overrides>`, as a group of processes of its own."""
+TWO = ("--nproc-per-node=2", "--standalone")
 
-    def __init__(self, folder: Path, *overrides: str, options: tuple[str, ...] = ()) -> None:
-        self.printed = folder / "printed.txt"
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", *options]
+
+class Torchrun:
+    """`torchrun <options> train.py <overrides>`, as a group of processes of its own."""
+
+    def __init__(self, folder: Path, *overrides: str, options: Sequence[str], name: str) -> None:
+        self.printed = folder / f"{name}.txt"
+        torchrun = [sys.executable, "-m", "torch.distributed.run", *options]
         with self.printed.open("w") as out:
             self.process = subprocess.Popen(
                 [*torchrun, str(ROOT / "train.py"), *overrides],
@@ -59,9 +63,9 @@ def _variable(pid: int, name: str) -> str:
 
 
 @contextlib.contextmanager
-def torchrun(folder: Path, *overrides: str, options: tuple[str, ...] = ()) -> Iterator[Torchrun]:
+def torchrun(folder: Path, *overrides: str, options: Sequence[str] = TWO, name: str = "printed") -> Iterator[Torchrun]:
     folder.mkdir(exist_ok=True)
-    started = Torchrun(folder, *overrides, options=options)
+    started = Torchrun(folder, *overrides, options=options, name=name)
     try:
         yield started
     finally:
@@ -70,11 +74,13 @@ def torchrun(folder: Path, *overrides: str, options: tuple[str, ...] = ()) -> It
         started.process.wait()
 
 
-def test_a_killed_rank_costs_what_was_done_since_the_last_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["vgg16", "vgg16_bn"])
+def test_a_killed_rank_costs_what_was_done_since_the_last_checkpoint(tmp_path: Path, model: str) -> None:
     """The restarted run gives what one gives that nobody disturbs, and the run folder is one."""
-    with torchrun(tmp_path / "whole", *RUN) as whole:
+    run = (*RUN, f"model={model}")
+    with torchrun(tmp_path / "whole", *run) as whole:
         assert whole.process.wait(120) == 0, whole.text()
-    with torchrun(tmp_path / "killed", *RUN, options=("--max-restarts=3", "--monitor-interval=0.1")) as killed:
+    with torchrun(tmp_path / "killed", *run, options=(*TWO, "--max-restarts=3", "--monitor-interval=0.1")) as killed:
         for attempt, rank in enumerate((1, 0), 1):
             killed.until(f"epoch {4 * attempt}  validation")
             os.kill(killed.ranks()[rank], signal.SIGKILL)
@@ -96,6 +102,22 @@ def test_a_signal_to_torchrun_saves_once(tmp_path: Path, number: signal.Signals)
     assert f"after step {step} of 100000, which is saved" in said[0]
     with torchrun(tmp_path / "cut", f"resume={tmp_path}/cut/run", f"trainer.steps={step + 2}") as rest:
         assert rest.process.wait(120) == 0, rest.text()
+
+
+def test_two_machines_meet(tmp_path: Path) -> None:
+    """Two torchruns of one rank each, which see one disk, as the page has it."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    options = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=x")
+    with (
+        torchrun(tmp_path, *RUN, "trainer.steps=3", options=options, name="one") as one,
+        torchrun(tmp_path, *RUN, "trainer.steps=3", options=options, name="two") as two,
+    ):
+        assert one.process.wait(120) == 0, one.text()
+        assert two.process.wait(120) == 0, two.text()
+    assert sum("on 2 ranks with 4 images each" in each.text() for each in (one, two)) == 1
+    assert (tmp_path / "run" / run_folder.DONE).exists()
 
 
 def test_a_sweep_is_refused(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class Part:
 
 
 TINY_STEP = "--image-size 32 --classes 2 --batch-size 2 --repeats 1"
-TINY_RUN = "model.width=0.0625 trainer.steps=2"
+TINY_RUN = "model.width=0.0625 trainer.batch_size=8 trainer.steps=2"
 BATCHES = {(224, 1000): (256, 128, 64), (32, 10): (128, 32, 512)}
 PARTS = [
     Part("tests", "tests", "", ""),
@@ -73,13 +73,13 @@ PARTS = [
         )
         for size, classes, batch, images in ((224, 1000, 256, 8540), (32, 10, 128, 21400))  # 20 and 100 steps an epoch
     ),
-    Part("data", "benchmark", "data", "data --pictures 2 --size 60x40 --processes 0 --repeats 1"),
+    Part("data", "benchmark", "data", "data --pictures 32 --size 60x40 --processes 0 --repeats 1"),
     Part("memory", "benchmark", "memory", "memory --image-size 32 --classes 2 --batch-sizes 2"),
     Part(
         "digits",
         "sweep",
         "seed=range(0,5) loss=argmax,all_logit trainer.compile=false,true",
-        f"seed=0 loss=argmax,all_logit data=synthetic data.num_images=20 {TINY_RUN}",
+        f"seed=0 loss=argmax,all_logit data=synthetic data.num_images=50 {TINY_RUN}",
     ),
     Part(
         "fashion",
