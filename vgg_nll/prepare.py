@@ -37,8 +37,10 @@ def meet(cfg: DictConfig) -> Ranks:
     validation.check(cfg)
     ranks = joined(build.make_device(cfg))
     _check_same(ranks, dict(flatten(cfg)))
-    if ranks.size > cfg.trainer.batch_size:
-        raise ConfigError(f"trainer.batch_size={cfg.trainer.batch_size}: is for all {ranks.size} ranks together; raise it")
+    batch, parts = cfg.trainer.batch_size, cfg.trainer.accumulation_steps
+    if ranks.size > 1 and ranks.size * parts > batch:
+        of_each = "" if parts == 1 else f", in {parts} parts each; or lower trainer.accumulation_steps"
+        raise ConfigError(f"trainer.batch_size={batch}: is for all {ranks.size} ranks together; raise it{of_each}")
     if ranks.size > 1 and cfg.trainer.prune_against is not None:
         raise ConfigError("trainer.prune_against: is for sweeps; torchrun trains one network: leave it out")
     return ranks

@@ -1,5 +1,6 @@
 """Runs as processes: signals, kills at random moments, a disk that is really full."""
 
+import functools
 import itertools
 import random
 import re
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.configs import TINY
 from helpers.processes import Run
 from helpers.runs import outcome
@@ -139,6 +141,36 @@ def test_killed_at_random_moments(tmp_path: Path, whole: tuple[object, ...], kil
         if sum(moments.values()) >= kills:
             break
     print(f"seed {seed}: {number + 1} runs came to the result of the undisturbed one, after kills {moments}")
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        pytest.param("cpu", marks=pytest.mark.slow),
+        pytest.param(
+            "cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+        ),
+    ],
+)
+def test_a_killed_run_on_each_device(tmp_path: Path, device: str) -> None:
+    """With `trainer.deterministic=true` and bfloat16, a run that was killed and resumed twice equals the undisturbed one."""
+    arguments = (*RUN, f"device={device}", "trainer.deterministic=true", "trainer.precision=bfloat16", "trainer.steps=60")
+    results = []
+    for name, kills in (("whole", 0), ("killed", 2)):
+        (tmp_path / name).mkdir()
+        run = Run(tmp_path / name, *arguments)
+        for number in range(kills):
+            run.until(functools.partial(is_at, run, f"epoch {3 * number + 2}  validation"))
+            run.send(signal.SIGKILL)
+            assert run.end() == -signal.SIGKILL
+            run = Run(tmp_path / name, RESUME)
+        assert run.end() == 0, run.text()
+        results.append(outcome(tmp_path / name / "run"))
+    assert results[0] == results[1]
+
+
+def is_at(run: Run, words: str) -> bool:
+    return words in run.text()
 
 
 def has_begun(run: Run) -> bool:

@@ -149,10 +149,21 @@ def test_ranks_that_were_started_differently(tmp_path: Path, overrides: list[str
     assert not (tmp_path / "run").exists()
 
 
-def test_a_batch_for_too_many_ranks(tmp_path: Path) -> None:
-    runs = start_ranks(tmp_path, 3, *RUN, "trainer.batch_size=2")
+@pytest.mark.slow
+def test_ranks_have_as_many_parts_of_a_batch(tmp_path: Path) -> None:
+    """Shares of 7 and 6 images in 4 parts each: otherwise batch norm would wait for a part that the other rank has not."""
+    printed = train(tmp_path, 2, *RUN, *BATCH_NORM, "trainer.batch_size=13", "trainer.accumulation_steps=4", "trainer.steps=2")
+    assert "on 2 ranks with 6 or 7 images each" in printed[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("size", "parts", "more"), [(2, 1, ""), (8, 3, ", in 3 parts each; or lower trainer.accumulation_steps")]
+)
+def test_a_batch_for_too_many_ranks(tmp_path: Path, size: int, parts: int, more: str) -> None:
+    runs = start_ranks(tmp_path, 3, *RUN, f"trainer.batch_size={size}", f"trainer.accumulation_steps={parts}")
     assert [run.end() for run in runs] == [1, 1, 1]
-    assert "error: trainer.batch_size=2: is for all 3 ranks together; raise it" in runs[0].text()
+    assert f"error: trainer.batch_size={size}: is for all 3 ranks together; raise it{more}\n" in runs[0].text()
     assert not (tmp_path / "run").exists()
 
 

@@ -47,7 +47,8 @@ def train_step(
     number = len(images) if batch_size is None else batch_size
     batch_loss = torch.zeros((), device=images.device)
     correct = torch.zeros((), dtype=torch.int64, device=images.device)
-    parts = list(zip(images.chunk(accumulation_steps), target.chunk(accumulation_steps), strict=True))
+    # As many parts on each rank, whatever its share: `chunk` would make fewer of some shares, and batch norm over ranks hang.
+    parts = list(zip(images.tensor_split(accumulation_steps), target.tensor_split(accumulation_steps), strict=True))
     for position, (part, part_target) in enumerate(parts):
         with state.keep_gradients() if position < len(parts) - 1 else nullcontext():
             with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
