@@ -1,6 +1,7 @@
 """Builds a trainer from a config: what a run needs before its first step."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -65,7 +66,8 @@ def prepare(origin: Origin, signals: Signals, ranks: Ranks = ALONE) -> Trainer:
     device = build.make_device(cfg)
     hardware.keep_freed_memory()
     dtype = build.make_dtype(cfg, device)
-    data = build.make_data(with_measured_statistics(cfg, folder, origin.run_id) if origin.resume else cfg, device, ranks)
+    with ranks.first_alone() if "download" in cfg.data else nullcontext():
+        data = build.make_data(with_measured_statistics(cfg, folder, origin.run_id) if origin.resume else cfg, device, ranks)
     _check_same(ranks, {f"data, {key}": value for key, value in describe(data).items()})
     origin.check_same_data(data)
     image_size = data.preprocessing.image_size
@@ -132,6 +134,7 @@ def _make_state(
     if origin.resume is not None:
         with ranks.first_alone():
             saver.restore(state, origin.resume)
+        _check_same(ranks, {"step of the checkpoint": state.step})
         state.best_step, state.best_metrics = ranks.of_first((state.best_step, state.best_metrics))
     batches = frozen_batches(model, data, dtype, cfg.trainer.batch_size, cfg.trainer.eval_batch_size, ranks)
     if ranks.size > 1:

@@ -4,6 +4,8 @@ Each trains on its share of every batch. PyTorch's distributed engine does the w
 """
 
 import os
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from vgg_nll.errors import ConfigError, TrainingError
 
+MEETING_SECONDS = 600  # another machine may start later
 PEERS = (dist.DistError, ConnectionError)
 
 
@@ -112,14 +115,36 @@ def joined(device: torch.device) -> Ranks:
             raise ConfigError("device=cuda: this PyTorch has no NCCL, which ranks on GPUs need; device=cpu trains on gloo")
         torch.cuda.set_device(device)
     with lost_peers_as_error():
-        # torchrun's own store outlives a restart, with the addresses of processes that are gone: every start has its own names.
-        rank, attempt = int(os.environ["RANK"]), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        rank = int(os.environ["RANK"])
         is_master = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
         server = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, is_master)
-        store = dist.PrefixStore(f"vgg_nll/{attempt}", server)
+        store = dist.PrefixStore(_meeting(server, rank, size), server)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size)
         return Ranks(rank, size, dist.new_group(backend="gloo"))
+
+
+def _meeting(store: dist.Store, rank: int, size: int) -> str:
+    """Returns a name that the ranks of this start share, and no earlier one.
+
+    torchrun's store outlives a restart, with the addresses of processes that are gone, and machines may count restarts
+    differently. So each rank leaves a token, which rank 0 answers with the name, until that rank says that it has it.
+    """
+    own = uuid.uuid4().hex
+    if rank > 0:
+        store.set(f"vgg_nll/token/{rank}", own)
+        name = str(store.get(f"vgg_nll/name/{own}").decode())
+        store.set(f"{name}/met/{rank}", "")
+        return name
+    name, end = f"vgg_nll/{own}", time.monotonic() + MEETING_SECONDS
+    for other in range(1, size):
+        while not store.check([f"{name}/met/{other}"]):
+            if time.monotonic() > end:
+                raise ConnectionError(f"rank {other} did not come within {MEETING_SECONDS} s")
+            if store.check([f"vgg_nll/token/{other}"]):
+                store.set(f"vgg_nll/name/{store.get(f'vgg_nll/token/{other}').decode()}", name)
+            time.sleep(0.02)
+    return name
 
 
 def leave() -> None:
@@ -133,25 +158,27 @@ def device_of_rank(name: str, chosen: torch.device) -> torch.device:
 
     Raises ConfigError if there are fewer GPUs than local ranks, or one GPU is asked for all.
     """
-    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if local_size == 1 or chosen.type == "cpu":
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or chosen.type == "cpu":
         return chosen
-    if chosen.index is not None:
+    local_size = int(os.environ["LOCAL_WORLD_SIZE"])
+    if chosen.index is not None and local_size > 1:
         raise ConfigError(f"device={name}: is one GPU for {local_size} ranks; device=cuda gives each rank one of its own")
     found = torch.cuda.device_count()
     if found < local_size:
         raise ConfigError(
             f"device={name}: {local_size} ranks on a machine of {found} GPUs; torchrun --nproc-per-node={found}, or device=cpu"
         )
-    return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"]) if chosen.index is None else chosen.index)
 
 
 @contextmanager
 def lost_peers_as_error() -> Iterator[None]:
-    """Turns what PyTorch says if another process has ended into one line; that process says why."""
+    """Turns what PyTorch says if another process has ended, or cannot be reached, into one line."""
     try:
         yield
     except (RuntimeError, ConnectionError) as error:
-        if isinstance(error, PEERS) or "gloo" in str(error) or "NCCL" in str(error):
-            raise TrainingError("stopped, since another rank has ended: it says why") from error
-        raise
+        is_one = int(os.environ.get("WORLD_SIZE", "1")) == 1
+        if is_one or not (isinstance(error, PEERS) or "gloo" in str(error) or "NCCL" in str(error)):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise TrainingError(f"stopped: another rank has ended, and says why, or cannot be reached ({reason})") from error

@@ -52,8 +52,9 @@ def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: 
             raise ConfigError(f"{folder}: {run_folder.how_to_continue(folder)}")
         try:
             origin = Origin.of(cfg, folder, choices, overrides)
-            ranks = meet(origin.cfg)
-            trainer = prepare(ranks.of_first(origin), signals, ranks)
+            with lost_peers_as_error():
+                ranks = meet(origin.cfg)
+                trainer = prepare(ranks.of_first(origin), signals, ranks)
         except Exception as error:
             if signals.stop is not None:  # a library that is interrupted while it loads makes an error of its own of that
                 raise Interrupted(signals.stop, BEFORE) from error
@@ -101,7 +102,7 @@ def join(cfg: DictConfig) -> None:
         try:
             trainer.fit()
             _last_evaluation(trainer)
-        except (Interrupted, Pruned):  # rank 0 says so
+        except Interrupted:  # rank 0 says so
             return
         trainer.end()
     leave()

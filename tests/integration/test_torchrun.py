@@ -44,9 +44,9 @@ class Torchrun:
     def text(self) -> str:
         return self.printed.read_text()
 
-    def until(self, words: str) -> None:
+    def until(self, words: str, times: int = 1) -> None:
         end = time.monotonic() + 120
-        while words not in self.text():
+        while self.text().count(words) < times:
             assert self.process.poll() is None, self.text()
             assert time.monotonic() < end, self.text()
             time.sleep(0.005)
@@ -69,8 +69,10 @@ def torchrun(folder: Path, *overrides: str, options: Sequence[str] = TWO, name: 
     try:
         yield started
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(started.process.pid, signal.SIGKILL)
+        ranks = started.ranks() if started.process.poll() is None else []  # they have sessions of their own
+        for pid in [started.process.pid, *ranks]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         started.process.wait()
 
 
@@ -84,7 +86,7 @@ def test_a_killed_rank_costs_what_was_done_since_the_last_checkpoint(tmp_path: P
         for attempt, rank in enumerate((1, 0), 1):
             killed.until(f"epoch {4 * attempt}  validation")
             os.kill(killed.ranks()[rank], signal.SIGKILL)
-            killed.until(f"restart {attempt}: continues {tmp_path}/killed/run")
+            killed.until(f"restarted: continues {tmp_path}/killed/run", attempt)
         assert killed.process.wait(120) == 0, killed.text()
     assert outcome(tmp_path / "killed/run") == outcome(tmp_path / "whole/run")
     assert [path.name for path in (tmp_path / "killed").iterdir() if path.is_dir()] == ["run"]
@@ -104,19 +106,28 @@ def test_a_signal_to_torchrun_saves_once(tmp_path: Path, number: signal.Signals)
         assert rest.process.wait(120) == 0, rest.text()
 
 
-def test_two_machines_meet(tmp_path: Path) -> None:
-    """Two torchruns of one rank each, which see one disk, as the page has it."""
+@pytest.mark.parametrize("victim", ["one", "two"])
+def test_two_machines_meet(tmp_path: Path, victim: str) -> None:
+    """Two torchruns of one rank each, which see one disk, as the page has it; and again, if a rank of one is killed."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     options = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=x")
+    options += ("--max-restarts=3", "--monitor-interval=0.1")
+    run = (*RUN, "checkpoint.every_steps=2")
     with (
-        torchrun(tmp_path, *RUN, "trainer.steps=3", options=options, name="one") as one,
-        torchrun(tmp_path, *RUN, "trainer.steps=3", options=options, name="two") as two,
+        torchrun(tmp_path, *run, options=options, name="one") as one,
+        torchrun(tmp_path, *run, options=options, name="two") as two,
     ):
+        both = {"one": one, "two": two}
+        while not any("epoch 4  validation" in each.text() for each in both.values()):
+            assert one.process.poll() is None and two.process.poll() is None, one.text() + two.text()
+            time.sleep(0.01)
+        os.kill(both[victim].ranks()[0], signal.SIGKILL)
         assert one.process.wait(120) == 0, one.text()
         assert two.process.wait(120) == 0, two.text()
-    assert sum("on 2 ranks with 4 images each" in each.text() for each in (one, two)) == 1
+    assert sum(each.text().count("on 2 ranks with 4 images each") for each in (one, two)) == 2
+    assert sum(each.text().count("restarted: continues") for each in (one, two)) == 1
     assert (tmp_path / "run" / run_folder.DONE).exists()
 
 

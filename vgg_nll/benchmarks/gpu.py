@@ -5,9 +5,9 @@ import csv
 import datetime
 import json
 import platform
+import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +111,7 @@ def measure(args: argparse.Namespace) -> int:
         elif start >= end:
             said, missing = "not begun: the time is over", missing + 1
         else:
-            found = _measure(part, device, end)
+            found = _measure(part, device, args.out.absolute() / part.name, end)
             atomic_write(file, json.dumps(found, indent=2) + "\n")
             missing += found["exit_code"] != 0
             said = f"{found['seconds']:.0f} s" + ("" if found["exit_code"] == 0 else f", failed: {file}")
@@ -127,7 +127,7 @@ def _different(device: torch.device) -> list[Part]:
 
 
 def _answer(command: list[str], here: Path, seconds: float) -> tuple[int, str]:
-    """Returns the exit code of a command, and what it has printed; if the time is over, it is killed."""
+    """Returns the exit code of a command, and what it has printed; if the time is over, it is killed; jobs of sweeps save."""
     try:
         done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
@@ -149,12 +149,14 @@ def _is_done(file: Path, part: Part, device: torch.device) -> bool:
     return bool(code == 0)
 
 
-def _measure(part: Part, device: torch.device, end: float) -> dict[str, Any]:
+def _measure(part: Part, device: torch.device, folder: Path, end: float) -> dict[str, Any]:
+    """Runs a part in a folder that stays until the part has come to its end: a sweep goes on where it was."""
     start = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        command, here = _command(part, device, Path(folder)), ROOT if part.kind == "tests" else Path(folder)
-        code, printed = _answer(command, here, end - start)
-        rows = READERS[part.kind](Path(folder)) if code == 0 else []
+    folder.mkdir(exist_ok=True)
+    code, printed = _answer(_command(part, device, folder), ROOT if part.kind == "tests" else folder, end - start)
+    rows = READERS[part.kind](folder) if code == 0 else []
+    if code == 0:
+        shutil.rmtree(folder, ignore_errors=True)
     return {
         "part": part.name,
         "words": _words(part, device),

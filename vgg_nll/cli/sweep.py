@@ -71,6 +71,8 @@ def main(typed: Sequence[str], *, traceback: bool) -> None:
     device = str(next(iter(checked.values()))["device"])
     run_job = functools.partial(run_one, traceback=traceback)
     launcher: Launcher = _make("launcher", cfg.launcher, main=run_job, device=device, folder=folder)
+    if cfg.sweep.prune is not None and cfg.launcher.get("ranks", 1) > 1:
+        raise ConfigError("sweep.prune: jobs of several ranks cannot be stopped early; leave it out, or set launcher.ranks=1")
     record.check_folder(folder)
     _load()
     sweep, register = _open(folder, search, checked)

@@ -39,13 +39,11 @@ def check(typed: Sequence[str]) -> None:
 
 def continued(typed: Sequence[str]) -> list[str]:
     """Returns the arguments of this process: after a restart by `torchrun --max-restarts`, those that continue the run."""
-    if _attempt() == 0:
-        return list(typed)
     folder = run_folder.of_restart()
     if folder is None or not run_folder.has_checkpoint(folder):
         return list(typed)
     if rank() == 0:
-        print(f"restart {_attempt()}: continues {folder}", flush=True)
+        print(f"restarted: continues {folder}", flush=True)
     options = [word for word in typed if key_of(word) == "resume_strict"]
     return [*options, f"resume={folder}"]
 

@@ -136,7 +136,7 @@ def run_job(main: JobMain, arguments: list[str], share: Share) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     os.environ.update(share.environment)
-    nothing, errors = os.open(os.devnull, os.O_RDWR), os.open(share.errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+    nothing, errors = os.open(os.devnull, os.O_RDWR), os.open(share.errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for number, handle in enumerate((nothing, nothing, errors)):
         os.dup2(handle, number)
     sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, "w" if number else "r", 1, closefd=False) for number in range(3))

@@ -119,6 +119,7 @@ class Loop:
         folder, errors = self.sweep.folder_of(job), self.sweep.private(f"{job.name}.err")
         resumed = run_folder.has_checkpoint(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        errors.unlink(missing_ok=True)
         (folder / run_folder.FAILED).unlink(missing_ok=True)
         free = [word for word in job.overrides if f"{key_of(word)}.".startswith(IGNORED)]
         place = [f"resume={folder}", *free] if resumed else [*job.overrides, f"hydra.run.dir={folder}"]

@@ -54,7 +54,7 @@ class CheckpointSaver:
                 remove_unfinished(self.folder / run_folder.CHECKPOINTS)
             content, damage = checkpoint.load_newest(self.folder, self._run_id)
             state.load_state_dict(content)
-        if damage:
+        if damage and not self._is_reader:
             with contextlib.suppress(FileNotFoundError):  # else it would replace the sound one at the next checkpoint
                 (self.folder / run_folder.LAST).replace(self.folder / run_folder.DAMAGED)
             log.warning(f"warning: {damage}; the state saved before it takes its place")

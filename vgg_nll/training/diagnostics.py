@@ -91,17 +91,17 @@ def out_of_memory_as_error(step: int, image_size: int, key: str, size: int, hint
         ) from error
 
 
-def not_finite_error(state: TrainState, learning_rate: float, images: Tensor, last_good: str) -> TrainingError:
+def not_finite_error(state: TrainState, learning_rate: float, last_good: str, *, images_are_finite: bool) -> TrainingError:
     """Returns the error for the first step whose loss or gradient was not finite.
 
     Args:
-        images: what the step was given; last_good: where the last good state is.
+        last_good: where the last good state is; images_are_finite: those that the step was given.
     """
     spoiled = "the images of this step hold NaN or infinite numbers; fix the data"
     return TrainingError(
         f"step {int(state.bad_step)}: loss {float(state.bad_loss):g}, gradient norm {float(state.bad_gradient_norm):g} at "
         f"learning rate {learning_rate:.3g}; the weights were not updated, and {last_good}: "
-        + ("lower optimizer.lr, or warm up for longer" if images.isfinite().all() else spoiled)
+        + ("lower optimizer.lr, or warm up for longer" if images_are_finite else spoiled)
     )
 
 

@@ -39,7 +39,10 @@ class Evaluator:
         state, side = self.state, self.data.preprocessing.image_size
         self.ranks.copy_first(state.evaluated, buffers_only=True)
         with out_of_memory_as_error(state.step, side, "trainer.eval_batch_size", self.batch_size, "lower it"):
-            return loop.evaluate(state.evaluated, self.loss, self.batches(split, self.ranks), self.dtype, self.ranks)
+            evaluation = loop.evaluate(state.evaluated, self.loss, self.batches(split, self.ranks), self.dtype, self.ranks)
+        for rows in self.ranks.gather(list(self.data.bad_images.rows.values())):
+            self.data.bad_images.add(rows)
+        return evaluation
 
     def batches(self, split: str, ranks: Ranks) -> Iterator[Batch]:
         """Yields a rank's batches of a split. All ranks go as many rounds, so that they stop in the same one."""

@@ -47,8 +47,9 @@ def train_step(
     number = len(images) if batch_size is None else batch_size
     batch_loss = torch.zeros((), device=images.device)
     correct = torch.zeros((), dtype=torch.int64, device=images.device)
-    # As many parts on each rank, whatever its share: `chunk` would make fewer of some shares, and batch norm over ranks hang.
-    parts = list(zip(images.tensor_split(accumulation_steps), target.tensor_split(accumulation_steps), strict=True))
+    # `chunk` would make fewer parts of some ranks' shares, and batch norm over ranks would wait for the missing ones.
+    split = torch.chunk if ranks.size == 1 else torch.tensor_split
+    parts = list(zip(split(images, accumulation_steps), split(target, accumulation_steps), strict=True))
     for position, (part, part_target) in enumerate(parts):
         with state.keep_gradients() if position < len(parts) - 1 else nullcontext():
             with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):

@@ -182,8 +182,6 @@ class Trainer:
                     f"or infinity, else lower optimizer.lr; {self._last_good()}"
                 )
             before = state.best_metrics.get("accuracy", -1.0)
-            for rows in self.ranks.gather(list(self.data.bad_images.rows.values())):
-                self.data.bad_images.add(rows)
             is_best = values["accuracy"] >= before and state.step > 0
             state.trajectory = trajectory.extended(state.trajectory, evaluation.sums.by_image())
             if is_best:
@@ -247,4 +245,5 @@ class Trainer:
         bad = int(self.state.bad_step)
         if bad >= 0:
             images, _ = next(self.train_batches(*divmod(bad, self.data.steps_per_epoch)))
-            raise not_finite_error(self.state, self.learning_rate(bad), images, self._last_good())
+            spoiled = self.ranks.largest(not images.isfinite().all()) > 0
+            raise not_finite_error(self.state, self.learning_rate(bad), self._last_good(), images_are_finite=not spoiled)
