@@ -13,7 +13,7 @@ from helpers.processes import CONTEXT
 from torch import nn
 
 from vgg_nll import ranks
-from vgg_nll.errors import ConfigError
+from vgg_nll.errors import ConfigError, TrainingError
 from vgg_nll.ranks import Ranks
 from vgg_nll.training.data_parallel import SyncBatchNorm2d, synchronise_batch_norm
 
@@ -61,6 +61,7 @@ def test_a_process_alone() -> None:
 def test_the_device_of_a_rank(
     monkeypatch: pytest.MonkeyPatch, name: str, chosen: torch.device, gpus: int, expected: torch.device | str
 ) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
@@ -69,6 +70,34 @@ def test_the_device_of_a_rank(
             ranks.device_of_rank(name, chosen)
     else:
         assert ranks.device_of_rank(name, chosen) == expected
+
+
+def test_one_gpu_of_each_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert ranks.device_of_rank("auto", GPU) == torch.device("cuda", 0)
+    assert ranks.device_of_rank("cuda:3", torch.device("cuda", 3)) == torch.device("cuda", 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_line"),
+    [
+        (ConnectionResetError("reset"), True),
+        (RuntimeError("[gloo/pair.cc] Connection closed by peer\nmore"), True),
+        (RuntimeError("NCCL error: unhandled system error"), True),
+        (RuntimeError("out of memory"), False),
+    ],
+)
+@pytest.mark.parametrize("size", ["1", "2"])
+def test_a_lost_peer_is_a_line(monkeypatch: pytest.MonkeyPatch, error: Exception, is_line: bool, size: str) -> None:
+    """With the first line of PyTorch's reason; a process alone has no peer."""
+    monkeypatch.setenv("WORLD_SIZE", size)
+    is_line = is_line and size == "2"
+    with pytest.raises(TrainingError if is_line else type(error)) as found, ranks.lost_peers_as_error():
+        raise error
+    if is_line:
+        assert f"cannot be reached ({str(error).splitlines()[0]})" in str(found.value)
 
 
 def test_gpus_need_nccl(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_every_page_and_picture_is_linked() -> None:
     linked = {(page.parent / link.partition("#")[0]).resolve() for page in PAGES for link in links(page)}
-    assert {path.name for path in (ROOT / "docs").iterdir()} == {path.name for path in linked if path.parent == ROOT / "docs"}
+    assert {path.name for path in (ROOT / "docs").iterdir() if path.is_file()} == {
+        path.name for path in linked if path.parent == ROOT / "docs"
+    }
     of_readme = {link.removeprefix("docs/") for link in links(ROOT / "README.md")}
     assert {page.name for page in PAGES if page.name != "README.md"} <= of_readme
 

@@ -112,7 +112,13 @@ def test_two_machines_meet(tmp_path: Path, victim: str) -> None:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    options = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=x")
+    options: tuple[str, ...] = (
+        "--nnodes=2",
+        "--nproc-per-node=1",
+        "--rdzv-backend=c10d",
+        f"--rdzv-endpoint=localhost:{port}",
+        "--rdzv-id=x",
+    )
     options += ("--max-restarts=3", "--monitor-interval=0.1")
     run = (*RUN, "checkpoint.every_steps=2")
     with (
