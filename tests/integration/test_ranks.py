@@ -15,6 +15,8 @@ from vgg_nll import run_folder
 from vgg_nll.tracking import tags
 from vgg_nll.training import checkpoint
 
+pytestmark = pytest.mark.slow
+
 RUN = (
     *TINY,
     "trainer.batch_size=8",
@@ -41,11 +43,11 @@ def train(folder: Path, size: int, *overrides: str) -> list[str]:
     [
         (2, ["loss=all_logit"]),
         (3, ["loss=argmax", "data.shift_pixels=2"]),
-        pytest.param(2, ["loss=all_logit", "trainer.accumulation_steps=2"], marks=pytest.mark.slow),
-        pytest.param(3, ["loss=argmax", "augment=mixup", "trainer.ema_decay=0.9"], marks=pytest.mark.slow),
+        (2, ["loss=all_logit", "trainer.accumulation_steps=2"]),
+        (3, ["loss=argmax", "augment=mixup", "trainer.ema_decay=0.9"]),
         (2, ["loss=all_logit", *BATCH_NORM]),
-        pytest.param(3, ["loss=argmax", *BATCH_NORM], marks=pytest.mark.slow),
-        pytest.param(2, ["loss=argmax", "model.freeze=features", "data.shift_pixels=0"], marks=pytest.mark.slow),
+        (3, ["loss=argmax", *BATCH_NORM]),
+        (2, ["loss=argmax", "model.freeze=features", "data.shift_pixels=0"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
@@ -102,7 +104,7 @@ def test_a_folder_of_pictures_with_bad_ones(tmp_path: Path) -> None:
     assert len(tables[0]) > 2
 
 
-@pytest.mark.parametrize("again", [2, pytest.param(3, marks=pytest.mark.slow), 1])
+@pytest.mark.parametrize("again", [2, 3, 1])
 def test_a_signal_saves_once_and_another_number_of_ranks_goes_on(tmp_path: Path, again: int) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     overrides = (*RUN, "trainer.validate_every_epochs=2", "checkpoint.every_steps=1000")
@@ -150,14 +152,12 @@ def test_ranks_that_were_started_differently(tmp_path: Path, overrides: list[str
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
 def test_ranks_have_as_many_parts_of_a_batch(tmp_path: Path) -> None:
     """Shares of 7 and 6 images in 4 parts each: otherwise batch norm would wait for a part that the other rank has not."""
     printed = train(tmp_path, 2, *RUN, *BATCH_NORM, "trainer.batch_size=13", "trainer.accumulation_steps=4", "trainer.steps=2")
     assert "on 2 ranks with 6 or 7 images each" in printed[0]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "parts", "more"), [(2, 1, ""), (8, 3, ", in 3 parts each; or lower trainer.accumulation_steps")]
 )
