@@ -148,7 +148,7 @@ def test_a_signal_before_the_first_step_leaves_nothing(
         except BaseException as end:
             raise end if inside == "our code" else ImportError("initialization failed") from end
 
-    monkeypatch.setattr("vgg_nll.run.build.make_data", make_data)
+    monkeypatch.setattr("vgg_nll.config.build.make_data", make_data)
     assert command(*TINY, "hydra.run.dir=run") == 128 + number
     assert capfd.readouterr().err == f"stopped by {number.name}: before the first step\n"
     assert not (tmp_path / "run").exists()

@@ -81,7 +81,7 @@ def test_bars_count_the_batches_of_their_images(tmp_path: Path, monkeypatch: pyt
         bars.setdefault(what, set()).add((total, len(batches)))
         yield from batches
 
-    monkeypatch.setattr("vgg_nll.training.trainer.track", count)
+    monkeypatch.setattr("vgg_nll.training.evaluator.track", count)
     train(tmp_path, *TINY, "trainer.steps=1", "trainer.eval_batch_size=1", "data.num_images=100", "tracking=none")
     assert {what: all(total == batches for total, batches in pairs) for what, pairs in bars.items()} == dict.fromkeys(
         ("val", "test", "training images"), True
