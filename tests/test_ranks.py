@@ -3,13 +3,12 @@
 import itertools
 import os
 import re
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers.processes import CONTEXT
+from helpers.processes import CONTEXT, free_port
 from torch import nn
 
 from vgg_nll import ranks
@@ -123,9 +122,7 @@ def test_batch_norm_becomes_one_over_all_ranks() -> None:
 
 def in_ranks(folder: Path, function: Any) -> list[Any]:
     """Calls a function of this module with each rank of three, in three processes; returns what they give."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = str(free.getsockname()[1])
+    port = free_port()
     processes = [CONTEXT.Process(target=_rank, args=(rank, port, function, folder)) for rank in range(SIZE)]
     for process in processes:
         process.start()

@@ -1,6 +1,7 @@
 """Builds a trainer from a config: what a run needs before its first step."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -16,8 +17,9 @@ from vgg_nll.files import expanded
 from vgg_nll.inference.trained_model import with_measured_statistics
 from vgg_nll.model import summary
 from vgg_nll.origin import Origin, describe
-from vgg_nll.ranks import ALONE, Ranks, joined
+from vgg_nll.ranks import Ranks, joined
 from vgg_nll.tracking.summaries import Layers
+from vgg_nll.tracking.tracker import NullTracker, Tracker
 from vgg_nll.training import diagnostics
 from vgg_nll.training.checkpoint_saver import CheckpointSaver
 from vgg_nll.training.data_parallel import data_parallel, synchronise_batch_norm
@@ -34,7 +36,7 @@ CUDA_GRAPH_PIXELS = 128  # a side: the kernels of smaller images take less time 
 
 
 def meet(cfg: DictConfig) -> Ranks:
-    """Waits for the other processes that train with this one, and makes sure that all have the same config."""
+    """Checks the config, waits for the other processes that train with this one, and makes sure that all have the same."""
     validation.check(cfg)
     ranks = joined(build.make_device(cfg))
     _check_same(ranks, dict(flatten(cfg)))
@@ -59,10 +61,12 @@ def _check_same(ranks: Ranks, mine: Mapping[str, Any]) -> None:
                 )
 
 
-def prepare(origin: Origin, signals: Signals, ranks: Ranks = ALONE) -> Trainer:
-    """Builds everything that `origin` asks for: a trainer, ready to `fit`. Errors are those of `train`."""
+def prepare(origin: Origin, signals: Signals, ranks: Ranks) -> Trainer:
+    """Builds everything that `origin` asks for, with the ranks that `meet` gives: a trainer, ready to `fit`.
+
+    Errors are those of `train`.
+    """
     cfg, folder = origin.cfg, origin.folder
-    validation.check(cfg)
     device = build.make_device(cfg)
     hardware.keep_freed_memory()
     dtype = build.make_dtype(cfg, device)
@@ -78,9 +82,8 @@ def prepare(origin: Origin, signals: Signals, ranks: Ranks = ALONE) -> Trainer:
     total_steps = settings.total_steps(data.steps_per_epoch)
     if state.step > total_steps:
         raise ConfigError(f"resume={folder}: has done {state.step} steps already, more than the {total_steps} of this config")
-    tracker = build.make_tracker(
-        cfg, folder, state.step + 1, state.validated_step + 1, origin.run_id, is_null=not ranks.is_first
-    )
+    make_tracker: Callable[..., Tracker] = functools.partial(build.make_tracker, cfg) if ranks.is_first else NullTracker
+    tracker = make_tracker(folder, state.step + 1, state.validated_step + 1, origin.run_id)
     trainer = Trainer(
         state=state,
         data=data,

@@ -175,7 +175,7 @@ def test_step(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     module, dtype = module_of("step"), torch.float32
     names = given_seconds(monkeypatch, module, [1.0, 0.5, 4.0], [0.5, 0.25, 0.5], [0.25, 0.25, 0.25])
     monkeypatch.setattr(module, "in_subprocess", lambda make, *args: module.nullcontext(make(*args)))
-    monkeypatch.setattr(module, "_ours", lambda args, device: VGG16(3, head="compact", width=1 / 16))
+    monkeypatch.setattr(module, "own_model", lambda args, device: VGG16(3, head="compact", width=1 / 16))
     layers = (torch.nn.Conv2d(3, 2, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(2, 3))
     plain = torch.nn.Sequential(*layers)
     monkeypatch.setattr(module, "_baseline", lambda args, device: plain)
@@ -303,3 +303,23 @@ def test_trainer_takes_the_config_of_a_run(script: Script, tmp_path: Path) -> No
     assert [row["n"] for row in rows] == [1] * 4
     for row in rows:
         assert row["min images/s"] == row["median"] == row["max"]  # of one epoch
+
+
+def test_distributed_rows_are_known(script: Script, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script("benchmark", "distributed", "--device", "cpu", "--variants", "float16") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: --variants 'float16': must be of 'float32', 'float32, buckets of 100 MB', ")
+
+
+@pytest.mark.slow
+def test_distributed(script: Script, tmp_path: Path) -> None:
+    """Every row; the bytes are those of the gradients, half of them, or hardly any, as the loopback device counts."""
+    sizes = ("--image-size", 32, "--classes", 3, "--batch-size", 2, "--width", 0.25)
+    rows = {row["sent"]: row for row in rows_of(script, tmp_path, "distributed", *sizes, "--repeats", 2)}
+    assert [row["ranks"] for row in rows.values()] == [2] * 6
+    gradients = 4 * sum(p.numel() for p in VGG16(3, head="compact", width=0.25).parameters()) / 1e6
+    sent = {name: row["MB sent, a rank and step"] / gradients for name, row in rows.items()}
+    assert sent.pop("bfloat16") == pytest.approx(0.5, rel=0.1)
+    assert sent.pop("PowerSGD") < 0.05
+    assert sent.pop("linear layers sharded (fully_shard)") == pytest.approx(1.0, rel=0.1)  # they are small here
+    assert list(sent.values()) == pytest.approx([1.0] * 3, rel=0.1)

@@ -14,7 +14,7 @@ WHOLE = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": 
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*WHOLE, "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_ERROR_FILE"):
+    for name in (*WHOLE, "TORCHELASTIC_RUN_ID", "TORCHELASTIC_ERROR_FILE"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -43,6 +43,14 @@ def test_refused(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], t
         torchrun.check(typed)
 
 
+def test_a_sweep_of_one_process_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its jobs would take each other for a restart."""
+    torchrun.check(["-m", "seed=0,1"])
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with pytest.raises(ConfigError, match=r"^-m: torchrun trains one network"):
+        torchrun.check(["-m", "seed=0,1"])
+
+
 @pytest.mark.parametrize("environment", [{}, {"WORLD_SIZE": "1"}, WHOLE])
 def test_allowed(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
     for name, value in environment.items():
@@ -60,8 +68,6 @@ def test_a_restart_continues_the_run_if_it_has_a_checkpoint(monkeypatch: pytest.
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(errors))
     typed = ["loss=argmax", "resume_strict=false"]
     run_folder.remember_for_restart(folder)
-    assert torchrun.continued(typed) == typed
-    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert torchrun.continued(typed) == typed
     (folder / "checkpoints").mkdir(parents=True)
     (folder / run_folder.LAST).touch()

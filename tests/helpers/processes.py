@@ -72,12 +72,16 @@ class Run:
         return self._process.exitcode
 
 
-def start_ranks(folder: Path, size: int, *arguments: str, of_last: Sequence[str] = ()) -> list[Run]:
-    """Starts processes that train together, as torchrun does; `of_last` are more arguments of the last one."""
+def free_port() -> str:
+    """Returns the number of a port that nobody uses now."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        port = str(free.getsockname()[1])
-    shared = {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size), "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+        return str(free.getsockname()[1])
+
+
+def start_ranks(folder: Path, size: int, *arguments: str, of_last: Sequence[str] = ()) -> list[Run]:
+    """Starts processes that train together, as torchrun does; `of_last` are more arguments of the last one."""
+    shared = {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size), "MASTER_ADDR": "localhost", "MASTER_PORT": free_port()}
     numbers = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
     more = [()] * (size - 1) + [tuple(of_last)]
     return [Run(folder, *arguments, *own, environment=shared | number) for number, own in zip(numbers, more, strict=True)]

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers.configs import ROOT, TINY
+from helpers.processes import free_port
 from helpers.runs import outcome
 
 from vgg_nll import run_folder
@@ -109,14 +109,11 @@ def test_a_signal_to_torchrun_saves_once(tmp_path: Path, number: signal.Signals)
 @pytest.mark.parametrize("victim", ["one", "two"])
 def test_two_machines_meet(tmp_path: Path, victim: str) -> None:
     """Two torchruns of one rank each, which see one disk, as the page has it; and again, if a rank of one is killed."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
     options: tuple[str, ...] = (
         "--nnodes=2",
         "--nproc-per-node=1",
         "--rdzv-backend=c10d",
-        f"--rdzv-endpoint=localhost:{port}",
+        f"--rdzv-endpoint=localhost:{free_port()}",
         "--rdzv-id=x",
     )
     options += ("--max-restarts=3", "--monitor-interval=0.1")

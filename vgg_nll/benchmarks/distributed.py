@@ -20,7 +20,9 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from vgg_nll import hardware
+from vgg_nll.benchmarks.step import random_batch
 from vgg_nll.benchmarks.timing import interleaved
+from vgg_nll.errors import ConfigError
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.ranks import ALONE, Ranks, device_of_rank, joined, leave
@@ -49,12 +51,18 @@ def distributed(args: argparse.Namespace) -> list[dict[str, Any]]:
     On a CPU, a rank has one thread, and the bytes are those that the loopback device has counted, for each rank and step.
     Rows: what is sent and how; in the last one the linear layers' weights lie in parts on the ranks, in a usual loop.
     """
+    names = [*VARIANTS, SHARDED]
+    unknown = [name for name in args.variants or [] if name not in names]
+    if unknown:
+        raise ConfigError(f"--variants {unknown[0]!r}: must be of {', '.join(map(repr, names))}")
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    others = [context.Process(target=_measure, args=(rank, port, args, there)) for rank in range(args.ranks)]
+    others = [
+        context.Process(target=_measure, args=(rank, port, args.variants or names, args, there)) for rank in range(args.ranks)
+    ]
     for other in others:
         other.start()
     there.close()
@@ -68,7 +76,7 @@ def distributed(args: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def _measure(rank: int, port: int, args: argparse.Namespace, answer: Any) -> None:
+def _measure(rank: int, port: int, variants: list[str], args: argparse.Namespace, answer: Any) -> None:
     """What each rank does; rank 0 keeps the clock and sends the rows."""
     names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": args.ranks, "LOCAL_WORLD_SIZE": args.ranks}
     os.environ |= {name: str(value) for name, value in names.items()} | {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
@@ -76,7 +84,7 @@ def _measure(rank: int, port: int, args: argparse.Namespace, answer: Any) -> Non
     hardware.keep_freed_memory()
     device = device_of_rank(args.device, hardware.choose_device(args.device))
     ranks = joined(device)
-    rows = [_row(name, args, ranks, *_times(_steps(name, args, ranks, device), args, ranks, device)) for name in args.variants]
+    rows = [_row(name, args, ranks, *_times(_steps(name, args, ranks, device), args, ranks, device)) for name in variants]
     if rank == 0:
         answer.send(rows)
     leave()
@@ -120,14 +128,10 @@ def _row(name: str, args: argparse.Namespace, ranks: Ranks, times: dict[str, lis
 
 
 def _steps(name: str, args: argparse.Namespace, ranks: Ranks, device: torch.device) -> dict[str, Step]:
-    draw = torch.Generator().manual_seed(ranks.rank)
-    size = args.image_size
-    images = (
-        torch.randn(args.batch_size, 3, size, size, generator=draw).contiguous(memory_format=torch.channels_last).to(device)
-    )
-    target = torch.randint(0, args.classes, (args.batch_size,), generator=draw).to(device)
-    torch.manual_seed(0)
-    model = VGG16(args.classes, head=head_for(size), width=args.width).to(device).to(memory_format=torch.channels_last)
+    images, target = random_batch(args, device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    model = VGG16(args.classes, head=head_for(args.image_size), width=args.width)
+    model = model.to(device).to(memory_format=torch.channels_last)
     dtype = hardware.choose_dtype("auto", device)
     if name == SHARDED:
         return {ALL: _sharded(model, images, target, dtype)}

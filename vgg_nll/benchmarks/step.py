@@ -36,19 +36,21 @@ def step(args: argparse.Namespace) -> list[dict[str, Any]]:
     with loops as calls:
         hardware.keep_freed_memory()
         best = hardware.choose_dtype("auto", device)
-        model = _ours(args, device)
+        model = own_model(args, device)
         flops = summary.flops_per_image(model, args.image_size)
         peak = {dtype: hardware.peak_flops(device, dtype) for dtype in {torch.float32, best}}
-        own = {("this project's step", best): _own(model, *_batch(args, device), best)}
+        own = {("this project's step", best): own_step(model, *random_batch(args, device), best)}
         if args.compile:
-            own["this project's step, compiled", best] = _own(_ours(args, device), *_batch(args, device), best, compiled=True)
+            own["this project's step, compiled", best] = own_step(
+                own_model(args, device), *random_batch(args, device), best, compiled=True
+            )
         times = interleaved(dict(calls) | own, args.repeats, "steps", device)
     first = statistics.median(next(iter(times.values())))
     return [_row(name, dtype, its, args.batch_size, flops, peak[dtype], first) for (name, dtype), its in times.items()]
 
 
 def _loops(args: argparse.Namespace, device: torch.device) -> dict[Variant, Step]:
-    images, target = _batch(args, device)
+    images, target = random_batch(args, device)
     variants: dict[Variant, Step] = {
         ("baseline loop", torch.float32): _loop(_baseline(args, device), images, target, torch.float32, fused=False)
     }
@@ -63,7 +65,8 @@ def _loops(args: argparse.Namespace, device: torch.device) -> dict[Variant, Step
     return variants
 
 
-def _batch(args: argparse.Namespace, device: torch.device) -> tuple[Tensor, Tensor]:
+def random_batch(args: argparse.Namespace, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Returns images and classes, the same each time."""
     draw = torch.Generator().manual_seed(0)
     images = torch.randn(args.batch_size, 3, args.image_size, args.image_size, generator=draw)
     return images.to(device), torch.randint(0, args.classes, (args.batch_size,), generator=draw).to(device)
@@ -87,7 +90,8 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _ours(args: argparse.Namespace, device: torch.device) -> VGG16:
+def own_model(args: argparse.Namespace, device: torch.device) -> VGG16:
+    """Returns this project's network, as its trainer makes it."""
     model = VGG16(args.classes, batch_norm=args.model == "vgg16_bn", head=head_for(args.image_size))
     return model.to(device).to(memory_format=torch.channels_last)
 
@@ -114,7 +118,8 @@ def _loop(model: nn.Module, images: Tensor, target: Tensor, dtype: torch.dtype, 
     return call
 
 
-def _own(model: nn.Module, images: Tensor, target: Tensor, dtype: torch.dtype, compiled: bool = False) -> Step:
+def own_step(model: nn.Module, images: Tensor, target: Tensor, dtype: torch.dtype, compiled: bool = False) -> Step:
+    """Returns a call that does this project's training step, with SGD."""
     optimizer = torch.optim.SGD(param_groups(model), lr=1e-4, momentum=0.9, fused=True)
     state = TrainState(model, optimizer, images.device)
     if compiled:

@@ -92,7 +92,7 @@ def _pairs(cfg: Any, folder: Path) -> tuple[list[float], list[float], int, float
 
     (folder / "run").mkdir()
     with run_folder.lock_run_folder(folder / "run"), Signals() as signals:
-        made = prepare.prepare(Origin.of(cfg, folder / "run", {}, []), signals)
+        made = prepare.prepare(Origin.of(cfg, folder / "run", {}, []), signals, prepare.meet(cfg))
         steps = made.data.steps_per_epoch
         made.profiler = turns = _InTurn(_bare(cfg, steps, bare_step), steps, made.state.device)
         with patch.object(training_loop, "train_step", timed):

@@ -30,7 +30,7 @@ def check(typed: Sequence[str]) -> None:
             f"WORLD_SIZE={_size()} without {', '.join(missing)}: start with torchrun --nproc-per-node={_size()} train.py, or "
             "unset WORLD_SIZE"
         )
-    if (_size() > 1 or _attempt() > 0) and arguments.is_sweep(typed):
+    if (_size() > 1 or "TORCHELASTIC_RUN_ID" in os.environ) and arguments.is_sweep(typed):
         raise ConfigError(
             "-m: torchrun trains one network on several processes; start a sweep with python train.py -m, which gives every "
             "job a GPU of its own"
@@ -66,7 +66,3 @@ def wait_for_first() -> None:
 def _size() -> int:
     text = os.environ.get("WORLD_SIZE", "1")
     return int(text) if text.isdecimal() else 1
-
-
-def _attempt() -> int:
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))

@@ -22,7 +22,7 @@ from vgg_nll.losses import Loss
 from vgg_nll.losses.class_weights import ClassWeighted, balanced_weights
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.ranks import ALONE, Ranks, device_of_rank
-from vgg_nll.tracking.tracker import GuardedTracker, NullTracker, Tracker
+from vgg_nll.tracking.tracker import GuardedTracker, Tracker
 from vgg_nll.training.initial_weights import load_initial_weights
 from vgg_nll.training.param_groups import param_groups
 from vgg_nll.training.schedule import Schedule
@@ -139,16 +139,10 @@ def make_settings(cfg: DictConfig) -> TrainerSettings:
 
 
 def make_tracker(
-    cfg: DictConfig,
-    folder: Path,
-    first_step: int,
-    first_validation: int | None = None,
-    run_id: str = "",
-    *,
-    is_null: bool = False,
+    cfg: DictConfig, folder: Path, first_step: int, first_validation: int | None = None, run_id: str = ""
 ) -> Tracker:
-    """Returns the tracker of `tracking=`, which writes into the folder of this run, from these steps on; or none."""
-    constructor = NullTracker if is_null else _instantiate("tracking", cfg.tracking)
+    """Returns the tracker of `tracking=`, which writes into the folder of this run, from these steps on."""
+    constructor = _instantiate("tracking", cfg.tracking)
     try:
         inspect.signature(constructor).bind(folder, first_step, first_validation, run_id)
     except TypeError as error:
