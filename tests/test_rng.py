@@ -35,3 +35,5 @@ def test_seed_step_fixes_dropout() -> None:
     rng.seed_step(0, 7)
     assert torch.equal(torch.nn.functional.dropout(ones), first)
     assert not torch.equal(first, other)
+    rng.seed_step(0, 7, rank=1)
+    assert not torch.equal(torch.nn.functional.dropout(ones), first)

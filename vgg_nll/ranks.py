@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vgg_nll.errors import ConfigError, TrainingError
 
-MEETING_SECONDS = 600  # another machine may start later
+MEETING_SECONDS = 120  # torchrun starts all at once; PyTorch loads in seconds, from a slow disk in a minute
 PEERS = (dist.DistError, ConnectionError)
 
 

@@ -79,12 +79,22 @@ def free_port() -> str:
         return str(free.getsockname()[1])
 
 
-def start_ranks(folder: Path, size: int, *arguments: str, of_last: Sequence[str] = ()) -> list[Run]:
-    """Starts processes that train together, as torchrun does; `of_last` are more arguments of the last one."""
+def start_ranks(
+    folder: Path, size: int, *arguments: str, of_last: Sequence[str] = (), last_in: Path | None = None
+) -> list[Run]:
+    """Starts processes that train together, as torchrun does.
+
+    Args:
+        of_last: more arguments of the last one; last_in: its working directory, that of the others if None.
+    """
     shared = {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size), "MASTER_ADDR": "localhost", "MASTER_PORT": free_port()}
     numbers = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
     more = [()] * (size - 1) + [tuple(of_last)]
-    return [Run(folder, *arguments, *own, environment=shared | number) for number, own in zip(numbers, more, strict=True)]
+    places = [folder] * (size - 1) + [last_in or folder]
+    return [
+        Run(place, *arguments, *own, environment=shared | number)
+        for place, number, own in zip(places, numbers, more, strict=True)
+    ]
 
 
 def _main(arguments: list[str], folder: Path, printed: Path, file_limit: int | None, environment: dict[str, str]) -> None:

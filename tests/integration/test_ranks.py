@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.configs import TINY
 from helpers.pictures import FOLDER, write_folder
-from helpers.processes import Run, start_ranks
+from helpers.processes import Run, run_script, start_ranks
 from helpers.runs import outcome, read_curves
 
 from vgg_nll import run_folder
@@ -150,6 +150,40 @@ def test_ranks_that_were_started_differently(tmp_path: Path, overrides: list[str
     assert f"error: {message}" in runs[0].text()
     assert "Traceback" not in runs[0].text() + runs[1].text()
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("other", ["fewer_pictures", "no_data_set"])
+def test_ranks_that_see_different_data(tmp_path: Path, other: str) -> None:
+    """On two machines, for example: other files, or some that rank 1 cannot train on. Nothing is left."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    write_folder(here / "pictures", splits=("train", "val"))
+    write_folder(there / "pictures", splits=("train", "val"), classes=3 if other == "fewer_pictures" else 1)
+    next((there / "pictures/train").rglob("*.*")).unlink()
+    own = [override for override in RUN if not override.startswith("data")]
+    overrides = (*own, *FOLDER, "data.root=pictures", "data.num_workers=0", "trainer.steps=4")
+    runs = start_ranks(here, 2, *overrides, last_in=there)
+    assert [run.end() for run in runs] == [1, 1]
+    first, second = (run.text() for run in runs)
+    assert "Traceback" not in first + second
+    if other == "fewer_pictures":
+        assert "rank 1 has data, " in first
+    else:
+        assert "rank 1: error: data" in second
+    assert sum("error: " in line for line in first.splitlines()) == 1
+    assert not (here / "run").exists()
+
+
+def test_validation_uses_the_batch_norm_of_rank_0(tmp_path: Path) -> None:
+    """Each rank has running statistics of its own images; those that are saved give the metrics that are logged."""
+    overrides = (*RUN, "model=vgg16_bn", "trainer.steps=5", "trainer.validate_every_epochs=1", "data.num_images=100")
+    train(tmp_path, 2, *overrides)
+    logged = read_curves(tmp_path / "run")[tags.VALIDATION["loss"]][-1][1]
+    evaluated = run_script(
+        tmp_path, "scripts/evaluate.py", "run", "--split", "val", "--checkpoint", "last", OMP_NUM_THREADS="1"
+    )
+    assert evaluated.returncode == 0, evaluated.stderr
+    found = json.loads((tmp_path / "run" / run_folder.EVALUATION_METRICS).read_text())["val"]
+    assert found["loss"] == pytest.approx(logged, rel=1e-6)
 
 
 def test_ranks_have_as_many_parts_of_a_batch(tmp_path: Path) -> None:

@@ -45,6 +45,14 @@ def test_jobs_of_two_ranks(tmp_path: Path) -> None:
     assert ["on 2 ranks with 2 images each" in text for text in texts] == [True, True]
 
 
+def test_jobs_of_several_ranks_cannot_be_pruned(tmp_path: Path) -> None:
+    """Refused before anything is submitted."""
+    done = sweep(tmp_path, "debug", "seed=0,1", "launcher.ranks=2", "sweep.prune=median")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: sweep.prune: jobs of several ranks cannot be stopped early; ")
+    assert not list(tmp_path.iterdir())
+
+
 def launcher_of(cluster: str, folder: Path) -> SlurmLauncher:
     return SlurmLauncher(
         1,
