@@ -112,8 +112,14 @@ def prepare(origin: Origin, signals: Signals, ranks: Ranks) -> Trainer:
         seed=cfg.seed,
         ranks=ranks,
     )
-    if not ranks.is_first:
-        return trainer
+    if ranks.is_first:
+        _show_start(trainer, origin, tracker)
+    return trainer
+
+
+def _show_start(trainer: Trainer, origin: Origin, tracker: Tracker) -> None:
+    """Tells TensorBoard and the terminal what is trained."""
+    state, image_size = trainer.state, trainer.data.preprocessing.image_size
     first = state.step + 1
     for text in run_summary.texts(trainer, origin):
         tracker.add(text, first)
@@ -121,7 +127,6 @@ def prepare(origin: Origin, signals: Signals, ranks: Ranks) -> Trainer:
         for shown in (Layers(summary.layers(state.model, image_size)), *run_summary.first_images(trainer)):
             tracker.add(shown, first)
     run_summary.log_start(trainer, origin)
-    return trainer
 
 
 def _make_state(
