@@ -21,7 +21,28 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("environment", "typed", "message"),
     [
-        ({"WORLD_SIZE": "two"}, [], "WORLD_SIZE=two: is not a number; torchrun sets it"),
+        *(
+            ({"WORLD_SIZE": size}, [], f"WORLD_SIZE={size}: is not a number of processes; torchrun sets it, or unset it")
+            for size in ("two", "", "0", "-1", "1.5")
+        ),
+        *(
+            (
+                WHOLE | {name: value},
+                [],
+                f"{name}={value}: is not a number from {span}; start with torchrun --nproc-per-node=2 train.py, or unset "
+                "WORLD_SIZE",
+            )
+            for name, value, span in (
+                ("RANK", "x", "0 to 1"),
+                ("RANK", "2", "0 to 1"),
+                ("LOCAL_WORLD_SIZE", "0", "1 to 2"),
+                ("LOCAL_WORLD_SIZE", "3", "1 to 2"),
+                ("LOCAL_RANK", "2", "0 to 1"),
+                ("LOCAL_RANK", "-1", "0 to 1"),
+                ("MASTER_PORT", "abc", "1 to 65535"),
+                ("MASTER_PORT", "70000", "1 to 65535"),
+            )
+        ),
         (
             {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"},
             [],
@@ -41,6 +62,7 @@ def test_refused(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], t
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         torchrun.check(typed)
+    assert torchrun.rank() in (0, 1)  # whoever shows the error asks for it
 
 
 def test_a_sweep_of_one_process_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,24 +17,38 @@ SECONDS_OF_FIRST = 5  # torchrun looks every tenth of a second
 
 def rank() -> int:
     """Returns the number of this process among those that train together; 0 for one alone."""
-    return int(os.environ.get("RANK", "0")) if _size() > 1 else 0
+    return _number("RANK", 0) if _number("WORLD_SIZE", 1) > 1 else 0
 
 
 def check(typed: Sequence[str]) -> None:
     """Raises ConfigError if torchrun has not started this process as a whole, or cannot start what is typed."""
-    if not os.environ.get("WORLD_SIZE", "1").isdecimal():
-        raise ConfigError(f"WORLD_SIZE={os.environ['WORLD_SIZE']}: is not a number; torchrun sets it")
-    missing = [name for name in NEEDED if not os.environ.get(name)]
-    if _size() > 1 and missing:
-        raise ConfigError(
-            f"WORLD_SIZE={_size()} without {', '.join(missing)}: start with torchrun --nproc-per-node={_size()} train.py, or "
-            "unset WORLD_SIZE"
-        )
-    if (_size() > 1 or "TORCHELASTIC_RUN_ID" in os.environ) and arguments.is_sweep(typed):
+    size = _number("WORLD_SIZE", 0) if "WORLD_SIZE" in os.environ else 1
+    if size == 0:
+        raise ConfigError(f"WORLD_SIZE={os.environ['WORLD_SIZE']}: is not a number of processes; torchrun sets it, or unset it")
+    if size > 1:
+        _check_environment(size)
+    if (size > 1 or "TORCHELASTIC_RUN_ID" in os.environ) and arguments.is_sweep(typed):
         raise ConfigError(
             "-m: torchrun trains one network on several processes; start a sweep with python train.py -m, which gives every "
             "job a GPU of its own"
         )
+
+
+def _check_environment(size: int) -> None:
+    """Raises ConfigError unless the variables beside WORLD_SIZE can be torchrun's."""
+    instead = f"start with torchrun --nproc-per-node={size} train.py, or unset WORLD_SIZE"
+    missing = [name for name in NEEDED if not os.environ.get(name)]
+    if missing:
+        raise ConfigError(f"WORLD_SIZE={size} without {', '.join(missing)}: {instead}")
+    of_machine = _number("LOCAL_WORLD_SIZE", 1)
+    for name, low, high in (
+        ("RANK", 0, size - 1),
+        ("LOCAL_WORLD_SIZE", 1, size),
+        ("LOCAL_RANK", 0, of_machine - 1),
+        ("MASTER_PORT", 1, 65535),
+    ):
+        if not low <= _number(name, -1) <= high:
+            raise ConfigError(f"{name}={os.environ[name]}: is not a number from {low} to {high}; {instead}")
 
 
 def continued(typed: Sequence[str]) -> list[str]:
@@ -63,6 +77,6 @@ def wait_for_first() -> None:
         time.sleep(SECONDS_OF_FIRST)
 
 
-def _size() -> int:
-    text = os.environ.get("WORLD_SIZE", "1")
-    return int(text) if text.isdecimal() else 1
+def _number(name: str, otherwise: int) -> int:
+    text = os.environ.get(name, "")
+    return int(text) if text.isdecimal() else otherwise

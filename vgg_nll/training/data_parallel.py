@@ -84,9 +84,10 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     @torch.no_grad()
     def _update_statistics(self, mean: Tensor, variance: Tensor) -> None:
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        assert self.momentum is not None
         self.num_batches_tracked += 1
-        self.running_mean.lerp_(mean, self.momentum or 0.1)
-        self.running_var.lerp_(variance, self.momentum or 0.1)
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance, self.momentum)
 
 
 def synchronise_batch_norm(model: nn.Module) -> None:
