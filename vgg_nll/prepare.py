@@ -17,7 +17,7 @@ from vgg_nll.files import expanded
 from vgg_nll.inference.trained_model import with_measured_statistics
 from vgg_nll.model import summary
 from vgg_nll.origin import Origin, describe
-from vgg_nll.ranks import Ranks, joined
+from vgg_nll.ranks import Ranks, device_of_rank, joined
 from vgg_nll.tracking.summaries import Layers
 from vgg_nll.tracking.tracker import NullTracker, Tracker
 from vgg_nll.training import diagnostics
@@ -38,7 +38,7 @@ CUDA_GRAPH_PIXELS = 128  # a side: the kernels of smaller images take less time 
 def meet(cfg: DictConfig) -> Ranks:
     """Checks the config, waits for the other processes that train with this one, and makes sure that all have the same."""
     validation.check(cfg)
-    ranks = joined(build.make_device(cfg))
+    ranks = joined(_device(cfg))
     _check_same(ranks, dict(flatten(cfg)))
     batch, parts = cfg.trainer.batch_size, cfg.trainer.accumulation_steps
     if ranks.size > 1 and ranks.size * parts > batch:
@@ -47,6 +47,10 @@ def meet(cfg: DictConfig) -> Ranks:
     if ranks.size > 1 and cfg.trainer.prune_against is not None:
         raise ConfigError("trainer.prune_against: is for sweeps; torchrun trains one network: leave it out")
     return ranks
+
+
+def _device(cfg: DictConfig) -> torch.device:
+    return device_of_rank(cfg.device, build.make_device(cfg))
 
 
 def _check_same(ranks: Ranks, mine: Mapping[str, Any]) -> None:
@@ -67,7 +71,7 @@ def prepare(origin: Origin, signals: Signals, ranks: Ranks) -> Trainer:
     Errors are those of `train`.
     """
     cfg, folder = origin.cfg, origin.folder
-    device = build.make_device(cfg)
+    device = _device(cfg)
     hardware.keep_freed_memory()
     dtype = build.make_dtype(cfg, device)
     with ranks.first_alone() if "download" in cfg.data else nullcontext():

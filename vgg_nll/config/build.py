@@ -21,7 +21,7 @@ from vgg_nll.hardware import choose_device, choose_dtype, is_out_of_memory
 from vgg_nll.losses import Loss
 from vgg_nll.losses.class_weights import ClassWeighted, balanced_weights
 from vgg_nll.model import VGG16, head_for
-from vgg_nll.ranks import ALONE, Ranks, device_of_rank
+from vgg_nll.ranks import ALONE, Ranks
 from vgg_nll.tracking.tracker import GuardedTracker, Tracker
 from vgg_nll.training.initial_weights import load_initial_weights
 from vgg_nll.training.param_groups import param_groups
@@ -39,7 +39,7 @@ SIZES = {
 def make_device(cfg: DictConfig) -> torch.device:
     """Returns the device of `device=`."""
     try:
-        return device_of_rank(cfg.device, choose_device(cfg.device))
+        return choose_device(cfg.device)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
