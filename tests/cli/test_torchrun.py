@@ -62,7 +62,7 @@ def test_refused(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], t
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         torchrun.check(typed)
-    assert torchrun.rank() in (0, 1)  # whoever shows the error asks for it
+    assert torchrun.rank() >= 0  # whoever shows the error asks for it
 
 
 def test_a_sweep_of_one_process_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
