@@ -25,9 +25,15 @@ def assert_same(found: list[Batch], expected: list[Batch]) -> None:
             assert torch.equal(mine, theirs)
 
 
-@pytest.mark.parametrize("augment", ["none", "flip_crop", "trivial", "mixup", "cutmix"])
-@pytest.mark.parametrize("size", [2, 3])
-@pytest.mark.parametrize("kind", ["resident", "folder"])
+@pytest.mark.parametrize(
+    ("kind", "size", "augment"),
+    [
+        pytest.param(kind, size, augment, marks=[pytest.mark.slow] * (kind == "folder" and (size, augment) != (3, "mixup")))
+        for kind in ("resident", "folder")
+        for size in (2, 3)
+        for augment in ("none", "flip_crop", "trivial", "mixup", "cutmix")
+    ],
+)
 def test_training_batches(config: Config, tmp_path: Path, kind: str, size: int, augment: str) -> None:
     overrides: tuple[str, ...] = ("data=synthetic", "data.num_images=60", "data.num_classes=3")
     if kind == "folder":
@@ -41,7 +47,7 @@ def test_training_batches(config: Config, tmp_path: Path, kind: str, size: int, 
     assert_same(dealt, whole)
 
 
-@pytest.mark.parametrize("kind", ["resident", "folder"])
+@pytest.mark.parametrize("kind", ["resident", pytest.param("folder", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("every", [1, 2, 3, 100])
 def test_evaluation_batches(config: Config, tmp_path: Path, kind: str, every: int) -> None:
     overrides: tuple[str, ...] = ("data=synthetic", "data.num_images=60", "data.num_classes=3")

@@ -103,7 +103,7 @@ def test_by_terms(complements: bool) -> None:
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("complements", [False, True])
+@pytest.mark.parametrize("complements", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_compiled_for_any_batch_size(complements: bool, backend: str) -> None:
     if backend == "inductor" and shutil.which("g++") is None and shutil.which("clang++") is None:
         pytest.skip("torch.compile needs a C++ compiler")
