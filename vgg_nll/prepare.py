@@ -42,8 +42,8 @@ def meet(cfg: DictConfig) -> Ranks:
     _check_same(ranks, dict(flatten(cfg)))
     batch, parts = cfg.trainer.batch_size, cfg.trainer.accumulation_steps
     if ranks.size > 1 and ranks.size * parts > batch:
-        of_each = "" if parts == 1 else f", in {parts} parts each; or lower trainer.accumulation_steps"
-        raise ConfigError(f"trainer.batch_size={batch}: is for all {ranks.size} ranks together; raise it{of_each}")
+        in_parts, lower = ("", "") if parts == 1 else (f", in {parts} parts each", ", or lower trainer.accumulation_steps")
+        raise ConfigError(f"trainer.batch_size={batch}: is for all {ranks.size} ranks together{in_parts}; raise it{lower}")
     if ranks.size > 1 and cfg.trainer.prune_against is not None:
         raise ConfigError("trainer.prune_against: is for sweeps; torchrun trains one network: leave it out")
     return ranks

@@ -193,12 +193,16 @@ def test_ranks_have_as_many_parts_of_a_batch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "parts", "more"), [(2, 1, ""), (8, 3, ", in 3 parts each; or lower trainer.accumulation_steps")]
+    ("size", "parts", "why"),
+    [
+        (2, 1, "is for all 3 ranks together; raise it"),
+        (8, 3, "is for all 3 ranks together, in 3 parts each; raise it, or lower trainer.accumulation_steps"),
+    ],
 )
-def test_a_batch_for_too_many_ranks(tmp_path: Path, size: int, parts: int, more: str) -> None:
+def test_a_batch_for_too_many_ranks(tmp_path: Path, size: int, parts: int, why: str) -> None:
     runs = start_ranks(tmp_path, 3, *RUN, f"trainer.batch_size={size}", f"trainer.accumulation_steps={parts}")
     assert [run.end() for run in runs] == [1, 1, 1]
-    assert f"error: trainer.batch_size={size}: is for all 3 ranks together; raise it{more}\n" in runs[0].text()
+    assert f"error: trainer.batch_size={size}: {why}\n" in runs[0].text()
     assert not (tmp_path / "run").exists()
 
 
