@@ -14,12 +14,7 @@ import pytest
 from helpers.configs import ROOT, TINY
 
 COMMAND = [sys.executable, str(ROOT / "train.py"), *TINY, "trainer.steps=40", "hydra.run.dir=run", "trainer.log_every_steps=5"]
-WIDE = (
-    "curves: ",
-    "http://",
-    "trained in ",
-    "warning: ",
-)  # a command, a link, a path and a warning stay whole: a terminal wraps them
+WIDE = ("curves: ", "http://", "trained in ", "warning: ")  # a terminal wraps them
 
 
 def on_terminal(folder: Path, columns: int, **environment: str) -> str:
