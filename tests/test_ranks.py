@@ -106,6 +106,28 @@ def test_gpus_need_nccl(monkeypatch: pytest.MonkeyPatch) -> None:
         ranks.joined(GPU)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rank", "is_torchrun", "reason"),
+    [
+        ("0", False, "Timed out after . seconds waiting for clients"),
+        ("0", True, "rank 1 did not come within 1 s"),
+        ("1", False, "The client socket has timed out"),
+    ],
+)
+def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch, rank: str, is_torchrun: bool, reason: str) -> None:
+    """Rank 0 for the others, with or without torchrun's store, and these for its address."""
+    monkeypatch.setattr(ranks, "MEETING_SECONDS", 1)
+    port = free_port()
+    address = {"WORLD_SIZE": "2", "RANK": rank, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    for name, value in (address | {"TORCHELASTIC_USE_AGENT_STORE": str(is_torchrun)}).items():
+        monkeypatch.setenv(name, value)
+    agent = torch.distributed.TCPStore("localhost", int(port), is_master=True, wait_for_workers=False) if is_torchrun else None
+    with pytest.raises(TrainingError, match=rf"cannot be reached \({reason}"):
+        ranks.joined(CPU)
+    del agent
+
+
 def test_batch_norm_becomes_one_over_all_ranks() -> None:
     """With its weights and buffers, the mode, and what is frozen."""
     outer, inner = nn.BatchNorm2d(3), nn.BatchNorm2d(2)

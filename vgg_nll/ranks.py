@@ -108,7 +108,7 @@ def joined(device: torch.device) -> Ranks:
 
     Raises ConfigError if they cannot talk to each other on this device.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = _size()
     if size == 1:
         return ALONE
     if device.type == "cuda":
@@ -149,6 +149,10 @@ def _meeting(store: dist.Store, rank: int, size: int) -> str:
     return name
 
 
+def _size() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def leave() -> None:
     """Ends the exchange with the other processes, if there was one."""
     if dist.is_initialized():
@@ -160,7 +164,7 @@ def device_of_rank(name: str, chosen: torch.device) -> torch.device:
 
     Raises ConfigError if there are fewer GPUs than local ranks, or one GPU is asked for all.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or chosen.type == "cpu":
+    if _size() == 1 or chosen.type == "cpu":
         return chosen
     local_size = int(os.environ["LOCAL_WORLD_SIZE"])
     if chosen.index is not None and local_size > 1:
@@ -179,8 +183,7 @@ def lost_peers_as_error() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ConnectionError) as error:
-        is_one = int(os.environ.get("WORLD_SIZE", "1")) == 1
-        if is_one or not (isinstance(error, PEERS) or "gloo" in str(error) or "NCCL" in str(error)):
+        if _size() == 1 or not (isinstance(error, PEERS) or "gloo" in str(error) or "NCCL" in str(error)):
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise TrainingError(f"stopped: another rank has ended, and says why, or cannot be reached ({reason})") from error

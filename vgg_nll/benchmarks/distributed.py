@@ -42,13 +42,12 @@ VARIANTS: dict[str, tuple[str, float, int]] = {
 }
 SHARDED = "linear layers sharded (fully_shard)"
 ONE, ALL = "one rank alone", "all ranks"
-SENT_COLUMN = 9  # of a line of /proc/net/dev, whose first number is that of the bytes received
 
 
 def distributed(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Images/s of a training step by all ranks, each with `--batch-size` images, and of one rank alone with as many, in turn.
 
-    On a CPU, a rank has one thread, and the bytes are those that the loopback device has counted, for each rank and step.
+    On a CPU, a rank has one thread, and the bytes are those that rank 0 has given to its sockets, in one step.
     Rows: what is sent and how; in the last one the linear layers' weights lie in parts on the ranks, in a usual loop.
     """
     names = [*VARIANTS, SHARDED]
@@ -93,21 +92,20 @@ def _measure(rank: int, port: int, variants: list[str], args: argparse.Namespace
 def _times(
     steps: dict[str, Step], args: argparse.Namespace, ranks: Ranks, device: torch.device
 ) -> tuple[dict[str, list[float]], list[int]]:
-    """Rank 0 says what comes next, the others do it. Returns the seconds of the calls, and the bytes of each step of all."""
+    """Rank 0 says what comes next, the others do it. Returns the seconds of the calls, and rank 0's bytes."""
     sent: list[int] = []
 
     def call(name: str) -> None:
-        before = _sent_bytes()
         ranks.of_first(name)
+        before = _written_bytes()
         steps[name]()
-        if name == ALL:
-            hardware.wait(device)
-            sent.append(_sent_bytes() - before)
+        if name == ALL and device.type == "cpu":
+            sent.append(_written_bytes() - before)
 
     if ranks.is_first:
         times = interleaved({name: functools.partial(call, name) for name in steps}, args.repeats, "steps", device)
         ranks.of_first("")
-        return times, sent
+        return times, sent[-args.repeats :]  # without those before the first measured call
     while name := ranks.of_first(None):
         if name == ALL:
             steps[name]()
@@ -123,7 +121,7 @@ def _row(name: str, args: argparse.Namespace, ranks: Ranks, times: dict[str, lis
     row |= {"min images/s": round(min(speeds), 2), "median": round(median, 2), "max": round(max(speeds), 2)}
     alone = statistics.median(args.batch_size / seconds for seconds in times[ONE]) if ONE in times else None
     row["x one rank alone"] = "" if alone is None else round(median / alone, 2)
-    row["MB sent, a rank and step"] = round(statistics.median(sent) / ranks.size / 1e6, 2) if any(sent) else ""
+    row["MB sent, a rank and step"] = round(statistics.median(sent) / 1e6, 2) if any(sent) else ""
     return row
 
 
@@ -178,8 +176,8 @@ def _sharded(model: VGG16, images: Tensor, target: Tensor, dtype: torch.dtype) -
     return call
 
 
-def _sent_bytes() -> int:
-    """Bytes that the loopback device has sent since it started, by whoever; 0 where nobody counts them."""
-    counts = Path("/proc/net/dev")
+def _written_bytes() -> int:
+    """Bytes that this process has written since it started: gloo's, within a step; 0 where nobody counts them."""
+    counts = Path("/proc/self/io")
     lines = counts.read_text().splitlines() if counts.exists() else []
-    return next((int(line.split()[SENT_COLUMN]) for line in lines if line.strip().startswith("lo:")), 0)
+    return next((int(line.split()[1]) for line in lines if line.startswith("wchar:")), 0)
