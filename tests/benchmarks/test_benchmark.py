@@ -315,7 +315,7 @@ def test_distributed_rows_are_known(script: Script, capsys: pytest.CaptureFixtur
 def test_distributed(script: Script, tmp_path: Path) -> None:
     """Every row; the bytes are those of the gradients, half of them, or hardly any."""
     sizes = ("--image-size", 32, "--classes", 3, "--batch-size", 2, "--width", 0.25)
-    rows = {row["sent"]: row for row in rows_of(script, tmp_path, "distributed", *sizes, "--repeats", 2)}
+    rows = {row["sent"]: row for row in rows_of(script, tmp_path, "distributed", *sizes, "--repeats", 1)}
     assert [row["ranks"] for row in rows.values()] == [2] * 6
     gradients = 4 * sum(p.numel() for p in VGG16(3, head="compact", width=0.25).parameters()) / 1e6
     sent = {name: row["MB sent, a rank and step"] / gradients for name, row in rows.items()}
