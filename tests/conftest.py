@@ -23,6 +23,9 @@ from helpers.clock import Clock
 from helpers.configs import ROOT, TINY, compose_config
 
 from vgg_nll import run
+from vgg_nll.run_folder.record import RunRecord
+
+CHOICES = {"data": "synthetic", "model": "vgg16", "loss": "all_logit"}
 
 
 @pytest.fixture
@@ -61,7 +64,8 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 12 steps of a narrow network on synthetic images of 2 classes. Tests read its folder, and do not change it."""
     folder = tmp_path_factory.mktemp("run")
-    run.train(compose_config(*TINY, "trainer.epochs=2", "loss=all_logit", "data.noise=1.0"), folder, {})
+    cfg = compose_config(*TINY, "trainer.epochs=2", "loss=all_logit", "data.noise=1.0")
+    run.train(RunRecord.new(cfg, CHOICES), folder)
     return folder
 
 

@@ -40,7 +40,7 @@ def imports(path: Path) -> set[str]:
     ("libraries", "homes"),
     [
         (("tensorboard", "torch.utils.tensorboard"), {"tracking"}),
-        (("hydra", "omegaconf"), {"config", "origin", "prepare", "run", "run_summary", "cli", "inference"}),
+        (("hydra", "omegaconf"), {"build", "config", "origin", "prepare", "run", "run_summary", "cli", "inference"}),
         (("matplotlib",), {"plots", "comparison", "tracking"}),  # tracking: the type
         (("tqdm",), {"progress"}),
         (("filelock",), {"run_folder"}),

@@ -4,8 +4,7 @@ import pytest
 import torch
 from helpers.configs import Config
 
-from vgg_nll import prepare
-from vgg_nll.config import build
+from vgg_nll import build, prepare
 from vgg_nll.errors import ConfigError
 
 
@@ -16,6 +15,6 @@ def test_more_ranks_than_gpus(config: Config, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(build, "choose_device", lambda name: torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert build.make_device(cfg) == torch.device("cuda")
+    assert build.make_device(cfg.device) == torch.device("cuda")
     with pytest.raises(ConfigError, match=r"^device=\w+: 2 ranks on a machine of 1 GPUs; torchrun --nproc-per-node=1, or"):
         prepare.meet(cfg)

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from vgg_nll import run_folder
 from vgg_nll.errors import CheckpointError, ConfigError
-from vgg_nll.run_folder import has_checkpoint, holds_run, lock_run_folder, remove_new_files
+from vgg_nll.run_folder import has_checkpoint, holds_run, lock_run_folder
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from vgg_nll.run_folder import has_checkpoint, holds_run, lock_run_folder, remov
         ("DONE", False, True),
         ("metrics.json", False, True),
         ("FAILED", False, False),  # before the first checkpoint there is nothing to lose
-        (".hydra/config.yaml", False, False),
+        ("run.json", False, False),
     ],
 )
 def test_what_holds_a_run(tmp_path: Path, name: str, resumable: bool, held: bool) -> None:
@@ -106,34 +106,17 @@ def test_the_block_releases_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyP
         pass
 
 
-def make_folder(folder: Path) -> Path:
-    """Hydra's files, a log, a lock, an event file: what is there when a config turns out to be wrong."""
-    for name in (".hydra/config.yaml", "train.log", ".lock", "events.out.tfevents.2.pc"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-    return folder
-
-
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
-def test_a_folder_of_ours_is_removed(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path / "run")
-    (folder / ".hydra/config.yaml").unlink()
-    (folder / ".hydra").rmdir()  # a run without Hydra
-    remove_new_files(folder, set())
-    assert not folder.exists()
-
-
-def test_files_of_others_stay(tmp_path: Path) -> None:
-    """Files from before this process, and files that no run writes."""
-    folder = make_folder(tmp_path / "run")
-    (folder / "events.out.tfevents.1.pc").touch()
-    before = {folder / "events.out.tfevents.1.pc", folder / ".hydra"}
-    (folder / "notes.txt").touch()
-    remove_new_files(folder, before)
-    assert names(folder) == {"events.out.tfevents.1.pc", ".hydra", "train.log", "notes.txt"}
+@pytest.mark.parametrize("left", [None, "run.json", "DONE", "checkpoints/previous.pt"])
+def test_the_lock_goes_if_no_run_began(tmp_path: Path, left: str | None) -> None:
+    """It stays if a run began there, now or before."""
+    before = {"notes.txt", "train.log"}
+    for name in (*before, *([left] if left else [])):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with lock_run_folder(tmp_path):
+        pass
+    kept = before | {".lock", str(left).partition("/")[0]} if left else before
+    assert {path.name for path in tmp_path.iterdir()} == kept
 
 
 def test_links_of_the_users_own_stay(tmp_path: Path) -> None:

@@ -1,24 +1,24 @@
 """Builds a trainer from a config: what a run needs before its first step."""
 
 import functools
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from omegaconf import DictConfig
 
-from vgg_nll import hardware, run_folder, run_summary
-from vgg_nll.config import build, validation
+from vgg_nll import build, hardware, run_folder, run_summary
 from vgg_nll.config.compose import flatten
 from vgg_nll.data.interface import ImageData
-from vgg_nll.errors import ConfigError
+from vgg_nll.errors import ConfigError, DataError
 from vgg_nll.files import expanded
-from vgg_nll.inference.trained_model import with_measured_statistics
 from vgg_nll.model import summary
-from vgg_nll.origin import Origin, describe
 from vgg_nll.ranks import Ranks, device_of_rank, joined
-from vgg_nll.tracking.summaries import Layers
+from vgg_nll.run_folder.record import DataRecord, RunRecord
 from vgg_nll.tracking.tracker import NullTracker, Tracker
 from vgg_nll.training import diagnostics
 from vgg_nll.training.checkpoint_saver import CheckpointSaver
@@ -32,12 +32,21 @@ from vgg_nll.training.state import TrainState
 from vgg_nll.training.trainer import Trainer
 from vgg_nll.training.weight_average import make_average
 
+log = logging.getLogger(__name__)
 CUDA_GRAPH_PIXELS = 128  # a side: the kernels of smaller images take less time than their start
 
 
+class Start(NamedTuple):
+    """What `run.train` is given."""
+
+    record: RunRecord
+    folder: Path
+    resume: str | None
+    resume_strict: bool
+
+
 def meet(cfg: DictConfig) -> Ranks:
-    """Checks the config, waits for the other processes that train with this one, and makes sure that all have the same."""
-    validation.check(cfg)
+    """Waits for the other processes that train with this one, and makes sure that all have the same settings."""
     ranks = joined(_device(cfg))
     _check_same(ranks, dict(flatten(cfg)))
     batch, parts = cfg.trainer.batch_size, cfg.trainer.accumulation_steps
@@ -50,7 +59,7 @@ def meet(cfg: DictConfig) -> Ranks:
 
 
 def _device(cfg: DictConfig) -> torch.device:
-    return device_of_rank(cfg.device, build.make_device(cfg))
+    return device_of_rank(cfg.device, build.make_device(cfg.device))
 
 
 def _check_same(ranks: Ranks, mine: Mapping[str, Any]) -> None:
@@ -65,29 +74,35 @@ def _check_same(ranks: Ranks, mine: Mapping[str, Any]) -> None:
                 )
 
 
-def prepare(origin: Origin, signals: Signals, ranks: Ranks) -> Trainer:
-    """Builds everything that `origin` asks for, with the ranks that `meet` gives: a trainer, ready to `fit`.
+def describe(data: ImageData) -> DataRecord:
+    """Returns what must not change while a run is interrupted."""
+    return DataRecord(list(data.class_names), dict(data.sizes), data.digest)
 
-    Errors are those of `train`.
+
+def prepare(start: Start, signals: Signals, ranks: Ranks) -> Trainer:
+    """Builds everything that a record asks for, with the ranks that `meet` gives: a trainer, ready to `fit`.
+
+    Errors are those of `train`. Nothing is written.
     """
-    cfg, folder = origin.cfg, origin.folder
+    record, folder = start.record, start.folder
+    cfg = record.cfg
     device = _device(cfg)
     hardware.keep_freed_memory()
     dtype = build.make_dtype(cfg, device)
     with ranks.first_alone() if "download" in cfg.data else nullcontext():
-        data = build.make_data(with_measured_statistics(cfg, folder, origin.run_id) if origin.resume else cfg, device, ranks)
-    _check_same(ranks, {f"data, {key}": value for key, value in describe(data).items()})
-    origin.check_same_data(data)
+        data = build.make_data(cfg, device, ranks)
+    _check_same(ranks, {f"data, {key}": value for key, value in asdict(describe(data)).items()})
+    _check_same_data(start, describe(data))
     image_size = data.preprocessing.image_size
     loss = build.make_loss(cfg, data, device)
-    saver = CheckpointSaver(folder, device, origin.run_id, is_reader=not ranks.is_first)
-    state, batches = _make_state(origin, data, device, dtype, saver, ranks)
+    saver = CheckpointSaver(folder, device, record.run_id, is_reader=not ranks.is_first)
+    state, batches = _make_state(start, data, device, dtype, saver, ranks)
     settings = build.make_settings(cfg)
     total_steps = settings.total_steps(data.steps_per_epoch)
     if state.step > total_steps:
         raise ConfigError(f"resume={folder}: has done {state.step} steps already, more than the {total_steps} of this config")
     make_tracker: Callable[..., Tracker] = functools.partial(build.make_tracker, cfg) if ranks.is_first else NullTracker
-    tracker = make_tracker(folder, state.step + 1, state.validated_step + 1, origin.run_id)
+    tracker = make_tracker(folder, state.step + 1, state.validated_step + 1, record.run_id)
     trainer = Trainer(
         state=state,
         data=data,
@@ -112,40 +127,40 @@ def prepare(origin: Origin, signals: Signals, ranks: Ranks) -> Trainer:
         save_every_steps=cfg.checkpoint.every_steps,
         signals=signals,
         profiler=make_profiler(settings.profile and ranks.is_first, folder, device),
-        pruning=MedianRule(None if settings.prune_against is None else expanded(settings.prune_against), cfg.loss),
+        pruning=MedianRule(None if settings.prune_against is None else expanded(settings.prune_against), record.config["loss"]),
         seed=cfg.seed,
         ranks=ranks,
     )
     if ranks.is_first:
-        _show_start(trainer, origin, tracker)
+        run_summary.log_start(trainer, cfg)
     return trainer
 
 
-def _show_start(trainer: Trainer, origin: Origin, tracker: Tracker) -> None:
-    """Tells TensorBoard and the terminal what is trained."""
-    state, image_size = trainer.state, trainer.data.preprocessing.image_size
-    first = state.step + 1
-    for text in run_summary.texts(trainer, origin):
-        tracker.add(text, first)
-    if state.step == 0:
-        for shown in (Layers(summary.layers(state.model, image_size)), *run_summary.first_images(trainer)):
-            tracker.add(shown, first)
-    run_summary.log_start(trainer, origin)
+def _check_same_data(start: Start, now: DataRecord) -> None:
+    """Raises DataError with the differences if the data of a resumed run has changed; a warning if it may differ."""
+    differences = "; ".join(start.record.data.differences(now)) if start.record.data is not None else ""
+    if differences and start.resume_strict:
+        raise DataError(
+            f"resume={start.resume}: its data has changed: {differences}; restore it, start a new run, or take it as it is "
+            "with resume_strict=false"
+        )
+    if differences:
+        log.warning(f"warning: continues with other data: {differences}")
 
 
 def _make_state(
-    origin: Origin, data: ImageData, device: torch.device, dtype: torch.dtype, saver: CheckpointSaver, ranks: Ranks
+    start: Start, data: ImageData, device: torch.device, dtype: torch.dtype, saver: CheckpointSaver, ranks: Ranks
 ) -> tuple[TrainState, FrozenBatches | None]:
     """Returns the state to train on from, and batches of frozen features, if there are any."""
-    cfg, image_size = origin.cfg, data.preprocessing.image_size
-    model = build.make_model(cfg, len(data.class_names), image_size, device, load_weights=origin.resume is None)
+    cfg, image_size = start.record.cfg, data.preprocessing.image_size
+    model = build.make_model(cfg, len(data.class_names), image_size, device, load_weights=start.resume is None)
     if ranks.size > 1 and cfg.trainer.sync_batchnorm:
         synchronise_batch_norm(model)
     average = make_average(model, cfg.trainer.ema_decay)
     state = TrainState(model, build.make_optimizer(cfg, model), device, average)
-    if origin.resume is not None:
+    if start.resume is not None:
         with ranks.first_alone():
-            saver.restore(state, origin.resume)
+            saver.restore(state, start.resume)
         _check_same(ranks, {"step of the checkpoint": state.step})
         state.best_step, state.best_metrics = ranks.of_first((state.best_step, state.best_metrics))
     batches = frozen_batches(model, data, dtype, cfg.trainer.batch_size, cfg.trainer.eval_batch_size, ranks)

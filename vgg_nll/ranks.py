@@ -153,6 +153,11 @@ def _size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def is_first_rank() -> bool:
+    """Returns whether this process is the one that writes; also before it has met the others."""
+    return _size() == 1 or os.environ["RANK"] == "0"
+
+
 def leave() -> None:
     """Ends the exchange with the other processes, if there was one."""
     if dist.is_initialized():

@@ -2,25 +2,23 @@
 
 import contextlib
 import logging
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
-from vgg_nll import hardware, records, run_folder, run_summary
-from vgg_nll.config import saved
+from vgg_nll import hardware, run_folder, run_summary
 from vgg_nll.errors import ConfigError
 from vgg_nll.evaluation import report
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.evaluation.metrics import Sums
 from vgg_nll.evaluation.per_class import balanced_accuracy, per_class
 from vgg_nll.evaluation.predictions import write_predictions
-from vgg_nll.inference.trained_model import write_network
-from vgg_nll.origin import Origin
-from vgg_nll.prepare import meet, prepare
-from vgg_nll.ranks import leave, lost_peers_as_error
+from vgg_nll.prepare import Start, describe, meet, prepare
+from vgg_nll.ranks import is_first_rank, leave, lost_peers_as_error
+from vgg_nll.run_folder import checked_json
+from vgg_nll.run_folder.record import RunRecord
 from vgg_nll.training import history
 from vgg_nll.training.pruning import Pruned
 from vgg_nll.training.signals import BEFORE, Interrupted, Signals
@@ -29,137 +27,137 @@ from vgg_nll.training.trainer import Trainer
 log = logging.getLogger(__name__)
 
 
-def train(cfg: DictConfig, folder: Path, choices: Mapping[str, str], overrides: Sequence[str] = ()) -> float:
-    """Trains one network as `cfg` says, into `folder`; returns the objective, the best validation accuracy.
+def train(record: RunRecord, folder: Path, *, resume: str | None = None, resume_strict: bool = True) -> float:
+    """Trains one network as its record says, into `folder`; returns the objective, the best validation accuracy.
+
+    If several processes train together, each calls this; the record and the folder are those of rank 0, which alone writes.
 
     Args:
-        choices: what was chosen in each config group ({"loss": "all_logit", ...}), for the report.
-        overrides: those of the command line, for the report.
+        resume: the name of the run that is resumed, for messages; None for a new run.
+        resume_strict: whether a resumed run ends if its data has changed.
 
     Raises:
-        ConfigError, DataError, CheckpointError: before anything is trained; what was put into a new folder is removed.
+        ConfigError, DataError, CheckpointError: before anything is trained; a new folder is left as it was.
         TrainingError: the run cannot continue. The folder keeps the last good checkpoint and says FAILED.
         Interrupted: by a signal; the state is saved, and `resume=` continues.
     """
-    run_folder.refuse_links(folder)
+    start = Start(record, folder, resume, resume_strict)
     with (
-        run_folder.lock_run_folder(folder),
-        hardware.kernels(deterministic=cfg.trainer.deterministic is True),
+        _claimed(start) if is_first_rank() else nullcontext(),
+        hardware.kernels(deterministic=record.cfg.trainer.deterministic is True),
         Signals() as signals,
     ):
-        before = set(folder.iterdir())
-        if cfg.resume is None and run_folder.holds_run(folder):
-            raise ConfigError(f"{folder}: {run_folder.how_to_continue(folder)}")
         try:
-            origin = Origin.of(cfg, folder, choices, overrides)
             with lost_peers_as_error():
-                ranks = meet(origin.cfg)
-                trainer = prepare(ranks.of_first(origin), signals, ranks)
+                ranks = meet(record.cfg)
+                start = ranks.of_first(start)
+                trainer = prepare(start, signals, ranks)
         except Exception as error:
             if signals.stop is not None:  # a library that is interrupted while it loads makes an error of its own of that
                 raise Interrupted(signals.stop, BEFORE) from error
             raise
-        finally:
-            if sys.exception() is not None and cfg.resume is None:
-                run_folder.remove_new_files(folder, before)
         signals.defer()
-        _begin(trainer, origin)
+        if ranks.is_first:
+            _begin(trainer, start)
+        run_folder.remember_for_restart(start.folder)
         try:
             with lost_peers_as_error():
                 trainer.fit()
-                _finish(trainer, origin)
+                _finish(trainer, start)
             saved_all = trainer.saver.close()
         except Pruned as why:
             trainer.logger.end_session(trainer.state.step, is_success=True)
-            (folder / run_folder.PRUNED).write_text(f"{why}\n")
+            (start.folder / run_folder.PRUNED).write_text(f"{why}\n")
             log.info(f"stopped, since finished runs are better: {why}")
             return trainer.state.best_metrics["accuracy"]
         except BaseException as error:
+            if isinstance(error, Interrupted) and not ranks.is_first:  # rank 0 says so
+                return trainer.state.best_metrics.get("accuracy", 0.0)
             _mark_failed(trainer, error)
             raise
         finally:
             _close(trainer)
-        if saved_all:
-            (folder / run_folder.DONE).write_text("")
-            if cfg.checkpoint.keep == "best":
-                run_folder.keep_best(folder)
-        else:
-            log.warning(f"warning: not all weights are on the disk; resume={folder} repeats what is missing")
-        if signals.stop is not None:  # in a sweep, other jobs would follow
-            raise Interrupted(signals.stop, f"the run in {folder} is finished")
+        if ranks.is_first:
+            _mark_done(start, keep=record.cfg.checkpoint.keep, saved_all=saved_all)
+        if signals.stop is not None and ranks.is_first:  # in a sweep, other jobs would follow
+            raise Interrupted(signals.stop, f"the run in {start.folder} is finished")
     leave()
     return trainer.state.best_metrics["accuracy"]
 
 
-def join(cfg: DictConfig) -> None:
-    """Trains with the process that runs `train`, step by step: does what it does, and writes nothing. Errors are its own."""
-    with hardware.kernels(deterministic=cfg.trainer.deterministic is True), Signals() as signals, lost_peers_as_error():
-        ranks = meet(OmegaConf.create(saved.plain(cfg)))
-        origin = ranks.of_first(None)
-        trainer = prepare(origin, signals, ranks)
-        signals.defer()
-        run_folder.remember_for_restart(origin.folder)
-        try:
-            trainer.fit()
-            _last_evaluation(trainer)
-        except Interrupted:  # rank 0 says so
-            return
-        trainer.end()
-    leave()
+@contextmanager
+def _claimed(start: Start) -> Iterator[None]:
+    """Holds the run folder. Raises ConfigError if another process holds it, or if a new run would overwrite another one."""
+    run_folder.refuse_links(start.folder)
+    with run_folder.lock_run_folder(start.folder):
+        if start.resume is None and run_folder.holds_run(start.folder):
+            raise ConfigError(f"{start.folder}: {run_folder.how_to_continue(start.folder)}")
+        yield
 
 
-def _begin(trainer: Trainer, origin: Origin) -> None:
-    """Writes what the folder holds from the start on."""
-    folder, data = origin.folder, trainer.data
-    origin.write(data)
-    run_folder.remember_for_restart(folder)
+def _begin(trainer: Trainer, start: Start) -> None:
+    """Writes what the folder holds from the start on; shows TensorBoard what is trained."""
+    folder, data = start.folder, trainer.data
+    replace(start.record, data=describe(data), preprocessing=data.preprocessing.to_dict()).write(folder)
     data.bad_images.write(folder / run_folder.BAD_IMAGES)
-    write_network(folder, data.preprocessing, data.class_names, origin.run_id)
     for marker in (run_folder.DONE, run_folder.FAILED, run_folder.PRUNED):
         (folder / marker).unlink(missing_ok=True)
+    trainer.logger.begin(trainer.state.step + 1, run_summary.summaries(trainer, start.record))
+
+
+def _mark_done(start: Start, *, keep: str, saved_all: bool) -> None:
+    if not saved_all:
+        log.warning(f"warning: not all weights are on the disk; resume={start.folder} repeats what is missing")
+        return
+    (start.folder / run_folder.DONE).write_text("")
+    if keep == "best":
+        run_folder.keep_best(start.folder)
 
 
 def _close(trainer: Trainer) -> None:
     trainer.logger.close()
     trainer.saver.wait()
-    if run_folder.is_whole(trainer.saver.folder):
+    if trainer.ranks.is_first and run_folder.is_whole(trainer.saver.folder):
         trainer.data.bad_images.write(trainer.saver.folder / run_folder.BAD_IMAGES)
 
 
 def _mark_failed(trainer: Trainer, error: BaseException) -> None:
     """Says in the HParams tab that the run did not finish; in FAILED, too, unless a signal has stopped it."""
     trainer.logger.end_session(trainer.state.step, is_success=False)
-    if isinstance(error, Exception):
+    if isinstance(error, Exception) and trainer.ranks.is_first:
         with contextlib.suppress(OSError):
             (trainer.saver.folder / run_folder.FAILED).write_text(f"{type(error).__name__}: {error}\n")
 
 
-def _finish(trainer: Trainer, origin: Origin) -> None:
+def _finish(trainer: Trainer, start: Start) -> None:
     """Evaluates the test split; prints the metrics, and writes metrics.json."""
     test, shown = _last_evaluation(trainer)
-    state, folder, cfg = trainer.state, trainer.saver.folder, origin.cfg
+    if trainer.ranks.is_first:
+        _report(trainer, start, test, shown)
+    trainer.end()
+    if trainer.ranks.is_first:
+        log.info(f"trained in {trainer.state.seconds:.1f} s; run folder {start.folder}")
+        run_summary.log_dashboard(start.record, start.folder)
+
+
+def _report(trainer: Trainer, start: Start, test: Evaluation | None, shown: Evaluation) -> None:
+    state, folder = trainer.state, start.folder
     tested = {} if test is None else {"test": dict(test.values)}
     splits = {"validation": state.best_metrics} | tested
     split, values = list(splits.items())[-1]
     said = report.verdict(values, trainer.data.sizes["val" if test is None else "test"])
     log.info(f"\nbest of validation: step {state.best_step}\n{report.final_table(splits)}\n\n{split}: {said}\n")
-    records.write_json(
+    checked_json.write(
         folder / run_folder.METRICS,
-        {name: origin.choices.get(name, "") for name in ("data", "model", "loss")}
-        | {"overrides": list(origin.overrides), "seed": cfg.seed}
-        | tested
+        tested
         | ({} if test is None else {"reliability": _reliability(test.sums)})
         | {"val": state.best_metrics, "best_step": state.best_step, "validation_losses": history.losses(state.history)}
         | {"balanced_accuracy": balanced_accuracy(shown.sums), "classes": per_class(trainer.data.class_names, shown.sums)}
         | {"seconds": round(state.seconds, 1)}
-        | run_summary.provenance_of(trainer)
-        | {"config": OmegaConf.to_container(cfg)},
-        origin.run_id,
+        | run_summary.provenance_of(trainer),
+        start.record.run_id,
     )
     write_predictions(folder / run_folder.PREDICTIONS, shown.sums.by_image(), trainer.data.class_names)
-    trainer.end()
-    log.info(f"trained in {state.seconds:.1f} s; run folder {folder}")
-    run_summary.log_dashboard(origin)
 
 
 def _last_evaluation(trainer: Trainer) -> tuple[Evaluation | None, Evaluation]:

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,11 +17,11 @@ from vgg_nll.config.compose import names_of
 from vgg_nll.data.interface import TRAIN_EVAL, number_of_images
 from vgg_nll.evaluation.report import format_table
 from vgg_nll.model import summary
-from vgg_nll.origin import Origin
 from vgg_nll.progress import duration
 from vgg_nll.provenance import dtype_name, hyperparameters, provenance
+from vgg_nll.run_folder.record import RunRecord
 from vgg_nll.tracking import dashboard, tags
-from vgg_nll.tracking.summaries import Hyperparameters, ImageGrid, Summary, Text
+from vgg_nll.tracking.summaries import Hyperparameters, ImageGrid, Layers, Summary, Text
 from vgg_nll.training import diagnostics
 from vgg_nll.training.trainer import Trainer
 
@@ -30,16 +31,24 @@ NOTABLE_SECONDS = 60.0  # a run on a CPU that is longer says so before it begins
 QUICK_SIDE, LONG_SECONDS = 64, 600.0  # one that is longer gets the hint that images of this side are quicker
 
 
-def texts(trainer: Trainer, origin: Origin) -> list[Summary]:
+def summaries(trainer: Trainer, record: RunRecord) -> list[Summary]:
+    """Returns what TensorBoard gets before the first step of this process: texts; at the first of all, layers and images."""
+    if trainer.state.step > 0:
+        return texts(trainer, record)
+    layers = summary.layers(trainer.state.model, trainer.data.preprocessing.image_size)
+    return [*texts(trainer, record), Layers(layers), *first_images(trainer)]
+
+
+def texts(trainer: Trainer, record: RunRecord) -> list[Summary]:
     """Returns the row of the HParams tab, and the texts `config` and `provenance`: a table, then everything."""
-    columns, found = _columns(trainer, origin.cfg), provenance_of(trainer)
-    asked = {**origin.choices, **columns}
-    rows = [(key, str(value)) for key, value in asked.items()] + [("typed", " ".join(origin.overrides))]
-    config = f"{_table(rows)}\n\n```yaml\n{OmegaConf.to_yaml(origin.cfg)}```"
+    columns, found = _columns(trainer, record.cfg), provenance_of(trainer)
+    asked = {**record.choices, **columns}
+    rows = [(key, str(value)) for key, value in asked.items()] + [("typed", " ".join(record.overrides))]
+    config = f"{_table(rows)}\n\n```yaml\n{OmegaConf.to_yaml(dict(record.config))}```"
     facts = [(key, str(value)) for key, value in found.items() if not isinstance(value, Mapping)]
     facts += [(key, str(value)) for part in found.values() if isinstance(part, Mapping) for key, value in part.items()]
     return [
-        Hyperparameters(hyperparameters(origin.choices, origin.overrides, columns)),
+        Hyperparameters(hyperparameters(record.choices, record.overrides, columns)),
         Text(tags.CONFIG, config),
         Text(tags.PROVENANCE, f"{_table(facts)}\n\n```json\n{json.dumps(found, indent=2)}\n```"),
     ]
@@ -97,9 +106,8 @@ def provenance_of(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def log_start(trainer: Trainer, origin: Origin) -> None:
+def log_start(trainer: Trainer, cfg: DictConfig) -> None:
     """Says what will be trained on what, and how to watch it."""
-    cfg = origin.cfg
     state, data, settings = trainer.state, trainer.data, trainer.settings
     sizes = ", ".join(f"{count:,} {name}" for name, count in data.sizes.items())
     parameters = sum(p.numel() for p in state.model.parameters())
@@ -147,9 +155,9 @@ def _log_time(trainer: Trainer, cfg: DictConfig) -> None:
         log.info(f"hint: data.image_size={QUICK_SIDE} takes {part} of that")
 
 
-def log_dashboard(origin: Origin) -> None:
+def log_dashboard(record: RunRecord, folder: Path) -> None:
     """Says how to look at the curves, if there are any."""
-    if not any(origin.folder.glob(run_folder.EVENT_FILES)):
+    if not any(folder.glob(run_folder.EVENT_FILES)):
         return
-    losses = {*names_of("loss"), origin.choices.get("loss", "")} - {""}
-    log.info(f"curves: {dashboard.command(origin.folder.parent)}\n{dashboard.link(losses)}")
+    losses = {*names_of("loss"), record.choices.get("loss", "")} - {""}
+    log.info(f"curves: {dashboard.command(folder.parent)}\n{dashboard.link(losses)}")

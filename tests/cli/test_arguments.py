@@ -14,9 +14,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from sweeps.fake import install
 
 from vgg_nll.cli import arguments
-from vgg_nll.config import compose, saved, shape
+from vgg_nll.config import compose, shape
 from vgg_nll.config.validation import RULES
 from vgg_nll.errors import ConfigError
+from vgg_nll.run_folder.record import RunRecord
 
 Command = Callable[..., int]
 Captured = pytest.CaptureFixture[str]
@@ -95,7 +96,9 @@ def test_odd_folders_of_pictures(command: Command, tmp_path: Path) -> None:
         options = ("data.num_workers=0", "model.width=0.0625", "device=cpu", "tracking=none", f"trainer.steps={steps}")
         assert command(*FOLDER, f"data.root={name}", *options, f"hydra.run.dir=run {name}") == 0
         assert (tmp_path / f"run {name}" / "DONE").exists()
-        assert saved.read(tmp_path / f"run {name}")[0]["data"]["root"] == str(tmp_path / name)  # from any working folder
+        assert RunRecord.open(tmp_path / f"run {name}").config["data"]["root"] == str(
+            tmp_path / name
+        )  # from any working folder
         shutil.rmtree(tmp_path / name)
 
 

@@ -72,7 +72,7 @@ def test_answers_without_pytorch(tmp_path: Path, arguments: list[str], code: int
         ("benchmark step --out .", 2, ".: must be a file in a folder that exists"),
         ("benchmark step --out none/x.json", 2, "none/x.json: must be a file in a folder that exists"),
         ("benchmark checkpointing --folder none", 2, "none: there is no such folder"),
-        ("evaluate none", 1, "error: none: holds no run (there is no .hydra/config.yaml)"),
+        ("evaluate none", 1, "error: none: holds no run (there is no run.json)"),
         ("evaluate run --split tset", 2, "invalid choice: 'tset'"),
         ("evaluate run --batch-size 0", 2, "0: must be an integer, at least 1"),
         ("evaluate run --temperature hot", 1, "error: --temperature hot: must be a number from 0.01 to 100"),
@@ -88,8 +88,8 @@ def test_answers_without_pytorch(tmp_path: Path, arguments: list[str], code: int
 def test_scripts_answer_without_pytorch(tmp_path: Path, arguments: str, code: int, expected: str) -> None:
     for name in ("torch", "torchvision", "matplotlib", "tensorboard"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(99)")
-    (tmp_path / "run/.hydra").mkdir(parents=True)
-    (tmp_path / "run/.hydra/config.yaml").touch()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/run.json").touch()
     script, *others = arguments.split()
     done = run_script(tmp_path, f"scripts/{script}.py", *others, PYTHONPATH=str(tmp_path))
     assert done.returncode == code, done.stderr
@@ -148,7 +148,7 @@ def test_a_signal_before_the_first_step_leaves_nothing(
         except BaseException as end:
             raise end if inside == "our code" else ImportError("initialization failed") from end
 
-    monkeypatch.setattr("vgg_nll.config.build.make_data", make_data)
+    monkeypatch.setattr("vgg_nll.build.make_data", make_data)
     assert command(*TINY, "hydra.run.dir=run") == 128 + number
     assert capfd.readouterr().err == f"stopped by {number.name}: before the first step\n"
     assert not (tmp_path / "run").exists()
@@ -157,11 +157,11 @@ def test_a_signal_before_the_first_step_leaves_nothing(
 
 def test_what_an_earlier_start_left_stays_there(command: Command, tmp_path: Path) -> None:
     """The log, curves and config of a run killed before its first checkpoint; a start with a bad setting removes none."""
-    (tmp_path / "run/.hydra").mkdir(parents=True)
-    for name in ("train.log", "events.out.tfevents.1", ".hydra/config.yaml"):
+    (tmp_path / "run").mkdir()
+    for name in ("train.log", "events.out.tfevents.1", "run.json"):
         (tmp_path / "run" / name).write_text("of the other run")
     assert command(*TINY, "data.num_classes=1", "hydra.run.dir=run") == 1
-    for name in ("train.log", "events.out.tfevents.1", ".hydra/config.yaml"):
+    for name in ("train.log", "events.out.tfevents.1", "run.json"):
         assert (tmp_path / "run" / name).read_text().startswith("of the other run")
 
 

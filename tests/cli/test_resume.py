@@ -16,6 +16,7 @@ from vgg_nll import run_folder
 from vgg_nll.cli import error_messages, launch, resume
 from vgg_nll.config import compose
 from vgg_nll.inference import trained_model
+from vgg_nll.run_folder.record import RunRecord
 from vgg_nll.training import checkpoint
 
 Command = Callable[..., int]
@@ -115,7 +116,7 @@ def test_a_target_that_is_typed_is_allowed(
     capfd.readouterr()
     assert command("resume=run", "trainer.steps=2") == 1
     assert capfd.readouterr().err == (
-        "error: resume=run: run/.hydra/config.yaml: loss._target_=mine.Mine: no file in configs/ names this here; type "
+        "error: resume=run: run/run.json: loss._target_=mine.Mine: no file in configs/ names this here; type "
         "loss._target_=... to allow it\n"
     )
     assert not (tmp_path / "ran").exists()
@@ -142,8 +143,8 @@ def test_configs_that_changed_in_between_change_nothing(
     assert "seed: 1\n" in capfd.readouterr().out
     assert command("resume=parts") == 0
     assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
-    configs = [(tmp_path / name / ".hydra/config.yaml").read_text().partition("\n")[2] for name in ("whole", "parts")]
-    assert configs[0] == configs[1]
+    whole, parts = (RunRecord.open(tmp_path / name) for name in ("whole", "parts"))
+    assert whole.config == parts.config
 
 
 @pytest.mark.slow
@@ -171,22 +172,20 @@ def test_one_process_at_a_time(command: Command, capfd: pytest.CaptureFixture[st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [".hydra/config.yaml", "run.json"])
 @pytest.mark.parametrize("content", DAMAGES)
 def test_damaged_files(
     command: Command,
     capfd: pytest.CaptureFixture[str],
     finished: Path,
     tmp_path: Path,
-    name: str,
     content: bytes | None,
 ) -> None:
     run = Path(shutil.copytree(finished, tmp_path / "run"))
-    (run / name).unlink() if content is None else (run / name).write_bytes(content)
+    (run / "run.json").unlink() if content is None else (run / "run.json").write_bytes(content)
     assert command("resume=run", "trainer.epochs=3") == 1
     error = capfd.readouterr().err
     assert error.startswith("error: resume=run: ")
-    assert f"run/{name}: is {'missing' if content is None else 'damaged'}" in error
+    assert ("run: holds no run (there is no run.json)" if content is None else "run/run.json: is damaged") in error
     assert error.count("\n") == 1
 
 
@@ -257,7 +256,7 @@ def test_data_that_has_changed(
     options = ("data.root=data", "data.num_workers=0", "model.width=0.0625", "device=cpu", "tracking=none")
     assert command(*FOLDER, *options, "trainer.steps=1", "hydra.run.dir=run") == 0
     change(tmp_path / "data")
-    before = (tmp_path / "run/network.json").read_bytes()
+    before = (tmp_path / "run/run.json").read_bytes()
     capfd.readouterr()
     assert command("resume=run", "trainer.steps=2") == 1
     error = capfd.readouterr().err
@@ -265,7 +264,7 @@ def test_data_that_has_changed(
         f"error: resume=run: its data has changed: {words}; restore it, start a new run, or take it as it is with "
         "resume_strict=false\n"
     )
-    assert (tmp_path / "run/network.json").read_bytes() == before
+    assert (tmp_path / "run/run.json").read_bytes() == before
     code = command("resume=run", "trainer.steps=2", "resume_strict=false")
     if "classes none" in words:  # the network has no output for one more
         assert code == 1

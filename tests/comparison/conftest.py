@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 from helpers.configs import TINY, compose_config
+from helpers.runs import train_config
 
-from vgg_nll import records, run, run_folder
+from vgg_nll import run_folder
+from vgg_nll.run_folder import checked_json
 
+CHOICES = {"data", "model", "loss"}
 BINS = {"images": [0] * 13 + [10, 90], "correct": [0] * 13 + [6, 89], "confidence": [0.0] * 13 + [9.0, 88.0]}  # ECE 4%
 
 
@@ -23,7 +26,7 @@ def real_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder, overrides = root / f"{loss}{seed}", [*TINY, f"loss={loss}", f"seed={seed}", "trainer.epochs=2"]
             folder.mkdir()
             choices = {"data": "synthetic", "model": "vgg16", "loss": loss}
-            run.train(compose_config(*overrides), folder, choices, overrides)
+            train_config(compose_config(*overrides), folder, choices, overrides)
     return root
 
 
@@ -31,8 +34,8 @@ def real_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_run(real_runs: Path) -> Callable[..., Path]:
     """Writes a copy of a real run with other values: folder, loss, seed -> folder.
 
-    Every metric is 0.25, unless `values` has another value. `leaves` ("trainer.epochs": 9) change its config; other keywords
-    change metrics.json, None removes a key.
+    Every metric is 0.25, unless `values` has another value. `leaves` ("trainer.epochs": 9) change its config; data,
+    model, loss what was chosen of these groups; other keywords change metrics.json, None removes a key.
     """
 
     def make(
@@ -46,22 +49,26 @@ def make_run(real_runs: Path) -> Callable[..., Path]:
         leaves: Mapping[str, Any] = {},
         **changes: Any,
     ) -> Path:
-        content = records.read_json(real_runs / f"{loss}0" / run_folder.METRICS)
+        content = checked_json.read(real_runs / f"{loss}0" / run_folder.METRICS)
+        record = checked_json.read(real_runs / f"{loss}0" / run_folder.RUN)
         metrics = dict.fromkeys(content["test"], 0.25) | dict(values)
         for key, value in ({"name": folder.name, "seed": seed} | dict(leaves)).items():
             *path, last = key.split(".")
-            config = content["config"]
+            config = record["config"]
             for name in path:
                 config = config[name]
             config[last] = value
-        content |= {"data": "digits", "seed": seed, "overrides": [f"loss={loss}", f"seed={seed}", *overrides]}
+        record["choices"] |= {"data": "digits"}
+        record["overrides"] = [f"loss={loss}", f"seed={seed}", *overrides]
         content |= {"test": metrics, "val": metrics, "reliability": {"split": "test"} | BINS, "seconds": 60.0}
         content |= {"device": "CPU", "precision": "float32", "threads": 2, "git": "abc", "versions": {"torch": "2.14"}}
-        (folder / run_folder.HYDRA).mkdir(parents=True)
-        (folder / run_folder.CONFIG).write_text(f"seed: {seed}\n")
+        folder.mkdir(parents=True)
+        for group in CHOICES & changes.keys():
+            record["choices"][group] = changes.pop(group)
+        checked_json.write(folder / run_folder.RUN, record, "test")
         if done:
             kept = {key: value for key, value in (content | changes).items() if value is not None}
-            records.write_json(folder / run_folder.METRICS, kept, "test")
+            checked_json.write(folder / run_folder.METRICS, kept, "test")
             (folder / run_folder.DONE).touch()
             shutil.copy(real_runs / f"{loss}0" / run_folder.PREDICTIONS, folder)
         return folder

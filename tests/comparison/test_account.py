@@ -24,8 +24,8 @@ def sweep(tmp_path: Path, make_run: Callable[..., Path]) -> Path:
     for name, marker in (("failed", run_folder.FAILED), ("pruned", run_folder.PRUNED)):
         (folder / name).mkdir()
         (folder / name / marker).write_text(f"why it {name}\n")
-    (folder / "stopped/.hydra").mkdir(parents=True)
-    (folder / "stopped" / run_folder.CONFIG).touch()
+    (folder / "stopped").mkdir()
+    (folder / "stopped" / run_folder.RUN).touch()
     return folder
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.runs import edit_json
+from helpers.runs import edit_json, edit_record
 
 from vgg_nll.comparison.runs import Bins, find, flatten
 from vgg_nll.errors import CheckpointError
@@ -52,15 +52,17 @@ def test_finds_finished_runs(tmp_path: Path, make_run: MakeRun) -> None:
     ids=lambda value: str(value)[:20],
 )
 def test_leaves_out_an_unreadable_run(tmp_path: Path, make_run: MakeRun, text: str | None, message: str) -> None:
-    good, bad = make_run(tmp_path / "good", "argmax"), tmp_path / "bad"
-    bad.mkdir()
-    (bad / "DONE").touch()
-    if text is not None:
-        (bad / "metrics.json").write_bytes(text.encode(errors="surrogateescape"))
-    found, (line,) = find([tmp_path])
-    assert [run.folder for run in found] == [good]
-    assert line.startswith("left out: " + message.format(bad / "metrics.json"))
-    assert "\n" not in line
+    good, bad = make_run(tmp_path / "good", "argmax"), make_run(tmp_path / "bad", "argmax")
+    for name in ("metrics.json", "run.json"):
+        (bad / name).unlink()
+        if text is not None:
+            (bad / name).write_bytes(text.encode(errors="surrogateescape"))
+        found, (line,) = find([tmp_path])
+        assert [run.folder for run in found] == [good]
+        no_record = name == "run.json" and text is None
+        expected = f"{bad}: holds no run (there is no run.json)" if no_record else message.format(bad / name)
+        assert line.startswith("left out: " + expected)
+        assert "\n" not in line
 
 
 @pytest.mark.parametrize("kind", ["a pipe", "a link"])
@@ -86,11 +88,11 @@ def test_a_flipped_digit_is_noticed(tmp_path: Path, make_run: MakeRun) -> None:
 def test_names_of_others_stay_on_their_line(tmp_path: Path, make_run: MakeRun) -> None:
     """Terminal escapes and newlines in names and settings; a text that would hang a table is refused."""
     folder = make_run(tmp_path / "a", "argmax", overrides=("x=\x1b[2J",), leaves={"name": "a\nb | c"})
-    edit_json(folder / "metrics.json", loss="evil\x1b[31m\nnll", data="$\\bad$")
+    edit_record(folder, choices={"loss": "evil\x1b[31m\nnll", "data": "$\\bad$"})
     (run,) = find([tmp_path])[0]
     assert (run.loss, run.data) == (r"evil\x1b[31m\nnll", "$\\bad$")
     assert run.overrides["x"] == r"\x1b[2J" and run.config["name"] == r"a\nb | c"
-    edit_json(folder / "metrics.json", loss="x" * 1_000_000)
+    edit_json(folder / "metrics.json", device="x" * 1_000_000)
     assert find([tmp_path])[1] == [
         f"left out: {folder}/metrics.json: is damaged: it holds text of more than 4096 characters, or is nested too deep"
     ]
@@ -99,8 +101,6 @@ def test_names_of_others_stay_on_their_line(tmp_path: Path, make_run: MakeRun) -
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("config", None),
-        ("config", "seed: 0"),
         ("device", None),
         ("seconds", "60"),
         ("reliability", None),

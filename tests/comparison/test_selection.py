@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from vgg_nll import records
 from vgg_nll.comparison import report, selection
 from vgg_nll.comparison.grouping import group_runs
 from vgg_nll.comparison.runs import Run, find
 from vgg_nll.errors import ConfigError
+from vgg_nll.run_folder import checked_json
 
 MakeRun = Callable[..., Path]
 
@@ -31,9 +31,9 @@ def runs_with_lr(folder: Path, make_run: MakeRun) -> list[Run]:
 
 
 def rewrite_validation(run: Path, accuracy: float) -> None:
-    content = records.read_json(run / "metrics.json")
+    content = checked_json.read(run / "metrics.json")
     content["val"] = content["val"] | {"accuracy": accuracy}
-    records.write_json(run / "metrics.json", content, "test")
+    checked_json.write(run / "metrics.json", content, "test")
 
 
 @pytest.mark.slow

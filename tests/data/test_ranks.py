@@ -7,7 +7,7 @@ import torch
 from helpers.configs import Config
 from helpers.pictures import FOLDER, write_folder
 
-from vgg_nll.config import build
+from vgg_nll import build
 from vgg_nll.data.interface import Batch, ImageData
 from vgg_nll.ranks import ALONE, Ranks
 

@@ -11,6 +11,7 @@ from helpers.runs import train
 from PIL import Image
 
 from vgg_nll.inference import evaluate
+from vgg_nll.run_folder.record import RunRecord
 
 
 def survey(config: Config, root: Path, *overrides: str) -> str:
@@ -99,11 +100,11 @@ def test_statistics_are_measured_once(tmp_path: Path, monkeypatch: pytest.Monkey
     options = [*FOLDER, f"data.root={tmp_path}/pictures", "data.num_workers=0", "data.mean=auto", "data.std=auto"]
     options += ["model.width=0.0625", "tracking=none", "device=cpu"]
     train(tmp_path / "run", *options, "trainer.steps=2")
-    network = json.loads((tmp_path / "run/network.json").read_text())
+    network = json.loads((tmp_path / "run/run.json").read_text())["preprocessing"]
     pixels = make_data(compose_config, *options).preprocessing.mean.tolist()
     assert network["mean"] == pixels and len(set(pixels)) == 1 and 0 < pixels[0] < 1
     monkeypatch.setattr("vgg_nll.data.pixel_statistics.channel_statistics", lambda _: pytest.fail("measured again"))
-    content = train(tmp_path / "run", *options, f"resume={tmp_path}/run", "trainer.steps=4")
-    assert content["config"]["data"]["mean"] == "auto"
-    assert json.loads((tmp_path / "run/network.json").read_text())["mean"] == pixels
+    train(tmp_path / "run", *options, f"resume={tmp_path}/run", "trainer.steps=4")
+    assert RunRecord.open(tmp_path / "run").config["data"]["mean"] == "auto"
+    assert json.loads((tmp_path / "run/run.json").read_text())["preprocessing"]["mean"] == pixels
     assert evaluate.open_run(tmp_path / "run", device="cpu").data.preprocessing.mean.tolist() == pixels

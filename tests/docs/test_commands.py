@@ -21,11 +21,11 @@ import pytest
 import torch
 from helpers.configs import ROOT
 from helpers.pictures import write_cifar, write_folder, write_idx, write_imagenet
+from helpers.runs import edit_config, edit_record
 from torch.distributed.run import get_args_parser
 from torchvision import datasets
 from torchvision.models import vgg
 
-from vgg_nll import records, run_folder
 from vgg_nll.cli import launch
 from vgg_nll.config.compose import composed, names_of
 from vgg_nll.inference import trained_model
@@ -122,9 +122,10 @@ def as_on_the_pages(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for sweep, key, values in (("models", "model", ("vgg16", "vgg16_bn")), ("rates", "optimizer.lr", (0.1, 0.01))):
         for value in values:
             copy = Path(shutil.copytree(finished, tmp_path / f"runs/sweeps/{sweep}/{key}={value}"))
-            content = records.read_json(copy / run_folder.METRICS)
-            (content if key == "model" else content["config"]["optimizer"])[key.rpartition(".")[2]] = value
-            records.write_json(copy / run_folder.METRICS, content, records.run_of(copy / run_folder.CONFIG) or "")
+            if key == "model":
+                edit_record(copy, choices={key: value})
+            else:
+                edit_config(copy, **{key: value})
     write_temperature(trained_model.load(tmp_path / RUN, device="cpu"), 1.5)
     write_folder(tmp_path / "pictures")
     return tmp_path

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from vgg_nll.config import build
+from vgg_nll import build
 from vgg_nll.config.compose import composed
 from vgg_nll.data.interface import ImageData
 from vgg_nll.model import VGG16

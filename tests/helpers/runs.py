@@ -3,18 +3,21 @@
 import hashlib
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from torch.utils.tensorboard import SummaryWriter
 
 from helpers.configs import compose_config
-from vgg_nll import records, run, run_folder
+from vgg_nll import run, run_folder
+from vgg_nll.run_folder import checked_json
+from vgg_nll.run_folder.record import RunRecord
 from vgg_nll.training import checkpoint
 from vgg_nll.training.trainer import Trainer
 
@@ -34,10 +37,18 @@ class Bomb:
 def train(folder: Path, *overrides: str) -> dict[str, Any]:
     """Trains with these overrides into `folder`, and returns what metrics.json holds."""
     folder.mkdir(parents=True, exist_ok=True)  # as Hydra does
-    objective = run.train(compose_config(*overrides), folder, CHOICES)
+    objective = train_config(compose_config(*overrides), folder, CHOICES)
     content: dict[str, Any] = json.loads((folder / run_folder.METRICS).read_text())
     assert content["val"]["accuracy"] == objective
     return content
+
+
+def train_config(cfg: DictConfig, folder: Path, choices: Mapping[str, str] = {}, overrides: Sequence[str] = ()) -> float:
+    """Trains as this config says, into `folder`; with its `resume`, what the folder holds continues. Returns the objective."""
+    if cfg.resume is None:
+        return run.train(RunRecord.new(cfg, choices, overrides), folder)
+    record = RunRecord.open(folder).resumed(cfg, choices, overrides)
+    return run.train(record, folder, resume=cfg.resume, resume_strict=cfg.resume_strict)
 
 
 def interrupt(patch: pytest.MonkeyPatch, step: int, moment: str) -> None:
@@ -84,22 +95,28 @@ def edit_json(path: Path, **changes: Any) -> None:
     content = json.loads(path.read_text())
     run_id = content.pop("run")
     content.pop("checksum")
-    records.write_json(path, {key: value for key, value in (content | changes).items() if value is not None}, run_id)
+    checked_json.write(path, {key: value for key, value in (content | changes).items() if value is not None}, run_id)
+
+
+def edit_record(folder: Path, **changes: Mapping[str, Any]) -> None:
+    """Changes parts of a run's record in the same way: `edit_record(run, data={"digest": "x"})`."""
+    content = json.loads((folder / run_folder.RUN).read_text())
+    edit_json(folder / run_folder.RUN, **{part: content[part] | dict(values) for part, values in changes.items()})
 
 
 def edit_config(folder: Path, **changes: Any) -> None:
     """Changes the config of a run in the same way: `edit_config(run, **{"loss.eps": 0.5})`; `...` removes a key."""
-    content, run_id = records.read_yaml(folder / run_folder.CONFIG)
+    record, run_id = checked_json.read_with_id(folder / run_folder.RUN)
     for key, value in changes.items():
         *path, last = key.split(".")
-        section = content
+        section = record["config"]
         for name in path:
             section = section[name]
         if value is ...:
             del section[last]
         else:
             section[last] = value
-    records.write_yaml(folder / run_folder.CONFIG, content, run_id)
+    checked_json.write(folder / run_folder.RUN, record, run_id)
 
 
 def points(folder: Path) -> list[tuple[str, int, bytes]]:

@@ -11,11 +11,11 @@ import pytest
 import torch
 from helpers.configs import compose_config
 from helpers.pictures import FOLDER, write_folder
-from helpers.runs import edit_config, edit_json
+from helpers.runs import edit_config, edit_json, edit_record, train_config
 from matplotlib.figure import Figure
 
-from vgg_nll import records, run
 from vgg_nll.inference import evaluate as inference
+from vgg_nll.run_folder import checked_json
 from vgg_nll.training import checkpoint
 
 
@@ -158,7 +158,7 @@ def test_data_that_has_moved(
     write_folder(tmp_path / "old")
     cfg = compose_config(*FOLDER, f"data.root={tmp_path}/old", "data.num_workers=0", "trainer.steps=1", "device=cpu")
     (tmp_path / "run").mkdir()
-    run.train(cfg, tmp_path / "run", {})
+    train_config(cfg, tmp_path / "run")
     (tmp_path / "old").rename(tmp_path / "new")
     assert evaluate(tmp_path / "run") == 1
     assert "there is no such folder" in capsys.readouterr().err
@@ -169,10 +169,10 @@ def other_runs(folder: Path, name: str) -> None:
     """Puts a file of another run into the place of this one's, with a sound checksum."""
     path = folder / name
     if path.suffix == ".json":
-        content = records.read_json(path)
-        records.write_json(path, content, records.new_run_id())
+        content = checked_json.read(path)
+        checked_json.write(path, content, checked_json.new_run_id())
     else:
-        checkpoint.save(path, checkpoint.load(path) | {"run": records.new_run_id()})
+        checkpoint.save(path, checkpoint.load(path) | {"run": checked_json.new_run_id()})
 
 
 def put_nan(folder: Path) -> None:
@@ -190,24 +190,22 @@ def put_nan(folder: Path) -> None:
         (lambda folder: None, ["--temperature", "hot"], "--temperature hot: must be a number from 0.01 to 100"),
         (lambda folder: (folder / "temperature.json").write_text("{}"), ["--temperature", "saved"], "is damaged"),
         (lambda folder: (folder / "evaluation").write_text(""), [], "evaluation: File exists"),
-        (lambda folder: (folder / ".hydra/config.yaml").write_bytes(b"\xff"), [], ".hydra/config.yaml: is damaged"),
-        (lambda folder: (folder / ".hydra/config.yaml").write_text("a: [1"), [], ".hydra/config.yaml: is damaged"),
-        (lambda folder: (folder / "network.json").write_text('{"classes": 3}'), [], "is damaged"),
+        (lambda folder: (folder / "run.json").write_bytes(b"\xff"), [], "run.json: is damaged"),
+        (lambda folder: (folder / "run.json").write_text("{"), [], "run.json: is damaged"),
         (
-            lambda folder: edit_json(folder / "network.json", classes=["cat", "dog"]),
+            lambda folder: edit_record(folder, data={"classes": ["cat", "dog"]}),
             [],
             "was trained on other classes than its",
         ),
-        (lambda folder: edit_json(folder / "network.json", std=[0, 1, 1]), [], "network.json: is damaged (mean="),
-        (lambda folder: edit_json(folder / "network.json", image_size=10**9), [], "network.json: is damaged (image_size"),
-        (lambda folder: edit_json(folder / "network.json", mean=[1, 1]), [], "network.json: is damaged (mean"),
-        (lambda folder: other_runs(folder, "network.json"), [], "network.json: is of another run"),
+        (lambda folder: edit_record(folder, preprocessing={"std": [0, 1, 1]}), [], "run.json: is damaged (mean="),
+        (lambda folder: edit_record(folder, preprocessing={"image_size": 10**9}), [], "run.json: is damaged (image_size"),
+        (lambda folder: edit_record(folder, preprocessing={"mean": [1, 1]}), [], "run.json: is damaged (mean"),
         (lambda folder: other_runs(folder, "checkpoints/best.pt"), [], "best.pt: is of another run"),
         (lambda folder: put_nan(folder), [], "features.0.weight holds NaN or infinity"),
-        (lambda folder: (folder / ".hydra/config.yaml").unlink(), [], "holds no run"),
-        (lambda folder: (folder / ".hydra/config.yaml").write_text("- 1\n"), [], "it holds no names with values"),
-        (lambda folder: (folder / ".hydra/config.yaml").write_text("seed: 0\n"), [], ".hydra/config.yaml: is damaged"),
-        (lambda folder: edit_config(folder, data=...), [], ".hydra/config.yaml: data: is missing"),
+        (lambda folder: (folder / "run.json").unlink(), [], "holds no run"),
+        (lambda folder: (folder / "run.json").write_text("[1]"), [], "it holds no names with values"),
+        (lambda folder: (folder / "run.json").write_text('{"seed": 0}'), [], "run.json: is damaged"),
+        (lambda folder: edit_config(folder, data=...), [], "run.json: data: is missing"),
         (lambda folder: (folder / "checkpoints/best.pt").unlink(), [], "there is no such checkpoint"),
         (lambda folder: (folder / "checkpoints/best.pt").write_bytes(b"x"), [], "damaged"),
         (

@@ -227,11 +227,11 @@ def test_bad_input(
     assert error.count("\n") == 1
 
 
-def test_a_run_without_network_json(finished: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_a_record(finished: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[str]) -> None:
     run = Path(shutil.copytree(finished, tmp_path / "run"))
-    (run / "network.json").unlink()
+    (run / "run.json").unlink()
     assert script("predict", run, ".") == 1
-    assert "network.json: is missing; training writes it" in capsys.readouterr().err
+    assert f"{run}: holds no run (there is no run.json)" in capsys.readouterr().err
 
 
 def test_a_temperature_before_the_pictures(
@@ -264,7 +264,7 @@ def test_many_bad_files_are_few_lines(
 def test_a_path_beside_the_run(finished: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[str]) -> None:
     """The message names the run that was probably meant."""
     assert script("predict", finished / "checkpoints/best.pt", ".") == 1
-    assert f"holds no run (there is no .hydra/config.yaml); its run folder is {finished}" in capsys.readouterr().err
+    assert f"holds no run (there is no run.json); its run folder is {finished}" in capsys.readouterr().err
     shutil.copytree(finished, tmp_path / "sweep/seed=0")
     assert script("predict", tmp_path / "sweep", ".") == 1
     assert f"; it holds runs, the first is {tmp_path}/sweep/seed=0" in capsys.readouterr().err
@@ -272,7 +272,7 @@ def test_a_path_beside_the_run(finished: Path, tmp_path: Path, script: Script, c
 
 def test_no_run(tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[str]) -> None:
     assert script("predict", tmp_path / "none", "a.png") == 1
-    assert "holds no run (there is no .hydra/config.yaml)" in capsys.readouterr().err
+    assert "holds no run (there is no run.json)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--top", "--batch-size"])

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.configs import TINY, compose_config
+from helpers.configs import TINY
+from helpers.runs import train
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 import vgg_nll
-from vgg_nll import run, run_folder
+from vgg_nll import run_folder
 from vgg_nll.errors import CheckpointError, ConfigError, DataError
 from vgg_nll.inference import trained_model
 from vgg_nll.inference.trained_model import Predictions, TrainedModel
@@ -42,7 +43,7 @@ def as_image(pixels: Tensor) -> Image.Image:
 
 def softmax(network: TrainedModel, *pictures: Tensor, temperature: float = 1.0) -> Tensor:
     """What the network gives for these pictures, step by step: resize, crop, scale, normalise, forward, softmax."""
-    content = json.loads((network.folder / "network.json").read_text())
+    content = json.loads((network.folder / "run.json").read_text())["preprocessing"]
     images = []
     for pixels in pictures:
         cropped = functional.center_crop(functional.resize(pixels, content["resize"]), [content["image_size"]] * 2)
@@ -146,7 +147,7 @@ def test_a_file_that_cannot_be_read(network: TrainedModel, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_the_network_is_in_eval_mode(tmp_path: Path, no_figures: None) -> None:
     """Dropout is off and batch norm uses its running statistics: a picture's outputs depend on that picture alone."""
-    run.train(compose_config(*TINY, "model=vgg16_bn", "model.dropout=0.5", "trainer.steps=2"), tmp_path, {})
+    train(tmp_path, *TINY, "model=vgg16_bn", "model.dropout=0.5", "trainer.steps=2")
     network = vgg_nll.load(tmp_path, device="cpu")
     assert not any(module.training for module in network.model.modules())
     alone, beside = network.predict(draw(0)), network.predict([draw(0), draw(1), draw(2)])
@@ -170,7 +171,7 @@ def test_load_takes_the_checkpoint_by_its_name(finished: Path, tmp_path: Path) -
         weights = network.model.state_dict()
         assert all(torch.equal(value, saved["model"][key]) for key, value in weights.items())
         assert not torch.equal(weights["features.0.weight"], different["model"]["features.0.weight"])
-    assert network.class_names == tuple(json.loads((folder / "network.json").read_text())["classes"])
+    assert network.class_names == tuple(json.loads((folder / "run.json").read_text())["data"]["classes"])
 
 
 def halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:

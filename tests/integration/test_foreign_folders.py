@@ -13,12 +13,14 @@ import pytest
 import torch
 from helpers.configs import TINY, compose_config
 from helpers.pictures import FOLDER, write_folder
-from helpers.runs import Bomb, edit_config
+from helpers.runs import Bomb, edit_config, edit_record, train_config
 from PIL import Image
 
 import vgg_nll
-from vgg_nll import records, run, run_folder
+from vgg_nll import run_folder
 from vgg_nll.comparison import runs
+from vgg_nll.run_folder import checked_json
+from vgg_nll.run_folder.record import RunRecord
 from vgg_nll.training import checkpoint
 
 Use = Callable[[str], tuple[int, str, str]]
@@ -134,31 +136,18 @@ def test_a_config_is_values_only(
     code, out, error = use(name)
     assert (code, out) == (1, "")
     assert is_one_line(error), error
-    assert "theirs/.hydra/config.yaml: " in error
+    assert "theirs/run.json: " in error
     assert "of-this-machine" not in error
     assert not trap.exists()
     assert snapshot(theirs) == before
 
 
-BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]\n" for k in range(1, 12)
-)
 TEXTS = {
-    "an alias bomb": BOMB,
-    "one alias": "seed: &a 0\nname: *a\n",
-    "an object": "seed: !!python/object/apply:evil.run []\n",
-    "a tag": "seed: !evil 0\n",
-    "a deep nesting": "a: " + "[" * 2_000 + "]" * 2_000 + "\n",
-    "a deep block": "".join(f"{' ' * k}a:\n" for k in range(500)),
-    "a megabyte": "seed: 0\n" + "# x\n" * 300_000,
-    "a key twice": "seed: 0\nseed: 1\n",
-    "a key that is a list": "? [a]\n: 1\n",
-    "a merge": "<<: {seed: 0}\n",
-    "a date": "seed: 2001-01-01\n",
-    "binary": "seed: !!binary aGVsbG8=\n",
-    "two documents": "seed: 0\n---\nseed: 1\n",
-    "a directive": "%YAML 9.9\n---\nseed: 0\n",
-    "no dict": "- 1\n",
+    "a deep nesting": '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}",
+    "nine megabytes": '{"a": "' + "x" * (9 << 20) + '"}',
+    "a huge number": '{"a": 1' + "0" * 10_000 + "}",
+    "not JSON": "seed: !!python/object/apply:evil.run []",
+    "no dict": "[1]",
     "nothing": "",
     "zeros": "\0" * 100,
 }
@@ -166,18 +155,17 @@ TEXTS = {
 
 @pytest.mark.parametrize("name", first("predict"))
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_a_config_is_plain_yaml(theirs: Path, use: Use, trap: Path, name: str, text: str) -> None:
-    header = (theirs / run_folder.CONFIG).read_text().partition("\n")[0]
-    (theirs / run_folder.CONFIG).write_text(f"{header}\n{text}")
+def test_a_record_is_plain_json(theirs: Path, use: Use, trap: Path, name: str, text: str) -> None:
+    (theirs / run_folder.RUN).write_text(text)
     code, out, error = use(name)
     assert (code, out) == (1, "")
     assert is_one_line(error), error[:1000]
-    assert "theirs/.hydra/config.yaml: is damaged: " in error
+    assert "theirs/run.json: is damaged: " in error
     assert not trap.exists()
 
 
 @pytest.mark.slow
-def test_the_record_of_overrides_is_replayed_by_nothing(
+def test_the_copies_for_people_are_read_by_nothing(
     theirs: Path, use: Use, trap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET", "of-this-machine")
@@ -188,6 +176,7 @@ def test_the_record_of_overrides_is_replayed_by_nothing(
         *("+zz='${oc.env:SECRET}'", "~hydra.sweeper", "+hydra.callbacks.x._target_=evil.run"),
     )
     (theirs / run_folder.OVERRIDES).write_text("".join(f"- {json.dumps(line)}\n" for line in lines))
+    (theirs / run_folder.CONFIG).write_text("loss:\n  _target_: evil.run\n")
     for name in COMMANDS:
         code, _, error = use(name)
         assert code == 0, error
@@ -203,9 +192,9 @@ def test_a_secret_typed_as_an_interpolation_is_the_persons_own(
     assert command(*TINY, "name=${oc.env:NAME}", "tracking=none", "trainer.steps=1", "hydra.run.dir=run") == 0
     monkeypatch.setenv("NAME", "other")
     assert command("resume=run", "trainer.steps=2") == 0
-    for file in (".hydra/config.yaml", "metrics.json"):
+    for file in (".hydra/config.yaml", "run.json"):
         text = (tmp_path / "run" / file).read_text()
-        assert "first" in text and "other" not in text
+        assert "first" in text and "other" not in text.partition("\n")[2]
 
 
 @pytest.mark.parametrize("name", first("predict"))
@@ -249,7 +238,7 @@ def test_links_are_refused(theirs: Path, use: Use, tmp_path: Path, name: str, pl
 
 
 @pytest.mark.parametrize("name", first("predict"))
-@pytest.mark.parametrize("place", [".hydra/config.yaml", "network.json", "checkpoints/best.pt", "checkpoints/last.pt", "5"])
+@pytest.mark.parametrize("place", ["run.json", "checkpoints/best.pt", "checkpoints/last.pt", "5"])
 def test_pipes_do_not_wait(theirs: Path, use: Use, name: str, place: str) -> None:
     (theirs / place).unlink(missing_ok=True)
     os.mkfifo(theirs / place)
@@ -305,21 +294,20 @@ def test_a_bad_folder_does_not_stop_a_comparison(
 ) -> None:
     """Whatever its metrics are, the others are compared; with a right checksum, they may be anything that JSON can say."""
     good = shutil.copytree(finished, tmp_path / "mine")
-    sound = records.read_json(good / run_folder.METRICS)
-    run_id = records.run_of(good / run_folder.CONFIG)
-    assert run_id is not None
+    sound = checked_json.read(good / run_folder.METRICS)
+    run_id = RunRecord.open(good).run_id
     nested: Any = 1
     for _ in range(200):
         nested = [nested]
     contents: list[dict[str, Any]] = [
         *(
             {**sound, key: value}
-            for key in ("test", "config", "overrides", "seed", "loss", "reliability")
+            for key in ("test", "val", "seconds", "device", "versions", "reliability")
             for value in (None, [1], "x")
         ),
-        {**sound, "loss": "x" * 1_000_000},
+        {**sound, "device": "x" * 1_000_000},
         {**sound, "test": {"accuracy": [0.1, 0.2]}},
-        {**sound, "config": {"a": nested}},
+        {**sound, "versions": {"a": nested}},
         {**sound, "test": sound["test"] | {"accuracy": 1e400}},
         {"a": 1},
     ]
@@ -338,13 +326,14 @@ def test_a_bad_folder_does_not_stop_a_comparison(
         if isinstance(content, str):
             (theirs / run_folder.METRICS).write_text(content)
         else:
-            records.write_json(theirs / run_folder.METRICS, content, run_id)
+            checked_json.write(theirs / run_folder.METRICS, content, run_id)
         found, left_out = runs.find([good, theirs])
         assert good in {each.folder for each in found}
         assert all(line.startswith("left out: ") and line.isprintable() and len(line) < 1000 for line in left_out)
         assert len(found) + len(left_out) == 2
         assert all(len(each.loss) < 5000 and len(str(each.config)) < 50_000 for each in found)
-    records.write_json(theirs / run_folder.METRICS, sound | {"loss": "\x1b[2J\nall $1.0"}, run_id)
+    checked_json.write(theirs / run_folder.METRICS, sound, run_id)
+    edit_record(theirs, choices={"loss": "\x1b[2J\nall $1.0"})
     assert script("compare", good, theirs, "--output", tmp_path / "out") == 0
     assert all(line.isprintable() for line in capfd.readouterr().out.splitlines())
 
@@ -363,12 +352,10 @@ def test_a_run_of_another_folder(finished: Path, tmp_path: Path, use: Use) -> No
     """A file of another run, sound as it is, is not taken for this one's."""
     cfg = compose_config(*TINY, "trainer.epochs=2", "loss=all_logit", "data.noise=1.0", "seed=1")
     (tmp_path / "other").mkdir()
-    run.train(cfg, tmp_path / "other", {})
+    train_config(cfg, tmp_path / "other")
     for place, names in (
         ("checkpoints/best.pt", {"predict", "evaluate"}),
-        ("network.json", {"predict", "evaluate"}),
-        ("run.json", {"resume"}),
-        (".hydra/config.yaml", set(COMMANDS)),
+        ("run.json", set(COMMANDS)),
     ):
         shutil.rmtree(tmp_path / "theirs", ignore_errors=True)
         shutil.copytree(finished, tmp_path / "theirs")

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 from helpers.configs import TINY, compose_config
-from helpers.runs import outcome
+from helpers.runs import outcome, train_config
 from PIL import Image
 
-from vgg_nll import records, run, run_folder
 from vgg_nll.comparison import runs
+from vgg_nll.run_folder import checked_json
 from vgg_nll.training import checkpoint
 
 Call = Callable[..., int]
@@ -33,7 +33,7 @@ def two_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         folder = tmp_path_factory.mktemp("run")
         cfg = compose_config(*TINY, "loss=all_logit", "data.noise=1.0", "trainer.steps=6", f"seed={seed}")
         choices = {"data": "synthetic", "model": "vgg16", "loss": "all_logit"}
-        run.train(cfg, folder, choices, ("loss=all_logit", f"seed={seed}"))
+        train_config(cfg, folder, choices, ("loss=all_logit", f"seed={seed}"))
         folders.append(folder)
     return folders[0], folders[1]
 
@@ -176,7 +176,7 @@ def change_a_value(content: Any, draw: random.Random) -> str:
 
 def forge(folder: Path, other: Path, draw: random.Random) -> str:
     """Changes a value in a file, and makes its checksum fit."""
-    names = ("run.json", "network.json", "metrics.json", ".hydra/config.yaml", "checkpoints/last.pt", "checkpoints/best.pt")
+    names = ("run.json", "run.json", "metrics.json", "checkpoints/last.pt", "checkpoints/best.pt")
     name = draw.choice(names)
     path = folder / name
     if path.suffix == ".pt":
@@ -184,11 +184,9 @@ def forge(folder: Path, other: Path, draw: random.Random) -> str:
         what = change_a_value(state, draw)
         checkpoint.save(path, state)
         return f"{name}: {what}"
-    run_id = records.run_of(folder / run_folder.CONFIG)
-    assert run_id is not None
-    content = records.read_json(path) if path.suffix == ".json" else records.read_yaml(path)[0]
+    content, run_id = checked_json.read_with_id(path)
     what = change_a_value(content, draw)
-    (records.write_json if path.suffix == ".json" else records.write_yaml)(path, content, run_id)
+    checked_json.write(path, content, run_id)
     return f"{name}: {what}"
 
 

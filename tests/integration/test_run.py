@@ -14,16 +14,16 @@ import pytest
 import torch
 from helpers.configs import TINY, make_data
 from helpers.pictures import FOLDER, write_folder
-from helpers.runs import CHOICES, outcome, points, read_curves, read_events, train
+from helpers.runs import CHOICES, outcome, points, read_curves, read_events, train, train_config
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from vgg_nll import run
 from vgg_nll.data.interface import Batch
 from vgg_nll.data.resident import ResidentData
 from vgg_nll.model import VGG16, summary
 from vgg_nll.progress import duration
+from vgg_nll.run_folder.record import RunRecord
 from vgg_nll.training import checkpoint
 
 Config = Callable[..., DictConfig]
@@ -44,7 +44,7 @@ METRICS = {
 }
 EPOCH = (*TINY, "loss=all_logit", "trainer.epochs=1", "trainer.log_every_steps=2")  # 6 steps
 FILES = {
-    *(".hydra", ".lock", "checkpoints", "metrics.json", "metrics.csv", "predictions.csv", "network.json", "run.json", "DONE"),
+    *(".hydra", ".lock", "checkpoints", "metrics.json", "metrics.csv", "predictions.csv", "run.json", "DONE"),
 }
 
 
@@ -71,14 +71,16 @@ def test_files_of_a_run(epoch: tuple[Path, str], config: Config) -> None:
     }  # one validation, one checkpoint
     content = json.loads((folder / "metrics.json").read_text())
     assert set(content["test"]) == set(content["val"]) == METRICS
-    assert {"best_step", "seconds", "device", "precision", "versions", "git", "data", "model", "loss"} <= set(content)
-    assert content["config"] == OmegaConf.to_container(config(*EPOCH), resolve=True)
+    assert {"best_step", "seconds", "device", "precision", "versions", "git"} <= set(content)
     assert content["threads"] == torch.get_num_threads()
     assert {"python", "torch", "torchvision", "hydra-core"} <= set(content["versions"])
     assert re.fullmatch("[0-9a-f]{40}(-dirty)?|", content["git"])
     assert sum(content["reliability"]["images"]) == 8
-    network = json.loads((folder / "network.json").read_text())
-    assert (network["classes"], network["image_size"]) == (["pattern 0", "pattern 1"], 32)
+    record = RunRecord.open(folder)
+    assert record.config == OmegaConf.to_container(config(*EPOCH), resolve=True)
+    assert record.choices == CHOICES
+    assert record.data is not None and record.preprocessing is not None
+    assert (record.data.classes, record.preprocessing["image_size"]) == (["pattern 0", "pattern 1"], 32)
 
 
 def test_curves_of_a_run(epoch: tuple[Path, str]) -> None:
@@ -200,7 +202,7 @@ def test_a_run_is_one_row_of_hyperparameters(config: Config, tmp_path: Path) -> 
     for name, given in (("a", ["loss=all_logit", "seed=3"]), ("b", ["model=vgg16_bn", "trainer.clip_norm=2"])):
         (tmp_path / name).mkdir()
         choices = CHOICES | {group: value for group, _, value in (item.partition("=") for item in given) if group in CHOICES}
-        run.train(config(*TINY, "trainer.steps=1", *given), tmp_path / name, choices, [*given, "resume=a/folder"])
+        train_config(config(*TINY, "trainer.steps=1", *given), tmp_path / name, choices, [*given, "resume=a/folder"])
         plugin = read_events(tmp_path / name).PluginTagToContent("hparams")
         assert set(plugin) == {f"_hparams_/{part}" for part in ("experiment", "session_start_info", "session_end_info")}
         content = plugin["_hparams_/session_start_info"]

@@ -11,7 +11,7 @@ from helpers.runs import train
 from omegaconf import DictConfig
 from torch import Tensor
 
-from vgg_nll.config import build
+from vgg_nll import build
 from vgg_nll.data.interface import Batch
 from vgg_nll.data.resident import ResidentData
 from vgg_nll.errors import TrainingError

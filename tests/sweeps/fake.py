@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from vgg_nll import records, run_folder
+from vgg_nll import run_folder
+from vgg_nll.run_folder import checked_json
 from vgg_nll.sweeps.local import Started
 
 Act = Callable[[Path, list[str]], int]  # run folder, arguments -> exit code
@@ -24,7 +25,7 @@ def finish(folder: Path, accuracy: float = 0.5) -> int:
     """Leaves what a finished run leaves, as far as a sweep reads it; returns its exit code."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"val": {"accuracy": accuracy}, "test": {"accuracy": accuracy / 2, "ece": 0.25}, "seconds": 1.5}
-    records.write_json(folder / run_folder.METRICS, content, "x")
+    checked_json.write(folder / run_folder.METRICS, content, "x")
     (folder / run_folder.DONE).touch()
     return 0
 
@@ -97,7 +98,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> FakeLauncher:
             fake.slots = 2 if jobs == "auto" else int(jobs)
             return fake
 
-    monkeypatch.setattr("vgg_nll.sweeps.local.LocalLauncher", Local)
+    monkeypatch.setattr("vgg_nll.sweeps.LocalLauncher", Local)
     monkeypatch.setattr("vgg_nll.cli.sweep._load", lambda: None)
     monkeypatch.setattr("vgg_nll.sweeps.means.Means._start", lambda _: None)
     monkeypatch.setattr("vgg_nll.sweeps.loop.POLL_SECONDS", 0.01)

@@ -3,14 +3,17 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from vgg_nll import records
-from vgg_nll.config.compose import composed, flatten
+from vgg_nll.config import shape, upgrade
+from vgg_nll.config.compose import composed
 from vgg_nll.config.words import parse
 from vgg_nll.errors import CheckpointError, ConfigError
+from vgg_nll.run_folder import checked_json
+from vgg_nll.run_folder.record import DataRecord, RunRecord
 from vgg_nll.sweeps import record
 from vgg_nll.sweeps.record import RECORD, Sweep
 
@@ -18,7 +21,8 @@ from vgg_nll.sweeps.record import RECORD, Sweep
 def add(folder: Path, *words: str) -> list[str]:
     """Does what a command does with its words; returns the folder names of its jobs."""
     parsed = parse(words)
-    planned = [(overrides, dict(flatten(composed(overrides)))) for overrides in parsed.combinations()]
+    records = {overrides: RunRecord.new(composed(overrides)) for overrides in parsed.combinations()}
+    planned = [(overrides, dict(shape.leaves(made.stored_config))) for overrides, made in records.items()]
     with record.locked(folder):
         sweep = record.open_sweep(folder, parsed.swept)
         found = record.add(sweep, planned)
@@ -95,8 +99,36 @@ def test_an_empty_folder_may_become_one(tmp_path: Path) -> None:
 def test_a_foreign_record_leads_nowhere_else(tmp_path: Path, name: object) -> None:
     """Run folders are written where the names in the record say."""
     job = {"name": name, "identity": "x", "overrides": []}
-    records.write_json(tmp_path / RECORD, {"shared": {}, "swept": [], "jobs": [job], "sweep": "x"}, "x")
+    checked_json.write(tmp_path / RECORD, {"shared": {}, "swept": [], "jobs": [job], "sweep": "x"}, "x")
     with pytest.raises(CheckpointError, match="is damaged"):
+        record.read(tmp_path)
+
+
+def test_a_sweep_of_before_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that came since makes no job another one: those that have begun keep their folders, the rest is added again."""
+    add(tmp_path, "seed=0,1,2", "optimizer.lr=1e-3")
+    sweep = record.read(tmp_path)
+    preprocessing = {"image_size": 32, "resize": 32, "mean": [0.0] * 3, "std": [1.0] * 3}
+    for job in list(sweep.jobs.values())[:2]:
+        made = RunRecord.new(composed(job.overrides))
+        before = {**made.config, "trainer": {key: v for key, v in made.config["trainer"].items() if key != "bucket_mb"}}
+        sweep.folder_of(job).mkdir()
+        replace(made, config=before, data=DataRecord(["a"], {}, ""), preprocessing=preprocessing).write(sweep.folder_of(job))
+    monkeypatch.setattr(upgrade, "FORMAT", upgrade.FORMAT + 1)
+    monkeypatch.setattr(upgrade, "SINCE", {"trainer.bucket_mb": (upgrade.FORMAT, 25)})
+    read = record.read(tmp_path)
+    assert [job.name for job in read.jobs.values()] == ["seed=0", "seed=1"]
+    assert read.shared["optimizer.lr"] == 1e-3 and "seed" not in read.shared
+    assert add(tmp_path, "seed=0,1,2,3", "optimizer.lr=1e-3") == ["seed=0", "seed=1", "seed=2", "seed=3"]
+    assert [job.name for job in record.read(tmp_path).jobs.values()] == ["seed=0", "seed=1", "seed=2", "seed=3"]
+    with pytest.raises(ConfigError, match=r"was made with optimizer\.lr=0\.001 "):
+        add(tmp_path, "seed=0", "optimizer.lr=1e-2")
+
+
+def test_a_sweep_of_a_newer_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(tmp_path, "seed=0,1")
+    monkeypatch.setattr(upgrade, "FORMAT", 0)
+    with pytest.raises(CheckpointError, match=r"sweep\.json: was written by a newer vgg-nll"):
         record.read(tmp_path)
 
 
@@ -105,7 +137,7 @@ def test_links_in_a_folder_are_refused(tmp_path: Path, name: str) -> None:
     folder, elsewhere = tmp_path / "s", tmp_path / "elsewhere"
     elsewhere.mkdir()
     folder.mkdir()
-    records.write_json(folder / RECORD, {"shared": {}, "swept": [], "jobs": [], "sweep": "x"}, "x")
+    checked_json.write(folder / RECORD, {"shared": {}, "swept": [], "jobs": [], "sweep": "x"}, "x")
     record.check_folder(folder)
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).symlink_to(elsewhere)

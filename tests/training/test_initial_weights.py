@@ -67,7 +67,7 @@ def test_a_run_folder_gives_its_best_weights(tmp_path: Path) -> None:
     best: dict[str, Tensor] = checkpoint.load(tmp_path / "run/checkpoints/best.pt")["model"]
     mine = load(tmp_path / "run", network(2))
     assert all(torch.equal(value, best[name]) for name, value in mine.state_dict().items())
-    with pytest.raises(CheckpointError, match=r"holds no run \(there is no .hydra/config.yaml\); .* the first is .*/run"):
+    with pytest.raises(CheckpointError, match=r"holds no run \(there is no run.json\); .* the first is .*/run"):
         load(tmp_path, network(2))
 
 

@@ -7,19 +7,24 @@ from typing import Any
 
 import pytest
 from helpers.configs import TINY
-from helpers.runs import train
+from helpers.runs import train, train_config
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vgg_nll import records, run, run_folder
+from vgg_nll import run_folder
+from vgg_nll.run_folder import checked_json
+from vgg_nll.run_folder.record import DataRecord, RunRecord
 from vgg_nll.training.pruning import MIN_RUNS, MedianRule, Pruned
 
+PREPROCESSING = {"image_size": 32, "resize": 32, "mean": [0.0] * 3, "std": [1.0] * 3}
 LOSS = {"_target_": "a.Loss", "eps": 0.0}
 
 
 def write_run(folder: Path, history: list[list[float]], loss: dict[str, Any] = LOSS, done: bool = True) -> None:
     folder.mkdir(parents=True)
-    records.write_json(folder / run_folder.METRICS, {"config": {"loss": loss}, "validation_losses": history}, "x")
+    record = RunRecord("x", "", {}, [], {"data": {}, "loss": loss}, DataRecord(["a"], {}, ""), PREPROCESSING)
+    record.write(folder)
+    checked_json.write(folder / run_folder.METRICS, {"validation_losses": history}, "x")
     if done:
         (folder / run_folder.DONE).touch()
 
@@ -95,11 +100,11 @@ def test_a_run_is_pruned(tmp_path: Path) -> None:
     from helpers.configs import compose_config
 
     cfg = compose_config(*quick, f"resume={folder}")
-    run.train(cfg, folder, {})
+    train_config(cfg, folder)
     assert (folder / run_folder.DONE).exists() and not (folder / run_folder.PRUNED).exists()
-    assert records.read_json(folder / run_folder.METRICS)["validation_losses"] == losses
+    assert checked_json.read(folder / run_folder.METRICS)["validation_losses"] == losses
 
 
 def run_loss(folder: Path) -> dict[str, Any]:
-    loss: dict[str, Any] = records.read_json(folder / run_folder.METRICS)["config"]["loss"]
+    loss: dict[str, Any] = RunRecord.open(folder).config["loss"]
     return loss

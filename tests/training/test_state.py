@@ -9,8 +9,7 @@ import torch
 from helpers.configs import make_model
 from omegaconf import DictConfig
 
-from vgg_nll import rng
-from vgg_nll.config import build
+from vgg_nll import build, rng
 from vgg_nll.training import checkpoint
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import train_step

@@ -11,8 +11,7 @@ from helpers.runs import train
 from omegaconf import DictConfig
 from torch import nn
 
-from vgg_nll import rng
-from vgg_nll.config import build
+from vgg_nll import build, rng
 from vgg_nll.data.interface import train_order
 from vgg_nll.errors import ConfigError
 from vgg_nll.inference import trained_model

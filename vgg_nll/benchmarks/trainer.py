@@ -15,11 +15,9 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from vgg_nll import hardware, prepare, run_folder
+from vgg_nll import build, hardware, prepare, run_folder
 from vgg_nll.benchmarks.timing import seconds
-from vgg_nll.config import build
-from vgg_nll.inference import trained_model
-from vgg_nll.origin import Origin
+from vgg_nll.run_folder.record import RunRecord
 from vgg_nll.training import trainer as training_loop
 from vgg_nll.training.profiler import NoProfiler
 from vgg_nll.training.signals import Signals
@@ -74,8 +72,8 @@ def _config(folder: Path, overrides: Sequence[str], device: str) -> Any:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(done.stderr.strip() or done.stdout.strip())
-    cfg, _ = trained_model.read_config(first, device)
-    cfg.trainer.steps = None
+    cfg = RunRecord.open(first).cfg
+    cfg.device, cfg.trainer.steps = device, None
     return cfg
 
 
@@ -92,7 +90,8 @@ def _pairs(cfg: Any, folder: Path) -> tuple[list[float], list[float], int, float
 
     (folder / "run").mkdir()
     with run_folder.lock_run_folder(folder / "run"), Signals() as signals:
-        made = prepare.prepare(Origin.of(cfg, folder / "run", {}, []), signals, prepare.meet(cfg))
+        start = prepare.Start(RunRecord.new(cfg), folder / "run", None, True)
+        made = prepare.prepare(start, signals, prepare.meet(cfg))
         steps = made.data.steps_per_epoch
         made.profiler = turns = _InTurn(_bare(cfg, steps, bare_step), steps, made.state.device)
         with patch.object(training_loop, "train_step", timed):

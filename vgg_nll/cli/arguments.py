@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from vgg_nll.config import shape, validation
-from vgg_nll.config.compose import CONFIGS, composed, is_override, key_of
+from vgg_nll.config.compose import CONFIGS, is_override, key_of
 from vgg_nll.data.layout import check_root
 from vgg_nll.errors import ConfigError
 from vgg_nll.escapes import printable
@@ -19,6 +19,19 @@ from vgg_nll.files import expanded
 
 HYDRA_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 SWEEP = ("-m", "--multirun")
+# What a run takes of Hydra's own settings: these, and what lies below them.
+OF_HYDRA = (
+    *("hydra.run.dir", "hydra.sweep.dir", "hydra.job_logging", "hydra.hydra_logging", "hydra/hydra_logging", "hydra.verbose"),
+    *("hydra.callbacks", "hydra.searchpath", "hydra.job.env_set", "hydra.mode"),
+)
+# What it does not take, and why. Every other one is refused in one line that names those above.
+REFUSED_OF_HYDRA = {
+    "hydra.job.chdir": "the paths of a config are of the folder in which the command starts",
+    "hydra.output_subdir": "the run writes .hydra itself, when it has begun",
+    "hydra.job.name": "the log of a run is train.log",
+    "hydra.callbacks.start_run": "it checks the config",
+    "hydra/job_logging": "only none can be chosen; single settings are hydra.job_logging.<key>=<value>",
+}
 # Options that print something and train nothing.
 ANSWERS = ("--help", "-h", "--hydra-help", "--version", "--info", "-i")
 RERUN = "--experimental-rerun"
@@ -41,19 +54,11 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     return [*ready, *options]
 
 
-def check(arguments: Sequence[str]) -> None:
-    """Raises ConfigError for a config that cannot run, before anything slow is loaded or a folder is made.
-
-    Not those of a sweep, which are many.
-    """
-    options, overrides = _split(arguments)
-    if not prints(options) and not any(word.startswith(("-c", "--c")) for word in options):  # --config-dir brings other files
-        check_config(composed(overrides))
-
-
-def check_config(cfg: DictConfig) -> None:
-    """Raises ConfigError or DataError for a config that cannot run, as far as that can be told without PyTorch."""
-    validation.check(cfg)
+def check_paths(cfg: DictConfig) -> None:
+    """Raises ConfigError or DataError if a file that a new run begins with is not there, before PyTorch is loaded."""
+    here = str(Path.cwd())
+    if "${" in here:
+        raise ConfigError(f"{here}: Hydra takes ${{ in a folder's name for an interpolation; start in another folder")
     weights = cfg.model.weights
     if weights is not None and not expanded(weights).exists():
         raise ConfigError(f"model.weights: {weights}: there is no such checkpoint")
@@ -151,6 +156,8 @@ def _problem(typed: str, word: str, in_sweep: bool) -> str | None:
         return None
     if name.partition(".")[0] in shape.OF_SWEEPS and not in_sweep:
         return f"{typed}: is a setting of sweeps, which begin with -m"
+    if name.startswith("hydra") and (why := _refused_of_hydra(typed, name, in_sweep)):
+        return why
     if name in (*HYDRA_FOLDERS, "name") and equals and not value.strip("'\""):
         return f"{typed}: is empty; it takes a folder"
     if name in (*shape.groups(), "experiment") and equals and (value == "null" or value[:1] in ("[", "{")):
@@ -172,3 +179,15 @@ def _problem(typed: str, word: str, in_sweep: bool) -> str | None:
         return f"{typed}: cannot be read; special characters need quotes inside quotes: {quoted}"
     except (ValueError, TypeError) as error:
         return f"{typed}: {error}"
+
+
+def _refused_of_hydra(typed: str, name: str, in_sweep: bool) -> str | None:
+    """Returns why a run does not take this setting of Hydra's own; None if it does, or if a sweep has more to say of it."""
+    if typed == "hydra/job_logging=none" or (in_sweep and re.match(r"hydra[./](sweep|launcher)", name)):
+        return None
+    why = next((why for key, why in REFUSED_OF_HYDRA.items() if f"{name}.".startswith(f"{key}.")), None)
+    if why is not None:
+        return f"{typed}: cannot be set: {why}"
+    if any(f"{name}.".startswith(f"{key}.") for key in OF_HYDRA) and not typed.startswith("~"):
+        return None
+    return f"{typed}: is not for runs, which take of Hydra {', '.join(OF_HYDRA)}"

@@ -16,15 +16,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from vgg_nll import run_folder
 from vgg_nll.cli import arguments, error_messages, help_page, resume, sweep, torchrun
+from vgg_nll.cli.load import load_training
 from vgg_nll.config import shape
 from vgg_nll.config.compose import CONFIGS, VERSION_BASE, is_override, key_of
-from vgg_nll.errors import ConfigError
+from vgg_nll.run_folder.record import RunRecord
 
 OTHER_FOLDER = "hydra.run.dir=<folder> takes another run folder"
 
 
 def main() -> None:
-    """Runs one job, or a sweep (`-m`), from `sys.argv`; a run that is resumed gets its own overrides; errors are lines."""
+    """Runs one job, or a sweep (`-m`), from `sys.argv`; errors are lines."""
     traceback = error_messages.wants_traceback()
     os.environ[error_messages.FULL_ERROR] = "1"  # Hydra raises its errors instead of printing them in its own way
     logging.raiseExceptions = False  # a closed pipe (| head) would otherwise give pages of errors
@@ -32,12 +33,11 @@ def main() -> None:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a request to save, before there is a state
 
     def job(cfg: DictConfig) -> float:
-        hydra_job = HydraConfig.get()
         with error_messages.errors_as_lines(OTHER_FOLDER, traceback=traceback):
-            from vgg_nll import run  # loaded by `LoadTraining` before
+            from vgg_nll import run  # loaded by `StartRun`
 
-            folder = Path(hydra_job.runtime.output_dir if cfg.resume is None else cfg.resume).absolute()
-            return run.train(cfg, folder, hydra_job.runtime.choices, hydra_job.overrides.task)
+            folder = Path(HydraConfig.get().runtime.output_dir if cfg.resume is None else cfg.resume).absolute()
+            return run.train(StartRun.record, folder, resume=cfg.resume, resume_strict=cfg.resume_strict)
 
     with error_messages.errors_as_lines(OTHER_FOLDER, traceback=traceback):
         typed = arguments.prepare(sys.argv[1:])
@@ -47,47 +47,71 @@ def main() -> None:
         torchrun.check(typed)
         if arguments.is_sweep(typed):
             if not arguments.prints(typed):
-                sweep.main(typed, traceback=traceback)
+                sweep.main(typed, run_one, traceback=traceback)
                 return
             own = (*shape.OF_SWEEPS, *arguments.SWEEP)
             typed = [word for word in typed if key_of(word).partition(".")[0] not in own]
-        if torchrun.rank() > 0:
-            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the end; rank 0 says everything
-        sys.argv[1:], main_config = resume.prepare(torchrun.continued(typed))
-        here = Path.cwd()
-        if main_config == resume.FRESH and "${" in str(here):
-            raise ConfigError(f"{here}: Hydra takes ${{ in a folder's name for an interpolation; start in another folder")
-        if main_config == resume.FRESH:
-            arguments.check(sys.argv[1:])
-        if torchrun.rank() > 0 and not arguments.prints(typed):
-            torchrun.join(sys.argv[1:], main_config)
-            return
-        with _without_empty_folders():
-            hydra.main(config_path=str(CONFIGS), config_name=main_config, **VERSION_BASE)(job)()
+        typed = torchrun.of_rank(torchrun.continued(typed))
+        sys.argv[1:], config, StartRun.resumed = resume.prepare(typed)
+        with _without_leftovers():
+            hydra.main(config_path=str(CONFIGS), config_name=config, **VERSION_BASE)(job)()
 
 
-class LoadTraining(Callback):
-    """Loads PyTorch after Hydra has checked the keys and before it makes a folder: a Ctrl-C in these seconds leaves nothing."""
+def run_one(line: list[str], *, traceback: bool) -> None:
+    """What a job of a sweep does: `python train.py <line>`, in this process."""
+    os.environ[error_messages.FULL_ERROR] = "1" if traceback else "0"
+    sys.argv[1:] = line
+    main()
 
-    new_folders: ClassVar[list[Path]] = []  # that this process makes around a run's, the innermost first
+
+class StartRun(Callback):
+    """Checks the config, and loads PyTorch: when Hydra has composed, and before it makes a folder.
+
+    Bad input, or a Ctrl-C in the seconds of loading, leaves nothing behind. Hydra makes this object from its own config, so
+    what it is given, and gives, stands on the class.
+    """
+
+    resumed: ClassVar[RunRecord | None]  # of the run that `resume=` names
+    record: ClassVar[RunRecord]  # of the run that begins
+    error: ClassVar[Exception | None] = None
+    new: ClassVar[list[Path]] = []  # the log and the folders that Hydra makes after this, the innermost first
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        try:
+            self._check(config)
+        except Exception as error:
+            StartRun.error = error
+            sys.exit(1)  # not the error itself: of that, Hydra makes a warning, and goes on
         folder = Path(OmegaConf.select(config, "hydra.run.dir")).absolute()
-        self.new_folders[:] = [folder for folder in (folder, *folder.parents) if not folder.exists()]
-        sweep.load_training()
+        self.new[:] = [path for path in (folder / run_folder.LOG, folder, *folder.parents) if not path.exists()]
+        load_training()
+
+    def _check(self, config: DictConfig) -> None:
+        cfg = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        choices, overrides = config.hydra.runtime.choices, list(config.hydra.overrides.task)
+        if StartRun.resumed is not None:
+            StartRun.record = StartRun.resumed.resumed(cfg, choices, overrides)
+            resume.check(StartRun.resumed, StartRun.record, cfg)
+            return
+        StartRun.record = RunRecord.new(cfg, choices, overrides)
+        arguments.check_paths(cfg)
+        resume.check_new(Path(OmegaConf.select(config, "hydra.run.dir")))
 
 
 @contextlib.contextmanager
-def _without_empty_folders() -> Iterator[None]:
-    """Removes the folders that were made for a run that did not begin."""
+def _without_leftovers() -> Iterator[None]:
+    """Removes what Hydra has made for a run that did not begin; raises the error that `StartRun` met."""
+    StartRun.error = None
+    StartRun.new.clear()
     try:
         yield
-    except BaseException:
-        for folder in LoadTraining.new_folders:
-            inside = list(folder.glob("*"))
-            if {path.name for path in inside} <= {run_folder.LOG}:
-                for path in inside:
-                    path.unlink()
-            with contextlib.suppress(OSError):  # not empty
-                folder.rmdir()
+    except BaseException as end:
+        for path in StartRun.new:
+            if path.name != run_folder.LOG:
+                with contextlib.suppress(OSError):  # not empty
+                    path.rmdir()
+            elif not (path.parent / run_folder.RUN).exists():
+                path.unlink(missing_ok=True)
+        if StartRun.error is not None:
+            raise StartRun.error from end
         raise

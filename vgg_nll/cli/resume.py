@@ -2,18 +2,22 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig
 
-from vgg_nll import records, run_folder
+from vgg_nll import run_folder
+from vgg_nll.cli import torchrun
 from vgg_nll.cli.arguments import escaped, path_of
-from vgg_nll.config import saved, shape, validation
-from vgg_nll.config.compose import CONFIGS, composed, flatten, is_override, key_of
+from vgg_nll.config import shape
+from vgg_nll.config.compose import CONFIGS, is_override, key_of
 from vgg_nll.errors import CheckpointError, ConfigError
+from vgg_nll.run_folder import checked_json
+from vgg_nll.run_folder.record import RunRecord
 
 # What a resumed run must share with its first part, unless `resume_strict=false`; else it would be another run.
 FIXED_ON_RESUME = (
@@ -29,41 +33,49 @@ LENGTH = ("trainer.epochs", "trainer.steps", "trainer.early_stop_validations")
 FRESH, RESUMED = "train", "resumed"  # names of the main config: a file in configs/, and the saved config of a run
 
 
-def prepare(arguments: Sequence[str]) -> tuple[list[str], str]:
-    """Returns the arguments for Hydra, and the name of the main config that they change.
+def prepare(arguments: Sequence[str]) -> tuple[list[str], str, RunRecord | None]:
+    """Returns the arguments for Hydra, the name of the main config that they change, and the record of the run to resume.
 
-    With `resume=<run folder>` that is the run's saved config, put into Hydra's store. Nothing of the folder is replayed or
-    interpolated. A finished run ends the process.
+    With `resume=<run folder>` the main config is that of the record, put into Hydra's store. Nothing of the folder is replayed
+    or interpolated.
 
-    Raises CheckpointError if the folder holds no run, ConfigError if the run would no longer be the same.
+    Raises CheckpointError if the folder holds no run, ConfigError for what does not go with `resume=`.
     """
     folder = path_of("resume", arguments)
     if folder is None and any(key_of(argument) == "resume" for argument in arguments):
         raise ConfigError("resume=: is empty; it takes a run folder")
     if folder is None or str(folder) == "null":
-        target = path_of("hydra.run.dir", arguments)
-        if target is not None and target.is_dir():
-            if run_folder.holds_run(target):
-                raise ConfigError(f"hydra.run.dir={target}: {run_folder.how_to_continue(target)}")
-            run_folder.refuse_links(target)
-        return list(arguments), FRESH
+        return list(arguments), FRESH, None
     typed = [argument for argument in arguments if key_of(argument) != "resume"]
     _check_arguments(folder, typed)
     groups = _chosen_groups(typed)
     targets = {item.partition("=")[2] for item in typed if key_of(item).endswith("_target_")}
     try:
+        record = RunRecord.open(folder)
         run_folder.refuse_links(folder)
-        before, run_id = saved.read(folder, targets, groups)
+        record.check(folder, typed_targets=targets, without=groups)
     except CheckpointError as error:
         raise CheckpointError(f"resume={folder}: {error}") from error
-    _store({key: value for key, value in before.items() if key not in groups}, folder)
-    cfg = composed(typed, RESUMED)
-    validation.check(cfg)
-    was, now = dict(shape.leaves(before)), dict(flatten(cfg))
-    _check_same_run(folder, was, now, cfg.resume_strict)
-    _end_if_finished(folder, run_id, was, now)
+    _store({key: value for key, value in record.config.items() if key not in groups}, folder)
+    return typed, RESUMED, record
+
+
+def check_new(folder: Path) -> None:
+    """Raises ConfigError or CheckpointError if a new run cannot begin in its folder."""
+    if not folder.is_dir():
+        return
+    if run_folder.holds_run(folder):
+        raise ConfigError(f"hydra.run.dir={folder}: {run_folder.how_to_continue(folder)}")
+    run_folder.refuse_links(folder)
+
+
+def check(before: RunRecord, now: RunRecord, cfg: DictConfig) -> None:
+    """Raises ConfigError if a resumed run would no longer be the same. A finished run ends the process."""
+    folder = Path(cfg.resume)
+    was, new = dict(shape.leaves(before.config)), dict(shape.leaves(now.config))
+    _check_same_run(folder, was, new, cfg.resume_strict)
+    _end_if_finished(folder, before.run_id, was, new)
     _check_state(folder)
-    return typed, RESUMED
 
 
 def _check_arguments(folder: Path, typed: Sequence[str]) -> None:
@@ -89,19 +101,19 @@ def _check_state(folder: Path) -> None:
     raise CheckpointError(f"resume={folder}: holds no run to continue: there is no {run_folder.LAST}{why}")
 
 
-def _store(before: dict[str, Any], folder: Path) -> None:
+def _store(before: Mapping[str, Any], folder: Path) -> None:
     """Puts a saved config into Hydra's store, as a main config that group choices and overrides can change.
 
     A group that is chosen anew is not in `before`; its place in the list of defaults is empty.
     """
-    log = escaped(str((folder / run_folder.LOG).absolute()))
+    log, is_first = escaped(str((folder / run_folder.LOG).absolute())), torchrun.rank() == 0
     content = {
         "defaults": [{"hydra": "runs"}, "_self_", *({group: None} for group in shape.groups()), {"experiment": None}],
         **before,
         "resume": escaped(str(folder)),
         "resume_strict": True,
         # Not run.dir: Hydra takes a folder's name for an interpolation, once more, however it is escaped.
-        "hydra": {"run": {"dir": os.sep}, "job_logging": {"handlers": {"file": {"filename": log}}}},
+        "hydra": {"run": {"dir": os.sep}, **({"job_logging": {"handlers": {"file": {"filename": log}}}} if is_first else {})},
     }
     ConfigStore.instance().store(RESUMED, content)
 
@@ -139,7 +151,7 @@ def _end_if_finished(folder: Path, run_id: str, before: dict[str, Any], now: dic
     if not (folder / run_folder.DONE).exists() or more:
         return
     try:
-        records.read_json(folder / run_folder.METRICS, run_id)
+        checked_json.read(folder / run_folder.METRICS, run_id)
     except CheckpointError as error:
         print(f"warning: {error}; the run is evaluated again", file=sys.stderr)
         return

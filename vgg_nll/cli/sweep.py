@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import os
 import re
 import shlex
 import sys
@@ -17,12 +16,14 @@ from hydra.utils import get_class
 from omegaconf import DictConfig
 
 from vgg_nll.cli import arguments, error_messages
-from vgg_nll.config import validation, words
+from vgg_nll.cli.load import load_training
+from vgg_nll.config import shape, validation, words
 from vgg_nll.config.compose import SEARCH_PATH, composed, flatten, is_override, key_of
 from vgg_nll.config.shape import OF_SWEEPS
 from vgg_nll.errors import ConfigError
 from vgg_nll.escapes import printable
 from vgg_nll.progress import track
+from vgg_nll.run_folder.record import RunRecord
 from vgg_nll.sweeps import record
 from vgg_nll.sweeps.display import Display
 from vgg_nll.sweeps.grid import Search
@@ -62,8 +63,12 @@ class Request:
     command: str  # that continues it
 
 
-def main(typed: Sequence[str], *, traceback: bool) -> None:
-    """Runs the sweep that these words, ready for Hydra, describe. Ends the process with 1 if a job did not finish."""
+def main(typed: Sequence[str], run_one: Callable[..., None], *, traceback: bool) -> None:
+    """Runs the sweep that these words, ready for Hydra, describe. Ends the process with 1 if a job did not finish.
+
+    Args:
+        run_one: what a job does with its command line; importable.
+    """
     request = read(typed)
     cfg, folder = request.cfg, request.folder
     search: Search = _make("search", cfg.search, words=words.parse(request.words), folder=folder)
@@ -107,25 +112,6 @@ def _load() -> None:
     process.join()
     if process.exitcode:
         sys.exit(1)
-
-
-def load_training() -> None:
-    """Loads what a run needs; if that fails, ends the process with a line."""
-    if "torch" not in sys.modules:
-        print("loading PyTorch ...", file=sys.stderr, flush=True)  # seconds without a sign of life
-    try:
-        from vgg_nll import run  # noqa: F401
-    except ImportError as error:
-        sys.exit(f"error: a library cannot be loaded ({error}); install the project again: pip install -e .")
-
-
-def run_one(line: list[str], *, traceback: bool) -> None:
-    """What a job does: `python train.py <line>`, in this process."""
-    from vgg_nll.cli import launch
-
-    os.environ[error_messages.FULL_ERROR] = "1" if traceback else "0"
-    sys.argv[1:] = line
-    launch.main()
 
 
 def read(typed: Sequence[str]) -> Request:
@@ -199,8 +185,9 @@ def _check_all(examples: Sequence[Sequence[str]], swept: Sequence[str]) -> dict[
 
 def _check(overrides: Sequence[str]) -> Leaves:
     cfg = composed(overrides)
-    arguments.check_config(cfg)
-    return dict(flatten(cfg))
+    record = RunRecord.new(cfg)
+    arguments.check_paths(cfg)
+    return dict(shape.leaves(record.stored_config))
 
 
 def _open(

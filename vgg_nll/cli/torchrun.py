@@ -1,14 +1,14 @@
-"""`torchrun --nproc-per-node=2 train.py ...`: processes that train one network; rank 0 runs the command, the others join."""
+"""`torchrun --nproc-per-node=2 train.py ...`: processes that train one network, each with the same command."""
 
-import logging
 import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from vgg_nll import run_folder
 from vgg_nll.cli import arguments
-from vgg_nll.config.compose import composed, key_of
+from vgg_nll.config.compose import SEARCH_PATH, key_of
 from vgg_nll.errors import ConfigError
 
 NEEDED = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -62,13 +62,13 @@ def continued(typed: Sequence[str]) -> list[str]:
     return [*options, f"resume={folder}"]
 
 
-def join(overrides: Sequence[str], main_config: str) -> None:
-    """Trains with rank 0, and shows warnings and errors only."""
-    logging.basicConfig(level=logging.WARNING, format=f"rank {rank()}: %(message)s", stream=sys.stderr)
-    cfg = composed(overrides, main_config)
-    from vgg_nll import run
-
-    run.join(cfg)
+def of_rank(typed: Sequence[str]) -> list[str]:
+    """Returns the arguments of this process: a rank other than the first has no folder, no log and no standard output."""
+    if rank() == 0:
+        return list(typed)
+    sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the end; rank 0 says everything
+    of_hydra = [word for word in typed if key_of(word).startswith("hydra") and key_of(word) != SEARCH_PATH]
+    return [*(word for word in typed if word not in of_hydra), "hydra=other_rank"]
 
 
 def wait_for_first() -> None:

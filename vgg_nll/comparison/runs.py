@@ -9,25 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vgg_nll import records, run_folder
+from vgg_nll import run_folder
 from vgg_nll.errors import CheckpointError
 from vgg_nll.escapes import printable
 from vgg_nll.evaluation.calibration import NUM_BINS
 from vgg_nll.files import read_regular_file
+from vgg_nll.run_folder import checked_json
+from vgg_nll.run_folder.record import RunRecord
 
 NUMBER = (int, float)
 # What every metrics.json holds, besides `val` or `test`.
-REQUIRED: Mapping[str, type | tuple[type, ...]] = {
-    "data": str,
-    "model": str,
-    "loss": str,
-    "seed": int,
-    "overrides": list,
-    "seconds": NUMBER,
-    "device": str,
-    "precision": str,
-    "config": dict,
-}
+REQUIRED: Mapping[str, type | tuple[type, ...]] = {"seconds": NUMBER, "device": str, "precision": str}
 MAX_TEXT = 4096  # of a name or a setting
 PROVENANCE = ("device", "precision", "threads", "versions", "git")
 
@@ -126,7 +118,7 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 def _is_run(folder: Path) -> bool:
     """Returns whether a run began here, finished or not."""
     return run_folder.holds_run(folder) or any(
-        (folder / name).is_file() for name in (run_folder.CONFIG, run_folder.FAILED, run_folder.PRUNED)
+        (folder / name).is_file() for name in (run_folder.RUN, run_folder.FAILED, run_folder.PRUNED)
     )
 
 
@@ -140,9 +132,11 @@ def _failure(folder: Path) -> str:
 
 
 def _read(folder: Path) -> Run:
-    """Raises CheckpointError, with the path, if metrics.json is missing, damaged, or of another run than the config."""
-    path = folder / run_folder.METRICS
-    content = records.read_json(path, records.run_of(folder / run_folder.CONFIG))
+    """Raises CheckpointError, with the path, if the record or metrics.json is missing or damaged, or they are of two runs."""
+    record, path = RunRecord.open(folder), folder / run_folder.METRICS
+    content, config = checked_json.read(path, record.run_id), dict(flatten(record.config))
+    if type(record.config.get("seed")) is not int or _is_too_long(config):
+        raise CheckpointError(f"{folder / run_folder.RUN}: is damaged: it holds settings that no run has")
     if _is_too_long(content):
         raise CheckpointError(f"{path}: is damaged: it holds text of more than {MAX_TEXT} characters, or is nested too deep")
     split = "test" if "test" in content else "val"
@@ -155,19 +149,17 @@ def _read(folder: Path) -> Run:
     provenance = {key: content[key] for key in PROVENANCE if content.get(key) not in (None, "")}
     return Run(
         folder=folder,
-        data=printable(content["data"]),
-        model=printable(content["model"]),
-        loss=printable(content["loss"]),
-        seed=content["seed"],
+        data=printable(record.choices.get("data", "")),
+        model=printable(record.choices.get("model", "")),
+        loss=printable(record.choices.get("loss", "")),
+        seed=record.config["seed"],
         seconds=content["seconds"],
         split=split,
         values=values,
         validation=_numbers(content.get("val")),
         bins=bins if split == "test" else None,
-        overrides={
-            key.lstrip("+~"): value for key, _, value in (printable(str(item)).partition("=") for item in content["overrides"])
-        },
-        config=dict(flatten(content["config"])),
+        overrides={key.lstrip("+~"): value for key, _, value in (printable(item).partition("=") for item in record.overrides)},
+        config=config,
         provenance=dict(flatten(provenance)),
     )
 
@@ -177,7 +169,7 @@ def _is_too_long(value: Any, depth: int = 0) -> bool:
     if isinstance(value, str):
         return len(value) > MAX_TEXT
     items = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
-    return depth > records.MAX_DEPTH or len(items) > MAX_TEXT or any(_is_too_long(item, depth + 1) for item in items)
+    return depth > checked_json.MAX_DEPTH or len(items) > MAX_TEXT or any(_is_too_long(item, depth + 1) for item in items)
 
 
 def _numbers(values: Any) -> dict[str, float]:

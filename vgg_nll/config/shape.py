@@ -23,6 +23,11 @@ def groups() -> list[str]:
     return [path.name for path in sorted(compose.CONFIGS.iterdir()) if path.is_dir() and path.name not in NOT_SECTIONS]
 
 
+def sections() -> Set[str]:
+    """Returns the names at the top of a config: its sections, `seed`, `name`, ..."""
+    return _shape().keys()
+
+
 def find_errors(content: Mapping[str, Any], targets: Set[str] | None, without: Set[str] = frozenset()) -> list[str]:
     """Returns one line for every place where a config differs from the shape.
 

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vgg_nll import records, run_folder
-from vgg_nll.config import build
+from vgg_nll import build, run_folder
 from vgg_nll.data.interface import Batch, ImageData
 from vgg_nll.errors import CheckpointError, DataError
 from vgg_nll.escapes import printable
@@ -25,6 +24,7 @@ from vgg_nll.inference import trained_model
 from vgg_nll.inference.trained_model import TrainedModel
 from vgg_nll.losses import Loss
 from vgg_nll.progress import track
+from vgg_nll.run_folder import checked_json
 from vgg_nll.tracking import evaluation_summaries, tags
 
 FIGURE_WIDTH = 7.0  # inches: twice as wide as in TensorBoard
@@ -55,14 +55,15 @@ def open_run(
     Raises CheckpointError and ConfigError as `trained_model.load` does, and DataError if the data is no longer there, or has
     other classes.
     """
-    cfg, run_id = trained_model.read_config(folder, device)
+    record = trained_model.open_record(folder)
+    record.check(folder)
+    cfg = record.cfg
     if data_root is not None:
         cfg.data.root = data_root
     if batch_size is not None:
         cfg.trainer.eval_batch_size = batch_size
-    cfg = trained_model.with_measured_statistics(cfg, folder, run_id)
-    data = build.make_data(cfg, build.make_device(cfg))
-    trained = trained_model.load_with_config(folder, cfg, run_id, checkpoint_name)
+    data = build.make_data(cfg, build.make_device(device))
+    trained = trained_model.load_weights(folder, record, checkpoint_name, device)
     if data.class_names != trained.class_names:
         raise DataError(f"{folder}: was trained on other classes than its data has now")
     return FinishedRun(trained, data, build.make_loss(cfg, data, trained.device), cfg.trainer.eval_batch_size)
@@ -108,7 +109,7 @@ def write_evaluation(
     content: dict[str, Any] = {"split": split, "step": trained.step, "temperature": at_temperature, **values}
     content["balanced_accuracy"] = balanced_accuracy(evaluation.sums)
     content["classes"] = per_class(trained.class_names, evaluation.sums)
-    records.write_json(trained.folder / run_folder.EVALUATION_METRICS, content, trained.run_id)
+    checked_json.write(trained.folder / run_folder.EVALUATION_METRICS, content, trained.run_id)
     title = f"{split}, step {trained.step}" + (f", T = {at_temperature:.3g}" if at_temperature != 1 else "")
     names = [printable(name) for name in trained.class_names]
     pixels, size = trained.preprocessing.pixels, {"width": FIGURE_WIDTH}
@@ -123,7 +124,7 @@ def write_evaluation(
 
 def write_temperature(trained: TrainedModel, value: float) -> None:
     """Writes a temperature into the run folder, with the step of the checkpoint that it belongs to."""
-    records.write_json(trained.folder / run_folder.TEMPERATURE, {"temperature": value, "step": trained.step}, trained.run_id)
+    checked_json.write(trained.folder / run_folder.TEMPERATURE, {"temperature": value, "step": trained.step}, trained.run_id)
 
 
 def read_temperature(trained: TrainedModel) -> float:
@@ -133,7 +134,7 @@ def read_temperature(trained: TrainedModel) -> float:
     if not path.exists():
         raise CheckpointError(f"{trained.folder}: has no temperature; {fit}")
     try:
-        content = records.read_json(path, trained.run_id)
+        content = checked_json.read(path, trained.run_id)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; {fit} anew") from error
     saved, step = content.get("temperature"), content.get("step")

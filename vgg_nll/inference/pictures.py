@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vgg_nll import run_folder
-from vgg_nll.config import build
-from vgg_nll.inference import trained_model
+from vgg_nll import build
+from vgg_nll.run_folder.record import RunRecord
 
 
 def read_pictures(folder: Path, indices: Sequence[int], split: str) -> np.ndarray:
@@ -16,9 +15,9 @@ def read_pictures(folder: Path, indices: Sequence[int], split: str) -> np.ndarra
 
     Raises CheckpointError and DataError as `evaluate.open_run` does; IndexError if the split is shorter now.
     """
-    run_folder.check_holds_run(folder)
-    cfg, _ = trained_model.read_config(folder, "cpu")
-    data = build.make_data(cfg, torch.device("cpu"))
+    record = RunRecord.open(folder)
+    record.check(folder)
+    data = build.make_data(record.cfg, torch.device("cpu"))
     wanted, position = set(indices), 0
     found: dict[int, np.ndarray] = {}
     for images, _ in data.eval_batches(split):

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import Tensor
 
-from vgg_nll import records, run_folder
-from vgg_nll.config import build, saved
+from vgg_nll import build, run_folder
+from vgg_nll.config.validation import RULES
 from vgg_nll.data.decoding import to_rgb
-from vgg_nll.data.pixel_statistics import AUTO
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.errors import CheckpointError
 from vgg_nll.evaluation.metrics import Outputs, softmax_outputs
+from vgg_nll.hardware import choose_dtype
 from vgg_nll.model import VGG16
+from vgg_nll.run_folder.record import RunRecord
 from vgg_nll.training import checkpoint
 from vgg_nll.training.state import check_weights, evaluated_weights
 
@@ -87,11 +87,6 @@ class TrainedModel:
         return resized
 
 
-def write_network(folder: Path, preprocessing: Preprocessing, class_names: Sequence[str], run_id: str) -> None:
-    """Writes network.json into a run folder: what the network takes and gives."""
-    records.write_json(folder / run_folder.NETWORK, preprocessing.to_dict() | {"classes": list(class_names)}, run_id)
-
-
 def load(run: str | PathLike[str], checkpoint_name: str = "best", device: str = "auto") -> TrainedModel:
     """Loads the network of a run folder, in eval mode, with the weights of `checkpoints/<name>.pt`.
 
@@ -102,53 +97,47 @@ def load(run: str | PathLike[str], checkpoint_name: str = "best", device: str = 
         CheckpointError: there is no such run or checkpoint, or it is damaged.
         ConfigError: its config cannot be used here, or names code that no file in configs/ names.
     """
-    cfg, run_id = read_config(Path(run), device)
-    return load_with_config(Path(run), cfg, run_id, checkpoint_name)
+    record = open_record(Path(run))
+    record.check_network(Path(run))
+    return load_weights(Path(run), record, checkpoint_name, device)
 
 
-def load_with_config(folder: Path, cfg: DictConfig, run_id: str, checkpoint_name: str) -> TrainedModel:
-    """Does what `load` does, with what `read_config` has read."""
-    content = checkpoint.load(folder / run_folder.CHECKPOINTS / f"{checkpoint_name}.pt", run_id)
-    device = build.make_device(cfg)
-    class_names, preprocessing = _read_network(folder / run_folder.NETWORK, run_id, device)
-    model = build.make_model(cfg, len(class_names), preprocessing.image_size, device, load_weights=False)
+def load_weights(folder: Path, record: RunRecord, checkpoint_name: str, device_name: str) -> TrainedModel:
+    """Does what `load` does, with the record of the folder, of which the network's part was checked."""
+    content = checkpoint.load(folder / run_folder.CHECKPOINTS / f"{checkpoint_name}.pt", record.run_id)
+    device = build.make_device(device_name)
+    class_names, preprocessing = _takes_and_gives(folder, record, device)
+    model = build.make_model(record.cfg, len(class_names), preprocessing.image_size, device, load_weights=False)
     with checkpoint.errors_as_one(f"{folder}: checkpoints/{checkpoint_name}.pt does not fit its config"):
         weights = evaluated_weights(content)
         check_weights(model, weights)
         model.load_state_dict(weights)
         step = int(content["step"])
-    dtype = build.make_dtype(cfg, device)
-    return TrainedModel(folder, run_id, model.eval(), preprocessing, class_names, dtype, device, step)
+    dtype = choose_dtype(_precision(folder, record), device)
+    return TrainedModel(folder, record.run_id, model.eval(), preprocessing, class_names, dtype, device, step)
 
 
-def read_config(folder: Path, device: str) -> tuple[DictConfig, str]:
-    """Returns the config of a run, for another device, and the run's identity. Raises as `load` does."""
-    run_folder.check_holds_run(folder)
+def open_record(folder: Path) -> RunRecord:
+    """Returns the record of a run folder that is about to be read, and written to. Raises as `load` does."""
+    record = RunRecord.open(folder)
     run_folder.refuse_links(folder)
-    content, run_id = saved.read(folder)
-    return OmegaConf.create(content | {"device": device}), run_id
+    return record
 
 
-def with_measured_statistics(cfg: DictConfig, folder: Path, run_id: str) -> DictConfig:
-    """Returns a config for the data of a run: with the mean and deviation that it has measured, in the place of "auto".
-
-    Raises CheckpointError as `load` does.
-    """
-    path = folder / run_folder.NETWORK
-    measured = [name for name in ("mean", "std") if cfg.data.get(name) == AUTO]
-    if not measured or not path.exists():
-        return cfg
-    _, preprocessing = _read_network(path, run_id, torch.device("cpu"))
-    stored = preprocessing.to_dict()
-    return OmegaConf.merge(cfg, {"data": {name: stored[name] for name in measured}})  # type: ignore[return-value]
-
-
-def _read_network(path: Path, run_id: str, device: torch.device) -> tuple[tuple[str, ...], Preprocessing]:
-    content = records.read_json(path, run_id)
-    classes = content.pop("classes", None)
-    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
-        raise CheckpointError(f"{path}: is damaged: it has no class names")
+def _takes_and_gives(folder: Path, record: RunRecord, device: torch.device) -> tuple[tuple[str, ...], Preprocessing]:
+    """Returns the class names and the preprocessing of a record."""
+    assert record.data is not None and record.preprocessing is not None
     try:
-        return tuple(classes), Preprocessing(**content, device=device)
+        return tuple(record.data.classes), Preprocessing(**record.preprocessing, device=device)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: is damaged ({error})") from error
+        raise CheckpointError(f"{folder / run_folder.RUN}: is damaged ({error})") from error
+
+
+def _precision(folder: Path, record: RunRecord) -> str:
+    """Returns `trainer.precision`, all that a network needs of the settings of its training."""
+    trainer = record.config.get("trainer")
+    precision = trainer.get("precision") if isinstance(trainer, dict) else None
+    problem = RULES["trainer.precision"].find_error(precision)
+    if problem is not None:
+        raise CheckpointError(f"{folder / run_folder.RUN}: trainer.precision={str(precision)[:200]}: {problem}")
+    return str(precision)

@@ -5,9 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vgg_nll import records
 from vgg_nll.comparison.keys import IGNORED
 from vgg_nll.config.compose import key_of
+from vgg_nll.run_folder import checked_json
 
 MAX_NAME_BYTES = 150  # of a folder; the files in it are longer
 PLAIN = "job"  # the name of a job without overrides
@@ -26,7 +26,7 @@ class Job:
 def identity(leaves: Mapping[str, Any], swept: Collection[str]) -> str:
     """Returns a hash of everything in a config that can change the result, and of what is swept."""
     kept = {key: _plain(value) for key, value in leaves.items() if key in swept or not f"{key}.".startswith(IGNORED)}
-    return records.checksum(kept)
+    return checked_json.checksum(kept)
 
 
 def name_job(overrides: Sequence[str], swept: Collection[str], identity: str, taken: Collection[str]) -> str:

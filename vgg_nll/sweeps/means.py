@@ -7,9 +7,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vgg_nll import records, run_folder
+from vgg_nll import run_folder
 from vgg_nll.config.compose import key_of
 from vgg_nll.files import atomic_write
+from vgg_nll.run_folder import checked_json
 from vgg_nll.sweeps import jobs, record
 from vgg_nll.sweeps.jobs import ALWAYS_OPEN, OWN_RUNS, Job
 from vgg_nll.sweeps.processes import new_process
@@ -71,7 +72,7 @@ class Means:
 def setting_of(job: Job, sweep: Sweep) -> str:
     """Returns what a job shares with those that differ from it in the seed or the fold alone, as a folder name."""
     words = sorted(_plain(word) for word in job.overrides if key_of(word) in sweep.swept and key_of(word) not in ALWAYS_OPEN)
-    return jobs.name_job(words, sweep.swept, records.checksum(words), ()) if words else ALL
+    return jobs.name_job(words, sweep.swept, checked_json.checksum(words), ()) if words else ALL
 
 
 def _plain(word: str) -> str:

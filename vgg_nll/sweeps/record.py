@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vgg_nll import records, run_folder
+from vgg_nll import run_folder
 from vgg_nll.comparison.keys import IGNORED
+from vgg_nll.config import shape, upgrade
 from vgg_nll.errors import CheckpointError, ConfigError
+from vgg_nll.run_folder import checked_json
+from vgg_nll.run_folder.record import RunRecord
 from vgg_nll.sweeps import jobs
 from vgg_nll.sweeps.jobs import ALWAYS_OPEN, Job
 
@@ -68,13 +71,14 @@ def open_sweep(folder: Path, swept: Sequence[str]) -> Sweep:
         sweep = read(folder)
         sweep.swept += [key for key in swept if key not in sweep.swept]
         return sweep
-    return Sweep(folder, records.new_run_id(), swept=list(swept))
+    return Sweep(folder, checked_json.new_run_id(), swept=list(swept))
 
 
 def read(folder: Path) -> Sweep:
-    """Returns the sweep of a folder. Raises CheckpointError if its record is missing or damaged."""
+    """Returns the sweep of a folder. Raises CheckpointError if its record is missing, damaged, or of a newer program."""
     path = folder / RECORD
-    content = records.read_json(path)
+    content = checked_json.read(path)
+    written = upgrade.checked_format(path, content)
     match content:
         case {"shared": dict(shared), "swept": list(swept), "jobs": list(items), "sweep": str(sweep_id)}:
             found = {}
@@ -86,8 +90,30 @@ def read(folder: Path) -> Sweep:
                             continue
                 raise CheckpointError(f"{path}: is damaged: it holds a job that no sweep writes")
             if _are_texts(swept):
-                return Sweep(folder, sweep_id, shared, swept, found)
+                sweep = Sweep(folder, sweep_id, shared, swept, found)
+                return sweep if written == upgrade.FORMAT else _in_words_of_today(sweep, written or 0)
     raise CheckpointError(f"{path}: is damaged: it does not hold what a sweep writes")
+
+
+def _in_words_of_today(sweep: Sweep, written: int) -> Sweep:
+    """Returns a sweep of an older format: keys have other names since, and jobs other identities, as their own records say.
+
+    Jobs that have not begun are left out; the command that asks for them adds them again.
+    """
+    swept = [upgrade.renamed(key, written) for key in sweep.swept]
+    found = []
+    for job in sweep.jobs.values():
+        with suppress(CheckpointError):
+            leaves = dict(shape.leaves(RunRecord.open(sweep.folder_of(job)).config))
+            overrides = tuple(upgrade.renamed_override(word, written) for word in job.overrides)
+            found.append((Job(job.name, overrides), leaves))
+    return Sweep(
+        sweep.folder,
+        sweep.sweep_id,
+        shared=_common([leaves for _, leaves in found], {*swept, *ALWAYS_OPEN}) if found else {},
+        swept=swept,
+        jobs={jobs.identity(leaves, swept): job for job, leaves in found},
+    )
 
 
 def add(sweep: Sweep, planned: Sequence[tuple[tuple[str, ...], Mapping[str, Any]]]) -> dict[tuple[str, ...], Job]:
@@ -122,8 +148,8 @@ def add(sweep: Sweep, planned: Sequence[tuple[tuple[str, ...], Mapping[str, Any]
 def write(sweep: Sweep) -> None:
     """Writes the record, whole."""
     items = [{"name": job.name, "identity": key, "overrides": list(job.overrides)} for key, job in sweep.jobs.items()]
-    content = {"shared": sweep.shared, "swept": sweep.swept, "jobs": items, "sweep": sweep.sweep_id}
-    records.write_json(sweep.folder / RECORD, content, sweep.sweep_id)
+    content = {"format": upgrade.FORMAT, "shared": sweep.shared, "swept": sweep.swept, "jobs": items, "sweep": sweep.sweep_id}
+    checked_json.write(sweep.folder / RECORD, content, sweep.sweep_id)
 
 
 def remove_empty(folder: Path) -> None:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vgg_nll import records, run_folder
+from vgg_nll import run_folder
 from vgg_nll.errors import CheckpointError
 from vgg_nll.escapes import csv_cell, printable
 from vgg_nll.files import atomic_write, read_regular_file
+from vgg_nll.run_folder import checked_json
 from vgg_nll.sweeps import record
 from vgg_nll.sweeps.jobs import Job
 from vgg_nll.sweeps.record import Sweep
@@ -52,13 +53,13 @@ def of(folder: Path, *, look_for_processes: bool = True) -> Status:
         return _finished(folder)
     if look_for_processes and run_folder.is_running(folder):
         return Status(RUNNING)
-    begun = run_folder.has_checkpoint(folder) or (folder / run_folder.CONFIG).is_file()
+    begun = run_folder.has_checkpoint(folder) or (folder / run_folder.RUN).is_file()
     return Status(INTERRUPTED if begun else WAITING)
 
 
 def _finished(folder: Path) -> Status:
     try:
-        content = records.read_json(folder / run_folder.METRICS)
+        content = checked_json.read(folder / run_folder.METRICS)
     except CheckpointError as error:
         return Status(FAILED, str(error))
     metrics = {f"{split}/{name}": float(value) for split in ("val", "test") for name, value in _numbers(content.get(split))}

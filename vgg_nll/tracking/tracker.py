@@ -90,17 +90,23 @@ class GuardedTracker:
     """Wraps a tracker so that its errors are warnings: no run is lost for a curve.
 
     A summary that cannot be drawn is left out, and the rest continues; if the disk refuses, nothing more is written.
+
+    Args:
+        make: is called when there is something to write: a run that does not begin leaves no file.
     """
 
     def __init__(self, make: Callable[[], Tracker]) -> None:
+        self._make: Callable[[], Tracker] | None = make
         self._tracker: Tracker | None = None
         self._left_out: set[str] = set()
-        try:
-            self._tracker = make()
-        except Exception as error:
-            self._give_up(error)
 
     def add(self, summary: Summary, step: int) -> None:
+        if self._make is not None:
+            make, self._make = self._make, None
+            try:
+                self._tracker = make()
+            except Exception as error:
+                self._give_up(error)
         if self._tracker is None:
             return
         try:

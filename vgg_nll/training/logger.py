@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from vgg_nll.evaluation.features import Features
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.progress import Progress
 from vgg_nll.tracking import evaluation_summaries, tags
-from vgg_nll.tracking.summaries import Embedding, EmbeddingData, Picture, Scalars, SessionEnd
+from vgg_nll.tracking.summaries import Embedding, EmbeddingData, Picture, Scalars, SessionEnd, Summary
 from vgg_nll.tracking.tracker import Tracker
 from vgg_nll.tracking.trajectories import heat_map
 from vgg_nll.training import history
@@ -57,6 +57,11 @@ class TrainingLogger:
         self._start = 0.0  # of the window of the next point, moved on by every pause
         self._wait = 0.0  # seconds of it spent waiting for data
         self._images_before = 0  # images of it from an earlier process
+
+    def begin(self, step: int, summaries: Iterable[Summary]) -> None:
+        """Adds what is known before the first step."""
+        for summary in summaries:
+            self._tracker.add(summary, step)
 
     @contextmanager
     def training(self, step: int, window_images: int) -> Iterator[None]:

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vgg_nll import records, run_folder
+from vgg_nll import run_folder
 from vgg_nll.errors import CheckpointError
+from vgg_nll.run_folder import checked_json
+from vgg_nll.run_folder.record import RunRecord
 
 MIN_RUNS = 3  # finished ones: the median of fewer says little
 History = Sequence[tuple[float, float]]  # (epoch, validation loss), in order
@@ -49,11 +51,12 @@ class MedianRule:
         found: list[History] = []
         for path in sorted(self._folder.glob(f"*/{run_folder.DONE}")):
             try:
-                content = records.read_json(path.with_name(run_folder.METRICS))
+                record = RunRecord.open(path.parent)
+                content = checked_json.read(path.with_name(run_folder.METRICS), record.run_id)
             except CheckpointError:
                 continue
             match content:
-                case {"config": {"loss": dict(loss)}, "validation_losses": list(history)} if loss == self._loss:
+                case {"validation_losses": list(history)} if record.config.get("loss") == self._loss:
                     found.append([(float(epoch), float(value)) for epoch, value in history])
         return found
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 Decay = Callable[[float], float]
 
 
-def cosine(progress: float, *, final_factor: float = 0.0) -> float:
+def cosine_decay(progress: float, *, final_factor: float = 0.0) -> float:
     """Returns half a cosine from 1 to `final_factor`; `progress` in [0, 1]."""
     return final_factor + (1 - final_factor) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def linear(progress: float, *, final_factor: float = 0.0) -> float:
+def linear_decay(progress: float, *, final_factor: float = 0.0) -> float:
     """Returns a straight line from 1 to `final_factor`; `progress` in [0, 1]."""
     return 1 - (1 - final_factor) * progress
 
@@ -22,7 +22,7 @@ def step_decay(progress: float, *, milestones: tuple[float, ...] = (1 / 3, 2 / 3
     return factor ** sum(progress >= milestone for milestone in milestones)
 
 
-def constant(progress: float) -> float:
+def no_decay(progress: float) -> float:
     """Returns 1."""
     return 1.0
 

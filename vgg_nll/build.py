@@ -36,10 +36,10 @@ SIZES = {
 }
 
 
-def make_device(cfg: DictConfig) -> torch.device:
+def make_device(name: str) -> torch.device:
     """Returns the device of `device=`."""
     try:
-        return choose_device(cfg.device)
+        return choose_device(name)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 

@@ -3,8 +3,8 @@
 import itertools
 import os
 import stat
-from collections.abc import Iterable, Iterator, Set
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -12,8 +12,8 @@ from filelock import FileLock, Timeout
 from vgg_nll.errors import CheckpointError, ConfigError
 
 HYDRA = ".hydra"
-CONFIG, OVERRIDES = f"{HYDRA}/config.yaml", f"{HYDRA}/overrides.yaml"
-RUN = "run.json"  # what the run was started with, for reports: choices, overrides; and what its data was
+CONFIG, OVERRIDES = f"{HYDRA}/config.yaml", f"{HYDRA}/overrides.yaml"  # copies for people
+RUN = "run.json"  # what the run is: its record
 LOG = "train.log"
 LOCK = ".lock"
 EVENT_FILES = "events.out.tfevents.*"  # TensorBoard's
@@ -24,7 +24,6 @@ METRICS = "metrics.json"
 METRICS_TABLE = "metrics.csv"  # a row per validation
 BAD_IMAGES = "bad_images.csv"  # files of the data set that could not be used
 PREDICTIONS = "predictions.csv"  # of every image of the tested split
-NETWORK = "network.json"  # what the network takes and gives: preprocessing and class names
 TEMPERATURE = "temperature.json"
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0  # in it
 EVALUATION, EVALUATION_METRICS = "evaluation", "evaluation/evaluation.json"
@@ -35,7 +34,7 @@ DONE, FAILED = "DONE", "FAILED"
 PRUNED = "PRUNED"  # in a sweep: stopped since others are better
 PROJECTOR = "projector_config.pbtxt"  # TensorBoard's; the pictures lie in folders that are named by their steps
 OURS = (
-    *(HYDRA, RUN, LOG, LOCK, CHECKPOINTS, METRICS, METRICS_TABLE, BAD_IMAGES, PREDICTIONS, NETWORK, TEMPERATURE, EVALUATION),
+    *(HYDRA, RUN, LOG, LOCK, CHECKPOINTS, METRICS, METRICS_TABLE, BAD_IMAGES, PREDICTIONS, TEMPERATURE, EVALUATION),
     *("profile", EXPORT, DONE, FAILED, PRUNED, PROJECTOR),
 )
 LOCK_SECONDS = 10  # the worker processes of a killed run hold its lock for some seconds
@@ -66,12 +65,12 @@ def has_checkpoint(folder: Path) -> bool:
 
 def check_holds_run(folder: Path) -> None:
     """Raises CheckpointError if a folder is not that of a run, with the run that was probably meant: around it, or inside."""
-    if (folder / CONFIG).is_file():
+    if (folder / RUN).is_file():
         return
-    around = [parent for parent in list(folder.parents)[:2] if (parent / CONFIG).is_file()]
-    inside = sorted(path.parents[1] for path in folder.glob(f"*/{CONFIG}"))
+    around = [parent for parent in list(folder.parents)[:2] if (parent / RUN).is_file()]
+    inside = sorted(path.parent for path in folder.glob(f"*/{RUN}"))
     meant = f"; its run folder is {around[0]}" if around else f"; it holds runs, the first is {inside[0]}" if inside else ""
-    raise CheckpointError(f"{folder}: holds no run (there is no {CONFIG}){meant}")
+    raise CheckpointError(f"{folder}: holds no run (there is no {RUN}){meant}")
 
 
 def check_folders(folders: Iterable[Path]) -> None:
@@ -122,11 +121,18 @@ def is_whole(folder: Path) -> bool:
 
 @contextmanager
 def lock_run_folder(folder: Path) -> Iterator[None]:
-    """Holds the folder until the block or the process ends. Raises ConfigError if another process holds it."""
+    """Holds the folder until the block or the process ends. If no run began in it, the file of the lock goes with the block.
+
+    Raises ConfigError if another process holds it.
+    """
     with hold(folder / LOCK, LOCK_SECONDS) as is_free:
         if not is_free:
             raise ConfigError(f"{folder}: another process is training there; wait until it ends, or stop it")
-        yield
+        try:
+            yield
+        finally:
+            if not ((folder / RUN).exists() or holds_run(folder)):
+                (folder / LOCK).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -154,18 +160,3 @@ def is_running(folder: Path) -> bool:
         return False
     with hold(path) as is_free:
         return not is_free
-
-
-def remove_new_files(folder: Path, before: Set[Path]) -> None:
-    """Removes what this process has put into a folder in which no run began: nothing else, and no folder of the user's.
-
-    Args:
-        before: the content of the folder before this process.
-    """
-    for path in set(folder.glob(EVENT_FILES)) - before:
-        path.unlink()
-    if folder / HYDRA not in before:  # Hydra opened the log before the run began
-        (folder / LOG).unlink(missing_ok=True)
-    (folder / LOCK).unlink(missing_ok=True)
-    with suppress(OSError):  # not empty: it was there before
-        folder.rmdir()
