@@ -1,6 +1,7 @@
 """The command `python train.py`, also installed as `vgg-nll`: Hydra around `run.train`."""
 
 import contextlib
+import copy
 import logging
 import os
 import signal
@@ -12,7 +13,7 @@ from typing import Any, ClassVar
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vgg_nll import run_folder
 from vgg_nll.cli import arguments, error_messages, help_page, resume, sweep, torchrun
@@ -87,8 +88,10 @@ class StartRun(Callback):
         load_training()
 
     def _check(self, config: DictConfig) -> None:
-        cfg = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-        choices, overrides = config.hydra.runtime.choices, list(config.hydra.overrides.task)
+        cfg = copy.deepcopy(config)
+        with open_dict(cfg):
+            del cfg["hydra"]
+        choices, overrides = config.hydra.runtime.choices, config.hydra.overrides.task
         if StartRun.resumed is not None:
             StartRun.record = StartRun.resumed.resumed(cfg, choices, overrides)
             resume.check(StartRun.resumed, StartRun.record, cfg)

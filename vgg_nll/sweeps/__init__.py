@@ -3,12 +3,10 @@
 import lazy_loader
 
 # The names that a config may have as a `_target_`: a run folder keeps them, so the modules behind them may move.
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "local": ["LocalLauncher"],
-        "slurm": ["SlurmLauncher"],
-        "grid": ["GridSearch"],
-        "optuna_search": ["OptunaSearch"],
-    },
-)
+FACES = {
+    "local": ["LocalLauncher"],
+    "slurm": ["SlurmLauncher"],
+    "grid": ["GridSearch"],
+    "optuna_search": ["OptunaSearch"],
+}
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=FACES)
