@@ -138,7 +138,7 @@ def _make_state(
 ) -> tuple[TrainState, FrozenBatches | None]:
     """Returns the state to train on from, and batches of frozen features, if there are any."""
     cfg, image_size = origin.cfg, data.preprocessing.image_size
-    model = build.make_model(cfg, len(data.class_names), image_size, device, load_weights=origin.resume is None)
+    model = build.make_model(cfg, len(data.class_names), image_size, device, draw_weights=origin.resume is None)
     if ranks.size > 1 and cfg.trainer.sync_batchnorm:
         synchronise_batch_norm(model)
     average = make_average(model, cfg.trainer.ema_decay)

@@ -184,7 +184,7 @@ def test_weights_that_cannot_be_used(config: Config, tmp_path: Path) -> None:
         make_model(cfg, data)
     path.unlink()
     build.make_model(
-        cfg, len(data.class_names), 32, CPU, load_weights=False
+        cfg, len(data.class_names), 32, CPU, draw_weights=False
     )  # a resumed run has its own weights, and the file may be gone
 
 

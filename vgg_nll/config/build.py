@@ -69,10 +69,11 @@ def make_data(cfg: DictConfig, device: torch.device, ranks: Ranks = ALONE) -> Im
     return _call("data", _instantiate("data", options), **given)
 
 
-def make_model(cfg: DictConfig, num_classes: int, image_size: int, device: torch.device, *, load_weights: bool = True) -> VGG16:
+def make_model(cfg: DictConfig, num_classes: int, image_size: int, device: torch.device, *, draw_weights: bool = True) -> VGG16:
     """Returns the network of `model=`, for the classes and the image size of its data.
 
-    Its weights are drawn from `seed`; then those of `model.weights` that fit are loaded, if asked.
+    Its weights are drawn from `seed`, and those of `model.weights` that fit are loaded; or, without `draw_weights`, none are
+    set: the caller loads all of them before anything else.
     """
     head = head_for(image_size) if cfg.model.head == "auto" else cfg.model.head
     if head == "paper" and device.type == "cuda" and cfg.trainer.deterministic and image_size // 32 != 7:
@@ -81,9 +82,9 @@ def make_model(cfg: DictConfig, num_classes: int, image_size: int, device: torch
             f"{image_size} images to 7x7 on a GPU; set data.image_size=224, or model.head=compact"
         )
     options = {str(key): value for key, value in cfg.model.items() if key not in ("weights", "freeze")}
-    with rng.seeded(cfg.seed, "init"):
+    with rng.seeded(cfg.seed, "init") if draw_weights else rng.NoDraws():
         model = _instantiate("model", options, num_classes=num_classes, head=head)
-    if cfg.model.weights is not None and load_weights:
+    if cfg.model.weights is not None and draw_weights:
         load_initial_weights(model, cfg.model.weights, batch_norm=cfg.model.batch_norm)
     _freeze(model, cfg.model.freeze)
     return model.to(device, memory_format=torch.channels_last)

@@ -111,12 +111,13 @@ def load_with_config(folder: Path, cfg: DictConfig, run_id: str, checkpoint_name
     content = checkpoint.load(folder / run_folder.CHECKPOINTS / f"{checkpoint_name}.pt", run_id)
     device = build.make_device(cfg)
     class_names, preprocessing = _read_network(folder / run_folder.NETWORK, run_id, device)
-    model = build.make_model(cfg, len(class_names), preprocessing.image_size, device, load_weights=False)
+    model = build.make_model(cfg, len(class_names), preprocessing.image_size, device, draw_weights=False)
     with checkpoint.errors_as_one(f"{folder}: checkpoints/{checkpoint_name}.pt does not fit its config"):
         weights = evaluated_weights(content)
         check_weights(model, weights)
-        model.load_state_dict(weights)
+        model.load_state_dict(weights, assign=True)  # without a copy
         step = int(content["step"])
+    model.to(device, memory_format=torch.channels_last)
     dtype = build.make_dtype(cfg, device)
     return TrainedModel(folder, run_id, model.eval(), preprocessing, class_names, dtype, device, step)
 
