@@ -23,6 +23,7 @@ from vgg_nll.tracking.tracker import NullTracker, Tracker
 from vgg_nll.training import diagnostics
 from vgg_nll.training.checkpoint_saver import CheckpointSaver
 from vgg_nll.training.data_parallel import data_parallel, synchronise_batch_norm
+from vgg_nll.training.first_batches import FirstBatches
 from vgg_nll.training.frozen_features import FrozenBatches, frozen_batches
 from vgg_nll.training.logger import TrainingLogger
 from vgg_nll.training.profiler import make_profiler
@@ -88,10 +89,11 @@ def prepare(origin: Origin, signals: Signals, ranks: Ranks) -> Trainer:
         raise ConfigError(f"resume={folder}: has done {state.step} steps already, more than the {total_steps} of this config")
     make_tracker: Callable[..., Tracker] = functools.partial(build.make_tracker, cfg) if ranks.is_first else NullTracker
     tracker = make_tracker(folder, state.step + 1, state.validated_step + 1, origin.run_id)
+    first_batches = FirstBatches(data.train_batches)
     trainer = Trainer(
         state=state,
         data=data,
-        train_batches=batches or data.train_batches,
+        train_batches=batches or first_batches,
         loss=loss,
         learning_rate=build.make_learning_rate(cfg, data, total_steps),
         settings=settings,
@@ -117,20 +119,20 @@ def prepare(origin: Origin, signals: Signals, ranks: Ranks) -> Trainer:
         ranks=ranks,
     )
     if ranks.is_first:
-        _show_start(trainer, origin, tracker)
+        _show_start(trainer, origin, tracker, first_batches)
     return trainer
 
 
-def _show_start(trainer: Trainer, origin: Origin, tracker: Tracker) -> None:
+def _show_start(trainer: Trainer, origin: Origin, tracker: Tracker, first_batches: FirstBatches) -> None:
     """Tells TensorBoard and the terminal what is trained."""
     state, image_size = trainer.state, trainer.data.preprocessing.image_size
     first = state.step + 1
     for text in run_summary.texts(trainer, origin):
         tracker.add(text, first)
     if state.step == 0:
-        for shown in (Layers(summary.layers(state.model, image_size)), *run_summary.first_images(trainer)):
+        for shown in (Layers(summary.layers(state.model, image_size)), *run_summary.first_images(trainer, first_batches)):
             tracker.add(shown, first)
-    run_summary.log_start(trainer, origin)
+    run_summary.log_start(trainer, origin, first_batches)
 
 
 def _make_state(

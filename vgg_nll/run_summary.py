@@ -1,6 +1,5 @@
 """What a run says of itself: lines at its start, texts and the row of hyperparameters in TensorBoard, its provenance."""
 
-import itertools
 import json
 import logging
 import math
@@ -22,6 +21,7 @@ from vgg_nll.provenance import dtype_name, hyperparameters, provenance
 from vgg_nll.tracking import dashboard, tags
 from vgg_nll.tracking.summaries import Hyperparameters, ImageGrid, Summary, Text
 from vgg_nll.training import diagnostics
+from vgg_nll.training.first_batches import FirstBatches
 from vgg_nll.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -45,13 +45,13 @@ def texts(trainer: Trainer, origin: Origin) -> list[Summary]:
     ]
 
 
-def first_images(trainer: Trainer) -> list[Summary]:
+def first_images(trainer: Trainer, first_batches: FirstBatches) -> list[Summary]:
     """Returns the first training images as the network gets them, and, for up to 10 classes, a row of images of each."""
     data = trainer.data
 
     def augmented() -> Tensor:
         of_rank = trainer.ranks.rows(trainer.settings.batch_size).stop  # of a batch; rank 0 shows its own
-        images = torch.cat([images for images, _ in itertools.islice(data.train_batches(0), -(-AUGMENTED_IMAGES // of_rank))])
+        images = torch.cat([images for images, _ in first_batches.peek(-(-AUGMENTED_IMAGES // of_rank))])
         return data.preprocessing.pixels(images[:AUGMENTED_IMAGES]).cpu()
 
     def of_classes() -> Tensor:
@@ -97,7 +97,7 @@ def provenance_of(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def log_start(trainer: Trainer, origin: Origin) -> None:
+def log_start(trainer: Trainer, origin: Origin, first_batches: FirstBatches) -> None:
     """Says what will be trained on what, and how to watch it."""
     cfg = origin.cfg
     state, data, settings = trainer.state, trainer.data, trainer.settings
@@ -118,7 +118,8 @@ def log_start(trainer: Trainer, origin: Origin) -> None:
         log.warning("warning: this loss ignores the labels: confidence will grow, accuracy will not")
     if state.step == 0:
         constant = diagnostics.constant_loss(trainer.loss, data.class_counts, state.device)
-        measured = diagnostics.untrained_loss(trainer.loss, data, state, trainer.dtype)
+        (first,) = first_batches.peek(1)
+        measured = diagnostics.untrained_loss(trainer.loss, first, state, trainer.dtype)
         log.info(f"untrained loss: {measured:.4f} (the same probability for every class gives {constant:.4f})")
 
 

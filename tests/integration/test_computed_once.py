@@ -1,15 +1,19 @@
 """Nothing is computed to be thrown away, and nothing twice."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from helpers.configs import compose_config, make_model
+import pytest
+from helpers.configs import TINY, compose_config, make_model
 from helpers.runs import train
 from torch.overrides import TorchFunctionMode
 
 import vgg_nll
 from vgg_nll import rng
+from vgg_nll.data.interface import Batch
+from vgg_nll.data.resident import ResidentData
+from vgg_nll.training.first_batches import FirstBatches
 
 
 class Draws(TorchFunctionMode):
@@ -35,3 +39,36 @@ def test_a_network_that_gets_weights_draws_none(stopped: Path, light: tuple[str,
         train(stopped, *light, f"resume={stopped}")
         vgg_nll.load(stopped)
     assert draws.number == 0
+
+
+@pytest.mark.parametrize("overrides", [(), ("model.freeze=features", "augment=none", "data.shift_pixels=0")])
+@pytest.mark.usefixtures("no_figures")
+def test_the_first_batches_are_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...]) -> None:
+    """For the images in TensorBoard (16, of 4 batches), for the untrained loss, and for the first steps."""
+    loaded: list[tuple[int, int]] = []
+    train_batches = ResidentData.train_batches
+
+    def counted(self: ResidentData, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for place, batch in enumerate(train_batches(self, epoch, start), start):
+            loaded.append((epoch, place))
+            yield batch
+
+    monkeypatch.setattr(ResidentData, "train_batches", counted)
+    train(tmp_path, *TINY, "trainer.steps=2", *overrides)
+    assert loaded == [(0, place) for place in range(4)]
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_nothing_is_loaded_for_images_that_nobody_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, light: tuple[str, ...]
+) -> None:
+    looked_at: list[int] = []
+    peek = FirstBatches.peek
+
+    def noted(self: FirstBatches, batches: int) -> list[Batch]:
+        looked_at.append(batches)
+        return peek(self, batches)
+
+    monkeypatch.setattr(FirstBatches, "peek", noted)
+    train(tmp_path, *light, "trainer.steps=1")
+    assert looked_at == [1]  # the untrained loss

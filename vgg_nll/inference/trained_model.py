@@ -117,7 +117,7 @@ def load_with_config(folder: Path, cfg: DictConfig, run_id: str, checkpoint_name
         check_weights(model, weights)
         model.load_state_dict(weights, assign=True)  # without a copy
         step = int(content["step"])
-    model.to(device, memory_format=torch.channels_last)
+    model.to(device).to(memory_format=torch.channels_last)
     dtype = build.make_dtype(cfg, device)
     return TrainedModel(folder, run_id, model.eval(), preprocessing, class_names, dtype, device, step)
 
