@@ -52,7 +52,7 @@ def read_picture(path: Path, image_size: int) -> Tensor:
 
 def _content(path: Path) -> bytes:
     """Reads a file. What cannot be read as one is an OSError, with no look at it before it is opened: there are millions."""
-    with open(path, "rb", buffering=0, opener=_without_waiting) as file:  # noqa: PTH123 - Path.open takes no opener
+    with open(path, "rb", buffering=0, opener=_without_waiting) as file:  # Path.open takes no opener
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError("not a file")
         return file.readall()
