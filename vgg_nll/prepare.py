@@ -28,6 +28,7 @@ from vgg_nll.training.frozen_features import FrozenBatches, frozen_batches
 from vgg_nll.training.logger import TrainingLogger
 from vgg_nll.training.profiler import make_profiler
 from vgg_nll.training.pruning import MedianRule
+from vgg_nll.training.settings import TrainerSettings
 from vgg_nll.training.signals import Signals
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.trainer import Trainer
@@ -41,11 +42,12 @@ def meet(cfg: DictConfig) -> Ranks:
     validation.check(cfg)
     ranks = joined(_device(cfg))
     _check_same(ranks, dict(flatten(cfg)))
-    batch, parts = cfg.trainer.batch_size, cfg.trainer.accumulation_steps
+    settings = build.make_settings(cfg)
+    batch, parts = settings.batch_size, settings.accumulation_steps
     if ranks.size > 1 and ranks.size * parts > batch:
         in_parts, lower = ("", "") if parts == 1 else (f", in {parts} parts each", ", or lower trainer.accumulation_steps")
         raise ConfigError(f"trainer.batch_size={batch}: is for all {ranks.size} ranks together{in_parts}; raise it{lower}")
-    if ranks.size > 1 and cfg.trainer.prune_against is not None:
+    if ranks.size > 1 and settings.prune_against is not None:
         raise ConfigError("trainer.prune_against: is for sweeps; torchrun trains one network: leave it out")
     return ranks
 
@@ -82,8 +84,8 @@ def prepare(origin: Origin, signals: Signals, ranks: Ranks) -> Trainer:
     image_size = data.preprocessing.image_size
     loss = build.make_loss(cfg, data, device)
     saver = CheckpointSaver(folder, device, origin.run_id, is_reader=not ranks.is_first)
-    state, batches = _make_state(origin, data, device, dtype, saver, ranks)
     settings = build.make_settings(cfg)
+    state, batches = _make_state(origin, settings, data, device, dtype, saver, ranks)
     total_steps = settings.total_steps(data.steps_per_epoch)
     if state.step > total_steps:
         raise ConfigError(f"resume={folder}: has done {state.step} steps already, more than the {total_steps} of this config")
@@ -136,29 +138,35 @@ def _show_start(trainer: Trainer, origin: Origin, tracker: Tracker, first_batche
 
 
 def _make_state(
-    origin: Origin, data: ImageData, device: torch.device, dtype: torch.dtype, saver: CheckpointSaver, ranks: Ranks
+    origin: Origin,
+    settings: TrainerSettings,
+    data: ImageData,
+    device: torch.device,
+    dtype: torch.dtype,
+    saver: CheckpointSaver,
+    ranks: Ranks,
 ) -> tuple[TrainState, FrozenBatches | None]:
     """Returns the state to train on from, and batches of frozen features, if there are any."""
     cfg, image_size = origin.cfg, data.preprocessing.image_size
     model = build.make_model(cfg, len(data.class_names), image_size, device, draw_weights=origin.resume is None)
-    if ranks.size > 1 and cfg.trainer.sync_batchnorm:
+    if ranks.size > 1 and settings.sync_batchnorm:
         synchronise_batch_norm(model)
-    average = make_average(model, cfg.trainer.ema_decay)
+    average = make_average(model, settings.ema_decay)
     state = TrainState(model, build.make_optimizer(cfg, model), device, average)
     if origin.resume is not None:
         with ranks.first_alone():
             saver.restore(state, origin.resume)
         _check_same(ranks, {"step of the checkpoint": state.step})
         state.best_step, state.best_metrics = ranks.of_first((state.best_step, state.best_metrics))
-    batches = frozen_batches(model, data, dtype, cfg.trainer.batch_size, cfg.trainer.eval_batch_size, ranks)
+    batches = frozen_batches(model, data, dtype, settings.batch_size, settings.eval_batch_size, ranks)
     if ranks.size > 1:
         function = model if batches is None else model.head
-        parallel = data_parallel(model, function, compression=cfg.trainer.gradient_compression, bucket_mb=cfg.trainer.bucket_mb)
+        parallel = data_parallel(model, function, compression=settings.gradient_compression, bucket_mb=settings.bucket_mb)
         state.forward, state.keep_gradients = parallel, parallel.no_sync
     elif batches is not None:
         state.forward = model.head
-    if batches is None and cfg.trainer.compile:
-        graphs = image_size < CUDA_GRAPH_PIXELS and cfg.trainer.accumulation_steps == ranks.size == 1
+    if batches is None and settings.compile:
+        graphs = image_size < CUDA_GRAPH_PIXELS and settings.accumulation_steps == ranks.size == 1
         network = model if ranks.size == 1 else parallel
         state.forward = hardware.compiled(network, device, graphs=graphs)
     return state, batches

@@ -13,7 +13,7 @@ from vgg_nll import rng
 from vgg_nll.config import build
 from vgg_nll.training import checkpoint
 from vgg_nll.training.state import TrainState
-from vgg_nll.training.step import train_step
+from vgg_nll.training.step import StepOptions, train_step
 
 CPU = torch.device("cpu")
 Config = Callable[..., DictConfig]
@@ -33,16 +33,8 @@ def steps(cfg: DictConfig, state: TrainState, until: int) -> list[float]:
         epoch, position = divmod(state.step, data.steps_per_epoch)
         images, target = next(data.train_batches(epoch, position))
         rng.seed_step(cfg.seed, state.step)
-        norm = train_step(
-            state,
-            loss,
-            images,
-            target,
-            learning_rate=learning_rate(state.step),
-            clip_norm=1.0,
-            accumulation_steps=2,
-            dtype=torch.float32,
-        )
+        options = StepOptions(torch.float32, clip_norm=1.0, accumulation_steps=2)
+        norm = train_step(state, loss, images, target, options, learning_rate=learning_rate(state.step))
         norms.append(norm.item())
     return norms
 

@@ -24,7 +24,7 @@ from vgg_nll.training import trainer as training_loop
 from vgg_nll.training.profiler import NoProfiler
 from vgg_nll.training.signals import Signals
 from vgg_nll.training.state import TrainState
-from vgg_nll.training.step import train_step
+from vgg_nll.training.step import StepOptions, train_step
 
 PROGRAM = Path(__file__).resolve().parents[2] / "train.py"
 LOOPS = {
@@ -99,7 +99,7 @@ def _pairs(cfg: Any, folder: Path) -> tuple[list[float], list[float], int, float
             made.fit()
         made.logger.close()
         made.saver.close()
-    return turns.bare[1:], turns.loop[1:], steps * cfg.trainer.batch_size, sum(inside[steps:]) / sum(turns.loop[1:])
+    return turns.bare[1:], turns.loop[1:], steps * made.settings.batch_size, sum(inside[steps:]) / sum(turns.loop[1:])
 
 
 class _InTurn(NoProfiler):
@@ -130,16 +130,11 @@ def _bare(cfg: Any, steps: int, step: Callable[..., Tensor]) -> Callable[[], Non
     state = TrainState(model, build.make_optimizer(cfg, model), device)
     loss, dtype = build.make_loss(cfg, data, device), build.make_dtype(cfg, device)
     images, target = next(data.train_batches(0))
-    options: dict[str, Any] = {
-        "learning_rate": 1e-5,
-        "clip_norm": cfg.trainer.clip_norm,
-        "accumulation_steps": 1,
-        "dtype": dtype,
-    }
+    options = StepOptions(dtype, build.make_settings(cfg).clip_norm)
 
     def epoch() -> None:
         for _ in range(steps):
-            step(state, loss, images, target, **options)
+            step(state, loss, images, target, options, learning_rate=1e-5)
         hardware.wait(device)
 
     return epoch

@@ -46,7 +46,8 @@ def make_device(cfg: DictConfig) -> torch.device:
 
 def make_dtype(cfg: DictConfig, device: torch.device) -> torch.dtype:
     """Returns the number format of `trainer.precision=`."""
-    return choose_dtype(cfg.trainer.precision, device)
+    settings = make_settings(cfg)
+    return choose_dtype(settings.precision, device)
 
 
 def make_data(cfg: DictConfig, device: torch.device, ranks: Ranks = ALONE) -> ImageData:
@@ -54,11 +55,11 @@ def make_data(cfg: DictConfig, device: torch.device, ranks: Ranks = ALONE) -> Im
 
     The function `data.source._target_` takes those settings of `data` that it has parameters for, the data set the others.
     """
-    options = {str(key): value for key, value in cfg.data.items()}
+    options, settings = {str(key): value for key, value in cfg.data.items()}, make_settings(cfg)
     given: dict[str, Any] = {
         "augmentation": _instantiate("augment", cfg.augment),
-        "batch_size": cfg.trainer.batch_size,
-        "eval_batch_size": cfg.trainer.eval_batch_size,
+        "batch_size": settings.batch_size,
+        "eval_batch_size": settings.eval_batch_size,
         "seed": cfg.seed,
         "device": device,
     } | ({"ranks": ranks} if ranks.size > 1 else {})
@@ -76,7 +77,7 @@ def make_model(cfg: DictConfig, num_classes: int, image_size: int, device: torch
     set: the caller loads all of them before anything else.
     """
     head = head_for(image_size) if cfg.model.head == "auto" else cfg.model.head
-    if head == "paper" and device.type == "cuda" and cfg.trainer.deterministic and image_size // 32 != 7:
+    if head == "paper" and device.type == "cuda" and make_settings(cfg).deterministic and image_size // 32 != 7:
         raise ConfigError(
             f"trainer.deterministic=true: PyTorch has no deterministic gradient for pooling maps of {image_size}x"
             f"{image_size} images to 7x7 on a GPU; set data.image_size=224, or model.head=compact"
@@ -135,7 +136,7 @@ def make_learning_rate(cfg: DictConfig, data: ImageData, total_steps: int) -> Ca
 
 
 def make_settings(cfg: DictConfig) -> TrainerSettings:
-    """Returns `trainer.*` as typed settings."""
+    """Returns `trainer.*` as typed settings, which everything else reads."""
     return TrainerSettings(**{str(key): value for key, value in cfg.trainer.items()})
 
 
