@@ -51,7 +51,10 @@ def read_picture(path: Path, image_size: int) -> Tensor:
 
 
 def _content(path: Path) -> bytes:
-    """Reads a file. What cannot be read as one is an OSError, with no look at it before it is opened: there are millions."""
+    """Reads a file. Raises OSError if it is none, or cannot be read.
+
+    It is opened without a look at its name before: that would be two more system calls for each of a million pictures.
+    """
     with open(path, "rb", buffering=0, opener=_without_waiting) as file:  # Path.open takes no opener
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError("not a file")
