@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,7 +16,7 @@ from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16
 from vgg_nll.training.param_groups import param_groups
 from vgg_nll.training.state import TrainState
-from vgg_nll.training.step import train_step
+from vgg_nll.training.step import StepOptions, train_step
 
 CPU = torch.device("cpu")
 
@@ -141,9 +140,9 @@ def test_compiled_steps_are_the_plain_ones(dtype: torch.dtype, parts: int, place
             state.forward = hardware.compiled(model, device, graphs=parts == 1)
             assert state.forward is not model
         images, target = torch.randn(8, 3, 32, 32).to(device), torch.arange(8, device=device) % 3
-        options: dict[str, Any] = {"clip_norm": 1.0, "accumulation_steps": parts, "dtype": dtype}
+        options = StepOptions(dtype, clip_norm=1.0, accumulation_steps=parts)
         for _ in range(3):
-            train_step(state, all_logit_nll, images, target, learning_rate=0.05, **options)
+            train_step(state, all_logit_nll, images, target, options, learning_rate=0.05)
         losses.append(state.window_loss.item())
         weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5 if dtype == torch.float32 else 1e-2)

@@ -46,7 +46,7 @@ def make_device(name: str) -> torch.device:
 
 def make_dtype(cfg: DictConfig, device: torch.device) -> torch.dtype:
     """Returns the number format of `trainer.precision=`."""
-    return choose_dtype(cfg.trainer.precision, device)
+    return choose_dtype(make_settings(cfg).precision, device)
 
 
 def make_data(cfg: DictConfig, device: torch.device, ranks: Ranks = ALONE) -> ImageData:
@@ -54,11 +54,11 @@ def make_data(cfg: DictConfig, device: torch.device, ranks: Ranks = ALONE) -> Im
 
     The function `data.source._target_` takes those settings of `data` that it has parameters for, the data set the others.
     """
-    options = {str(key): value for key, value in cfg.data.items()}
+    options, settings = {str(key): value for key, value in cfg.data.items()}, make_settings(cfg)
     given: dict[str, Any] = {
         "augmentation": _instantiate("augment", cfg.augment),
-        "batch_size": cfg.trainer.batch_size,
-        "eval_batch_size": cfg.trainer.eval_batch_size,
+        "batch_size": settings.batch_size,
+        "eval_batch_size": settings.eval_batch_size,
         "seed": cfg.seed,
         "device": device,
     } | ({"ranks": ranks} if ranks.size > 1 else {})
@@ -69,24 +69,34 @@ def make_data(cfg: DictConfig, device: torch.device, ranks: Ranks = ALONE) -> Im
     return _call("data", _instantiate("data", options), **given)
 
 
-def make_model(cfg: DictConfig, num_classes: int, image_size: int, device: torch.device, *, load_weights: bool = True) -> VGG16:
-    """Returns the network of `model=`, for the classes and the image size of its data.
+def make_network(cfg: DictConfig, num_classes: int, image_size: int) -> VGG16:
+    """Returns the network of `model=`, for the classes and the image size of its data, on the CPU. Reads nothing else."""
+    options = {str(key): value for key, value in cfg.model.items() if key not in ("weights", "freeze")}
+    return _instantiate("model", options, num_classes=num_classes, head=_head(cfg, image_size))
 
-    Its weights are drawn from `seed`; then those of `model.weights` that fit are loaded, if asked.
+
+def make_model(cfg: DictConfig, num_classes: int, image_size: int, device: torch.device, *, draw_weights: bool = True) -> VGG16:
+    """Returns the network of `model=`, ready to train.
+
+    Its weights are drawn from `seed`, and those of `model.weights` that fit are loaded; or, without `draw_weights`, none are
+    set: the caller loads all of them before anything else.
     """
-    head = head_for(image_size) if cfg.model.head == "auto" else cfg.model.head
-    if head == "paper" and device.type == "cuda" and cfg.trainer.deterministic and image_size // 32 != 7:
+    paper = _head(cfg, image_size) == "paper"
+    if paper and device.type == "cuda" and make_settings(cfg).deterministic and image_size // 32 != 7:
         raise ConfigError(
             f"trainer.deterministic=true: PyTorch has no deterministic gradient for pooling maps of {image_size}x"
             f"{image_size} images to 7x7 on a GPU; set data.image_size=224, or model.head=compact"
         )
-    options = {str(key): value for key, value in cfg.model.items() if key not in ("weights", "freeze")}
-    with rng.seeded(cfg.seed, "init"):
-        model = _instantiate("model", options, num_classes=num_classes, head=head)
-    if cfg.model.weights is not None and load_weights:
+    with rng.seeded(cfg.seed, "init") if draw_weights else rng.NoDraws():
+        model = make_network(cfg, num_classes, image_size)
+    if cfg.model.weights is not None and draw_weights:
         load_initial_weights(model, cfg.model.weights, batch_norm=cfg.model.batch_norm)
     _freeze(model, cfg.model.freeze)
-    return model.to(device, memory_format=torch.channels_last)
+    return model.to(device).to(memory_format=torch.channels_last)
+
+
+def _head(cfg: DictConfig, image_size: int) -> str:
+    return head_for(image_size) if cfg.model.head == "auto" else cfg.model.head
 
 
 def _freeze(model: VGG16, prefix: str) -> None:
@@ -134,7 +144,7 @@ def make_learning_rate(cfg: DictConfig, data: ImageData, total_steps: int) -> Ca
 
 
 def make_settings(cfg: DictConfig) -> TrainerSettings:
-    """Returns `trainer.*` as typed settings."""
+    """Returns `trainer.*` as typed settings, which everything else reads."""
     return TrainerSettings(**{str(key): value for key, value in cfg.trainer.items()})
 
 

@@ -19,14 +19,17 @@ from vgg_nll.files import expanded
 from vgg_nll.model import summary
 from vgg_nll.ranks import Ranks, device_of_rank, joined
 from vgg_nll.run_folder.record import DataRecord, RunRecord
+from vgg_nll.tracking.summaries import Summary
 from vgg_nll.tracking.tracker import NullTracker, Tracker
 from vgg_nll.training import diagnostics
 from vgg_nll.training.checkpoint_saver import CheckpointSaver
 from vgg_nll.training.data_parallel import data_parallel, synchronise_batch_norm
+from vgg_nll.training.first_batches import FirstBatches
 from vgg_nll.training.frozen_features import FrozenBatches, frozen_batches
 from vgg_nll.training.logger import TrainingLogger
 from vgg_nll.training.profiler import make_profiler
 from vgg_nll.training.pruning import MedianRule
+from vgg_nll.training.settings import TrainerSettings
 from vgg_nll.training.signals import Signals
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.trainer import Trainer
@@ -49,11 +52,12 @@ def meet(cfg: DictConfig) -> Ranks:
     """Waits for the other processes that train with this one, and makes sure that all have the same settings."""
     ranks = joined(_device(cfg))
     _check_same(ranks, dict(flatten(cfg)))
-    batch, parts = cfg.trainer.batch_size, cfg.trainer.accumulation_steps
+    settings = build.make_settings(cfg)
+    batch, parts = settings.batch_size, settings.accumulation_steps
     if ranks.size > 1 and ranks.size * parts > batch:
         in_parts, lower = ("", "") if parts == 1 else (f", in {parts} parts each", ", or lower trainer.accumulation_steps")
         raise ConfigError(f"trainer.batch_size={batch}: is for all {ranks.size} ranks together{in_parts}; raise it{lower}")
-    if ranks.size > 1 and cfg.trainer.prune_against is not None:
+    if ranks.size > 1 and settings.prune_against is not None:
         raise ConfigError("trainer.prune_against: is for sweeps; torchrun trains one network: leave it out")
     return ranks
 
@@ -79,10 +83,10 @@ def describe(data: ImageData) -> DataRecord:
     return DataRecord(list(data.class_names), dict(data.sizes), data.digest)
 
 
-def prepare(start: Start, signals: Signals, ranks: Ranks) -> Trainer:
+def prepare(start: Start, signals: Signals, ranks: Ranks) -> tuple[Trainer, list[Summary]]:
     """Builds everything that a record asks for, with the ranks that `meet` gives: a trainer, ready to `fit`.
 
-    Errors are those of `train`. Nothing is written.
+    And what TensorBoard gets before the first step, of rank 0. Errors are those of `train`. Nothing is written.
     """
     record, folder = start.record, start.folder
     cfg = record.cfg
@@ -96,17 +100,18 @@ def prepare(start: Start, signals: Signals, ranks: Ranks) -> Trainer:
     image_size = data.preprocessing.image_size
     loss = build.make_loss(cfg, data, device)
     saver = CheckpointSaver(folder, device, record.run_id, is_reader=not ranks.is_first)
-    state, batches = _make_state(start, data, device, dtype, saver, ranks)
     settings = build.make_settings(cfg)
+    state, batches = _make_state(start, settings, data, device, dtype, saver, ranks)
     total_steps = settings.total_steps(data.steps_per_epoch)
     if state.step > total_steps:
         raise ConfigError(f"resume={folder}: has done {state.step} steps already, more than the {total_steps} of this config")
     make_tracker: Callable[..., Tracker] = functools.partial(build.make_tracker, cfg) if ranks.is_first else NullTracker
     tracker = make_tracker(folder, state.step + 1, state.validated_step + 1, record.run_id)
+    first_batches = FirstBatches(data.train_batches)
     trainer = Trainer(
         state=state,
         data=data,
-        train_batches=batches or data.train_batches,
+        train_batches=batches or first_batches,
         loss=loss,
         learning_rate=build.make_learning_rate(cfg, data, total_steps),
         settings=settings,
@@ -132,8 +137,8 @@ def prepare(start: Start, signals: Signals, ranks: Ranks) -> Trainer:
         ranks=ranks,
     )
     if ranks.is_first:
-        run_summary.log_start(trainer, cfg)
-    return trainer
+        run_summary.log_start(trainer, cfg, first_batches)
+    return trainer, run_summary.summaries(trainer, record, first_batches) if ranks.is_first else []
 
 
 def _check_same_data(start: Start, now: DataRecord) -> None:
@@ -149,29 +154,35 @@ def _check_same_data(start: Start, now: DataRecord) -> None:
 
 
 def _make_state(
-    start: Start, data: ImageData, device: torch.device, dtype: torch.dtype, saver: CheckpointSaver, ranks: Ranks
+    start: Start,
+    settings: TrainerSettings,
+    data: ImageData,
+    device: torch.device,
+    dtype: torch.dtype,
+    saver: CheckpointSaver,
+    ranks: Ranks,
 ) -> tuple[TrainState, FrozenBatches | None]:
     """Returns the state to train on from, and batches of frozen features, if there are any."""
     cfg, image_size = start.record.cfg, data.preprocessing.image_size
-    model = build.make_model(cfg, len(data.class_names), image_size, device, load_weights=start.resume is None)
-    if ranks.size > 1 and cfg.trainer.sync_batchnorm:
+    model = build.make_model(cfg, len(data.class_names), image_size, device, draw_weights=start.resume is None)
+    if ranks.size > 1 and settings.sync_batchnorm:
         synchronise_batch_norm(model)
-    average = make_average(model, cfg.trainer.ema_decay)
+    average = make_average(model, settings.ema_decay)
     state = TrainState(model, build.make_optimizer(cfg, model), device, average)
     if start.resume is not None:
         with ranks.first_alone():
             saver.restore(state, start.resume)
         _check_same(ranks, {"step of the checkpoint": state.step})
         state.best_step, state.best_metrics = ranks.of_first((state.best_step, state.best_metrics))
-    batches = frozen_batches(model, data, dtype, cfg.trainer.batch_size, cfg.trainer.eval_batch_size, ranks)
+    batches = frozen_batches(model, data, dtype, settings.batch_size, settings.eval_batch_size, ranks)
     if ranks.size > 1:
         function = model if batches is None else model.head
-        parallel = data_parallel(model, function, compression=cfg.trainer.gradient_compression, bucket_mb=cfg.trainer.bucket_mb)
+        parallel = data_parallel(model, function, compression=settings.gradient_compression, bucket_mb=settings.bucket_mb)
         state.forward, state.keep_gradients = parallel, parallel.no_sync
     elif batches is not None:
         state.forward = model.head
-    if batches is None and cfg.trainer.compile:
-        graphs = image_size < CUDA_GRAPH_PIXELS and cfg.trainer.accumulation_steps == ranks.size == 1
+    if batches is None and settings.compile:
+        graphs = image_size < CUDA_GRAPH_PIXELS and settings.accumulation_steps == ranks.size == 1
         network = model if ranks.size == 1 else parallel
         state.forward = hardware.compiled(network, device, graphs=graphs)
     return state, batches

@@ -5,10 +5,16 @@ state must be saved.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+# The other functions of `nn.init` that draw call one of these.
+DRAWS = (nn.init.kaiming_normal_, nn.init.kaiming_uniform_, nn.init.normal_, nn.init.uniform_, Tensor.normal_, Tensor.uniform_)
 
 
 def fold(seed: int, purpose: str, *indices: int) -> int:
@@ -37,3 +43,18 @@ def seed_step(seed: int, step: int, rank: int = 0) -> None:
         rank: of the process, among those that train on the parts of one batch.
     """
     torch.manual_seed(fold(seed, "step", step, *([rank] if rank else [])))
+
+
+class NoDraws(TorchFunctionMode):
+    """Inside the block, the weights of a new network are not drawn: their memory stays as it is, until others are loaded.
+
+    The meta device does that, too, but loads PyTorch's compiler first, which takes as long as the draws of 138 M weights.
+    """
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        options = kwargs or {}
+        if function in DRAWS:
+            return args[0] if args else options["tensor"]
+        return function(*args, **options)

@@ -2,13 +2,13 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vgg_nll import hardware, run_folder, run_summary
+from vgg_nll import build, hardware, run_folder, run_summary
 from vgg_nll.errors import ConfigError
 from vgg_nll.evaluation import report
 from vgg_nll.evaluation.loop import Evaluation
@@ -19,6 +19,7 @@ from vgg_nll.prepare import Start, describe, meet, prepare
 from vgg_nll.ranks import is_first_rank, leave, lost_peers_as_error
 from vgg_nll.run_folder import checked_json
 from vgg_nll.run_folder.record import RunRecord
+from vgg_nll.tracking.summaries import Summary
 from vgg_nll.training import history
 from vgg_nll.training.pruning import Pruned
 from vgg_nll.training.signals import BEFORE, Interrupted, Signals
@@ -44,21 +45,21 @@ def train(record: RunRecord, folder: Path, *, resume: str | None = None, resume_
     start = Start(record, folder, resume, resume_strict)
     with (
         _claimed(start) if is_first_rank() else nullcontext(),
-        hardware.kernels(deterministic=record.cfg.trainer.deterministic is True),
+        hardware.kernels(deterministic=build.make_settings(record.cfg).deterministic),
         Signals() as signals,
     ):
         try:
             with lost_peers_as_error():
                 ranks = meet(record.cfg)
                 start = ranks.of_first(start)
-                trainer = prepare(start, signals, ranks)
+                trainer, shown = prepare(start, signals, ranks)
         except Exception as error:
             if signals.stop is not None:  # a library that is interrupted while it loads makes an error of its own of that
                 raise Interrupted(signals.stop, BEFORE) from error
             raise
         signals.defer()
         if ranks.is_first:
-            _begin(trainer, start)
+            _begin(trainer, start, shown)
         run_folder.remember_for_restart(start.folder)
         try:
             with lost_peers_as_error():
@@ -95,14 +96,14 @@ def _claimed(start: Start) -> Iterator[None]:
         yield
 
 
-def _begin(trainer: Trainer, start: Start) -> None:
+def _begin(trainer: Trainer, start: Start, shown: Iterable[Summary]) -> None:
     """Writes what the folder holds from the start on; shows TensorBoard what is trained."""
     folder, data = start.folder, trainer.data
     replace(start.record, data=describe(data), preprocessing=data.preprocessing.to_dict()).write(folder)
     data.bad_images.write(folder / run_folder.BAD_IMAGES)
     for marker in (run_folder.DONE, run_folder.FAILED, run_folder.PRUNED):
         (folder / marker).unlink(missing_ok=True)
-    trainer.logger.begin(trainer.state.step + 1, run_summary.summaries(trainer, start.record))
+    trainer.logger.begin(trainer.state.step + 1, shown)
 
 
 def _mark_done(start: Start, *, keep: str, saved_all: bool) -> None:

@@ -1,6 +1,5 @@
 """What a run says of itself: lines at its start, texts and the row of hyperparameters in TensorBoard, its provenance."""
 
-import itertools
 import json
 import logging
 import math
@@ -23,6 +22,7 @@ from vgg_nll.run_folder.record import RunRecord
 from vgg_nll.tracking import dashboard, tags
 from vgg_nll.tracking.summaries import Hyperparameters, ImageGrid, Layers, Summary, Text
 from vgg_nll.training import diagnostics
+from vgg_nll.training.first_batches import FirstBatches
 from vgg_nll.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -31,12 +31,12 @@ NOTABLE_SECONDS = 60.0  # a run on a CPU that is longer says so before it begins
 QUICK_SIDE, LONG_SECONDS = 64, 600.0  # one that is longer gets the hint that images of this side are quicker
 
 
-def summaries(trainer: Trainer, record: RunRecord) -> list[Summary]:
+def summaries(trainer: Trainer, record: RunRecord, first_batches: FirstBatches) -> list[Summary]:
     """Returns what TensorBoard gets before the first step of this process: texts; at the first of all, layers and images."""
     if trainer.state.step > 0:
         return texts(trainer, record)
     layers = summary.layers(trainer.state.model, trainer.data.preprocessing.image_size)
-    return [*texts(trainer, record), Layers(layers), *first_images(trainer)]
+    return [*texts(trainer, record), Layers(layers), *first_images(trainer, first_batches)]
 
 
 def texts(trainer: Trainer, record: RunRecord) -> list[Summary]:
@@ -54,13 +54,13 @@ def texts(trainer: Trainer, record: RunRecord) -> list[Summary]:
     ]
 
 
-def first_images(trainer: Trainer) -> list[Summary]:
+def first_images(trainer: Trainer, first_batches: FirstBatches) -> list[Summary]:
     """Returns the first training images as the network gets them, and, for up to 10 classes, a row of images of each."""
     data = trainer.data
 
     def augmented() -> Tensor:
         of_rank = trainer.ranks.rows(trainer.settings.batch_size).stop  # of a batch; rank 0 shows its own
-        images = torch.cat([images for images, _ in itertools.islice(data.train_batches(0), -(-AUGMENTED_IMAGES // of_rank))])
+        images = torch.cat([images for images, _ in first_batches.peek(-(-AUGMENTED_IMAGES // of_rank))])
         return data.preprocessing.pixels(images[:AUGMENTED_IMAGES]).cpu()
 
     def of_classes() -> Tensor:
@@ -106,7 +106,7 @@ def provenance_of(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def log_start(trainer: Trainer, cfg: DictConfig) -> None:
+def log_start(trainer: Trainer, cfg: DictConfig, first_batches: FirstBatches) -> None:
     """Says what will be trained on what, and how to watch it."""
     state, data, settings = trainer.state, trainer.data, trainer.settings
     sizes = ", ".join(f"{count:,} {name}" for name, count in data.sizes.items())
@@ -126,7 +126,8 @@ def log_start(trainer: Trainer, cfg: DictConfig) -> None:
         log.warning("warning: this loss ignores the labels: confidence will grow, accuracy will not")
     if state.step == 0:
         constant = diagnostics.constant_loss(trainer.loss, data.class_counts, state.device)
-        measured = diagnostics.untrained_loss(trainer.loss, data, state, trainer.dtype)
+        (first,) = first_batches.peek(1)
+        measured = diagnostics.untrained_loss(trainer.loss, first, state, trainer.dtype)
         log.info(f"untrained loss: {measured:.4f} (the same probability for every class gives {constant:.4f})")
 
 

@@ -74,7 +74,8 @@ def reads() -> set[str]:
     for path in (ROOT / "vgg_nll").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute):
-                root, _, rest = ast.unparse(node).removeprefix("self.").removeprefix("record.").partition(".")
+                name = re.sub(r"^(build\.)?make_settings\([\w.]+\)", "settings", ast.unparse(node))
+                root, _, rest = name.removeprefix("self.").removeprefix("record.").partition(".")
                 found |= {rest} if root == "cfg" else {f"trainer.{rest}"} if root in ("settings", "trainer") else set()
                 # the methods of TrainerSettings read it as `self`
                 found |= {f"trainer.{root}"} if path.name == "settings.py" else set()
@@ -187,7 +188,7 @@ def test_weights_that_cannot_be_used(config: Config, tmp_path: Path) -> None:
         make_model(cfg, data)
     path.unlink()
     build.make_model(
-        cfg, len(data.class_names), 32, CPU, load_weights=False
+        cfg, len(data.class_names), 32, CPU, draw_weights=False
     )  # a resumed run has its own weights, and the file may be gone
 
 

@@ -152,3 +152,22 @@ def test_a_refused_picture_is_named(config: Config, tmp_path: Path, monkeypatch:
     data = make_data(config, *FOLDER, f"data.root={tmp_path}/pictures", "data.num_workers=0", "data.on_error=raise")
     with pytest.raises(DataError, match=r"\.png: cannot be read as a picture \(more than 20 pixels, which .*\); fix or remove"):
         next(data.train_batches(0))
+
+
+def test_pictures_are_looked_at_once(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When they are listed: an epoch opens them, and asks for nothing else by their names."""
+    asked: list[str] = []
+    for name in ("stat", "lstat", "access"):
+        original = getattr(os, name)
+
+        def noted(path: Any, *args: Any, original: Any = original, **options: Any) -> Any:
+            asked.append(os.fspath(path) if not isinstance(path, int) else "")
+            return original(path, *args, **options)
+
+        monkeypatch.setattr(os, name, noted)
+    write_folder(tmp_path)
+    data = make_folder(config, tmp_path, "data.num_workers=0")
+    assert {path for path in asked if path.endswith(".png")}  # listed
+    asked.clear()
+    list(data.train_batches(0))
+    assert [path for path in asked if path.startswith(str(tmp_path))] == []

@@ -13,7 +13,7 @@ from vgg_nll.losses import argmax_nll
 from vgg_nll.model import VGG16
 from vgg_nll.training.param_groups import param_groups
 from vgg_nll.training.state import TrainState
-from vgg_nll.training.step import train_step
+from vgg_nll.training.step import StepOptions, train_step
 
 DIGITS = sources.digits()[0]["train"]
 
@@ -75,8 +75,8 @@ def test_float32_steps_are_the_baselines(batch_norm: bool, steps: int, optimizer
         norm = nn.utils.clip_grad_norm_(plain.parameters(), 0.2)
         optimizer.step()
         before = state.window_loss.item()
-        settings: dict[str, Any] = {"learning_rate": 1e-3, "clip_norm": 0.2, "accumulation_steps": 1}
-        measured = train_step(state, argmax_nll, images, target, dtype=torch.float32, **settings)
+        settings = StepOptions(torch.float32, clip_norm=0.2)
+        measured = train_step(state, argmax_nll, images, target, settings, learning_rate=1e-3)
         assert (state.window_loss.item() - before) / 16 == pytest.approx(loss.item(), rel=1e-5)
         assert measured.item() == pytest.approx(norm.item(), rel=1e-5) and norm > 0.2
     for own, theirs in zip(state.model.parameters(), plain.parameters(), strict=True):
@@ -92,8 +92,7 @@ def test_bfloat16_learns_as_float32_does() -> None:
         state, losses = make_state(batch_norm=True), []
         for step in range(200):
             before = state.window_loss.item()
-            options = {"learning_rate": 1e-3, "clip_norm": 1.0, "accumulation_steps": 1}
-            train_step(state, argmax_nll, *batch(step), dtype=dtype, **options)
+            train_step(state, argmax_nll, *batch(step), StepOptions(dtype, clip_norm=1.0), learning_rate=1e-3)
             losses.append((state.window_loss.item() - before) / 16)
         curves.append([statistics.mean(losses[i : i + 20]) for i in range(0, 200, 20)])
     assert curves[0][-1] < 0.5 * curves[0][0]

@@ -12,7 +12,7 @@ from vgg_nll.tracking import tags
 from vgg_nll.training import gradients
 from vgg_nll.training.param_groups import param_groups
 from vgg_nll.training.state import TrainState
-from vgg_nll.training.step import train_step
+from vgg_nll.training.step import StepOptions, train_step
 
 
 def by_hand(z: np.ndarray, label: int) -> dict[str, np.ndarray]:
@@ -65,16 +65,15 @@ def test_layer_norms_are_of_the_step_that_was_done(clip_norm: float | None) -> N
     twin.load_state_dict(model.state_dict())
     images, target = torch.randn(6, 3, 32, 32), torch.tensor([0, 1, 2, 0, 1, 2])
     state = TrainState(model, torch.optim.AdamW(param_groups(model), lr=1e-3, fused=True), torch.device("cpu"))
-    options = {"learning_rate": 1e-3, "accumulation_steps": 1, "dtype": torch.float32}
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     train_step(
         state,
         nn.functional.cross_entropy,
         images,
         target,
-        clip_norm=clip_norm,
+        StepOptions(torch.float32, clip_norm),
+        learning_rate=1e-3,
         on_logits=lambda *part: seen.append(part),
-        **options,
     )
     logits = twin(images)
     nn.functional.cross_entropy(logits, target).backward()
@@ -96,15 +95,14 @@ def test_every_part_of_a_batch_is_seen() -> None:
     model = VGG16(2, head="compact", width=1 / 32)
     state = TrainState(model, torch.optim.SGD(model.parameters(), lr=0.1, fused=True), torch.device("cpu"))
     seen: list[torch.Tensor] = []
-    options = {"learning_rate": 0.1, "clip_norm": None, "dtype": torch.float32}
     train_step(
         state,
         nn.functional.cross_entropy,
         torch.randn(6, 3, 32, 32),
         torch.tensor([0, 1] * 3),
-        accumulation_steps=3,
+        StepOptions(torch.float32, accumulation_steps=3),
+        learning_rate=0.1,
         on_logits=lambda logits, target: seen.append(target),
-        **options,
     )
     assert torch.cat(seen).tolist() == [0, 1] * 3
     assert len(seen) == 3

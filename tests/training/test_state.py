@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 
 from vgg_nll import build, rng
 from vgg_nll.training import checkpoint
-from vgg_nll.training.state import TrainState
-from vgg_nll.training.step import train_step
+from vgg_nll.training.state import TrainState, is_finite
+from vgg_nll.training.step import StepOptions, train_step
 
 CPU = torch.device("cpu")
 Config = Callable[..., DictConfig]
@@ -32,16 +32,8 @@ def steps(cfg: DictConfig, state: TrainState, until: int) -> list[float]:
         epoch, position = divmod(state.step, data.steps_per_epoch)
         images, target = next(data.train_batches(epoch, position))
         rng.seed_step(cfg.seed, state.step)
-        norm = train_step(
-            state,
-            loss,
-            images,
-            target,
-            learning_rate=learning_rate(state.step),
-            clip_norm=1.0,
-            accumulation_steps=2,
-            dtype=torch.float32,
-        )
+        options = StepOptions(torch.float32, clip_norm=1.0, accumulation_steps=2)
+        norm = train_step(state, loss, images, target, options, learning_rate=learning_rate(state.step))
         norms.append(norm.item())
     return norms
 
@@ -216,3 +208,25 @@ def test_a_window_that_is_not_a_number(config: Config, name: str, value: object)
     state = start(config("model.width=0.0625", "data=synthetic"))
     with pytest.raises(ValueError, match=f"the checkpoint's {name} is not one number of"):
         state.load_state_dict(state.state_dict() | {name: value})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_one_value_that_is_not_finite_is_found(dtype: torch.dtype, bad: float) -> None:
+    """In every layout, and at every place; PyTorch's `isfinite` is the reference."""
+    for shape in ((), (1,), (67,), (4, 5, 3, 3)):
+        good = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+        assert is_finite(good)
+        for place in range(good.numel()):
+            spoiled = good.clone().contiguous()
+            spoiled.view(-1)[place] = bad
+            layouts = [spoiled, spoiled.transpose(0, -1)] if shape else [spoiled]
+            layouts += [spoiled.to(memory_format=torch.channels_last)] if len(shape) == 4 else []
+            assert not any(map(is_finite, layouts))
+
+
+@pytest.mark.parametrize("values", [torch.zeros(0), torch.arange(3), torch.tensor(True), torch.zeros(2, dtype=torch.complex64)])
+def test_other_numbers_are_finite(values: torch.Tensor) -> None:
+    assert is_finite(values)
+    if values.is_complex():
+        assert not is_finite(values * torch.nan)

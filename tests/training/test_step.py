@@ -9,7 +9,7 @@ from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16
 from vgg_nll.training.param_groups import param_groups
 from vgg_nll.training.state import TrainState
-from vgg_nll.training.step import train_step
+from vgg_nll.training.step import StepOptions, train_step
 
 CPU = torch.device("cpu")
 
@@ -33,9 +33,12 @@ def batch(images: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(images, 3, 2, 2, generator=draw), torch.arange(images) % 4
 
 
-def step(state: TrainState, images: torch.Tensor, target: torch.Tensor, **options: object) -> torch.Tensor:
-    settings = {"learning_rate": 0.1, "clip_norm": None, "accumulation_steps": 1, "dtype": torch.float32} | options
-    return train_step(state, all_logit_nll, images, target, **settings)
+def step(
+    state: TrainState, images: torch.Tensor, target: torch.Tensor, learning_rate: float = 0.1, **options: object
+) -> torch.Tensor:
+    return train_step(
+        state, all_logit_nll, images, target, StepOptions(**{"dtype": torch.float32} | options), learning_rate=learning_rate
+    )
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.01, 1e6])
@@ -124,10 +127,8 @@ def test_an_infinite_gradient_is_bad_too() -> None:
         lambda logits, target: (logits - logits.detach()).abs().sqrt().sum(),  # 0, with an infinite slope
         images,
         target,
+        StepOptions(torch.float32, clip_norm=1.0),
         learning_rate=0.1,
-        clip_norm=1.0,
-        accumulation_steps=1,
-        dtype=torch.float32,
     )
     assert int(state.bad_step) == 0
     assert state.bad_loss == 0
@@ -163,7 +164,7 @@ def test_bfloat16_computes_the_loss_in_float32() -> None:
         return all_logit_nll(logits, target)
 
     state = make_state()
-    train_step(state, loss, *batch(), learning_rate=0.1, clip_norm=1.0, accumulation_steps=1, dtype=torch.bfloat16)
+    train_step(state, loss, *batch(), StepOptions(torch.bfloat16, clip_norm=1.0), learning_rate=0.1)
     assert seen == [torch.float32]
     assert state.model[1].weight.dtype == torch.float32
 

@@ -20,7 +20,7 @@ from vgg_nll.training import checkpoint
 from vgg_nll.training.frozen_features import frozen_batches
 from vgg_nll.training.param_groups import param_groups
 from vgg_nll.training.state import TrainState
-from vgg_nll.training.step import train_step
+from vgg_nll.training.step import StepOptions, train_step
 from vgg_nll.training.weight_average import make_average
 
 Config = Callable[..., DictConfig]
@@ -29,13 +29,7 @@ CPU = torch.device("cpu")
 
 def one_step(state: TrainState, images: torch.Tensor, target: torch.Tensor, **options: Any) -> None:
     loss = nn.CrossEntropyLoss()
-    train_step(
-        state,
-        loss,
-        images,
-        target,
-        **{"learning_rate": 0.1, "clip_norm": None, "accumulation_steps": 1, "dtype": torch.float32} | options,
-    )
+    train_step(state, loss, images, target, StepOptions(torch.float32, **options), learning_rate=0.1)
 
 
 @pytest.mark.parametrize("prefix", ["features", "features.0", "classifier"])

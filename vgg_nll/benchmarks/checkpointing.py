@@ -17,7 +17,7 @@ from vgg_nll.progress import track
 from vgg_nll.training.checkpoint_saver import CheckpointSaver
 from vgg_nll.training.param_groups import param_groups
 from vgg_nll.training.state import TrainState
-from vgg_nll.training.step import train_step
+from vgg_nll.training.step import StepOptions, train_step
 
 
 def checkpointing(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -37,8 +37,7 @@ def checkpointing(args: argparse.Namespace) -> list[dict[str, Any]]:
             saver.save(state.state_dict(), is_best=False)
         blocked = time.perf_counter() - start
         for _ in range(args.steps):
-            options: dict[str, Any] = {"learning_rate": 1e-5, "clip_norm": 1.0, "accumulation_steps": 1, "dtype": dtype}
-            train_step(state, all_logit_nll, images, target, **options)
+            train_step(state, all_logit_nll, images, target, StepOptions(dtype, clip_norm=1.0), learning_rate=1e-5)
         hardware.wait(device)
         return time.perf_counter() - start, blocked
 

@@ -1,6 +1,7 @@
 """Ranks that train one network together, against one of them alone: images/s, and bytes on the wire."""
 
 import argparse
+import dataclasses
 import functools
 import multiprocessing
 import os
@@ -25,11 +26,11 @@ from vgg_nll.benchmarks.timing import interleaved
 from vgg_nll.errors import ConfigError
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for
-from vgg_nll.ranks import ALONE, Ranks, device_of_rank, joined, leave
+from vgg_nll.ranks import Ranks, device_of_rank, joined, leave
 from vgg_nll.training.data_parallel import data_parallel
 from vgg_nll.training.param_groups import param_groups
 from vgg_nll.training.state import TrainState
-from vgg_nll.training.step import train_step
+from vgg_nll.training.step import StepOptions, train_step
 
 Step = Callable[[], object]
 # What a row is called: compression of gradients, MB of a bucket, parts of a batch.
@@ -136,16 +137,16 @@ def _steps(name: str, args: argparse.Namespace, ranks: Ranks, device: torch.devi
     compression, bucket_mb, parts = VARIANTS[name]
     parallel = data_parallel(model, model, compression=compression, bucket_mb=bucket_mb)
     state = TrainState(model, torch.optim.SGD(param_groups(model), lr=1e-4, momentum=0.9, fused=True), device)
-    options: dict[str, Any] = {"learning_rate": 1e-4, "clip_norm": 1.0, "accumulation_steps": parts, "dtype": dtype}
+    alone = StepOptions(dtype, clip_norm=1.0, accumulation_steps=parts)
+    of_all = dataclasses.replace(alone, ranks=ranks, batch_size=args.batch_size * ranks.size)
 
     def one() -> None:
         state.forward, state.keep_gradients = model, nullcontext
-        train_step(state, all_logit_nll, images, target, **options, ranks=ALONE)
+        train_step(state, all_logit_nll, images, target, alone, learning_rate=1e-4)
 
     def together() -> None:
         state.forward, state.keep_gradients = parallel, parallel.no_sync
-        batch_size = args.batch_size * ranks.size
-        train_step(state, all_logit_nll, images, target, **options, ranks=ranks, batch_size=batch_size)
+        train_step(state, all_logit_nll, images, target, of_all, learning_rate=1e-4)
 
     return {ONE: one, ALL: together}
 

@@ -17,7 +17,7 @@ from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for, summary
 from vgg_nll.training.param_groups import param_groups
 from vgg_nll.training.state import TrainState
-from vgg_nll.training.step import train_step
+from vgg_nll.training.step import StepOptions, train_step
 
 Step = Callable[[], object]
 Variant = tuple[str, torch.dtype]
@@ -125,6 +125,5 @@ def own_step(model: nn.Module, images: Tensor, target: Tensor, dtype: torch.dtyp
     if compiled:
         state.forward = hardware.compiled(model, images.device, graphs=images.shape[-1] < prepare.CUDA_GRAPH_PIXELS)
     images = images.contiguous(memory_format=torch.channels_last)
-    return lambda: train_step(
-        state, all_logit_nll, images, target, learning_rate=1e-4, clip_norm=1.0, accumulation_steps=1, dtype=dtype
-    )
+    options = StepOptions(dtype, clip_norm=1.0)
+    return lambda: train_step(state, all_logit_nll, images, target, options, learning_rate=1e-4)

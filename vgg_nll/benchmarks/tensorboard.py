@@ -21,7 +21,7 @@ from vgg_nll.training import gradients, history
 from vgg_nll.training.logger import TrainingLogger
 from vgg_nll.training.param_groups import param_groups
 from vgg_nll.training.state import TrainState
-from vgg_nll.training.step import train_step
+from vgg_nll.training.step import StepOptions, train_step
 from vgg_nll.training.trajectory import MAX_IMAGES
 
 
@@ -42,8 +42,8 @@ def tensorboard(args: argparse.Namespace) -> list[dict[str, Any]]:
     evaluation = loop.evaluate(model, all_logit_nll, [(images, target)], dtype)
 
     def step() -> None:
-        options: dict[str, Any] = {"learning_rate": 1e-5, "clip_norm": 1.0, "accumulation_steps": 1, "dtype": dtype}
-        train_step(state, all_logit_nll, images[: args.batch_size], target[: args.batch_size], **options)
+        batch = images[: args.batch_size], target[: args.batch_size]
+        train_step(state, all_logit_nll, *batch, StepOptions(dtype, clip_norm=1.0), learning_rate=1e-5)
         hardware.wait(device)
 
     state.trajectory = torch.randn(args.validations, 2, min(args.images, MAX_IMAGES), generator=draw)

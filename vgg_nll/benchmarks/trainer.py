@@ -22,7 +22,7 @@ from vgg_nll.training import trainer as training_loop
 from vgg_nll.training.profiler import NoProfiler
 from vgg_nll.training.signals import Signals
 from vgg_nll.training.state import TrainState
-from vgg_nll.training.step import train_step
+from vgg_nll.training.step import StepOptions, train_step
 
 PROGRAM = Path(__file__).resolve().parents[2] / "train.py"
 LOOPS = {
@@ -91,14 +91,14 @@ def _pairs(cfg: Any, folder: Path) -> tuple[list[float], list[float], int, float
     (folder / "run").mkdir()
     with run_folder.lock_run_folder(folder / "run"), Signals() as signals:
         start = prepare.Start(RunRecord.new(cfg), folder / "run", None, True)
-        made = prepare.prepare(start, signals, prepare.meet(cfg))
+        made, _ = prepare.prepare(start, signals, prepare.meet(cfg))
         steps = made.data.steps_per_epoch
         made.profiler = turns = _InTurn(_bare(cfg, steps, bare_step), steps, made.state.device)
         with patch.object(training_loop, "train_step", timed):
             made.fit()
         made.logger.close()
         made.saver.close()
-    return turns.bare[1:], turns.loop[1:], steps * cfg.trainer.batch_size, sum(inside[steps:]) / sum(turns.loop[1:])
+    return turns.bare[1:], turns.loop[1:], steps * made.settings.batch_size, sum(inside[steps:]) / sum(turns.loop[1:])
 
 
 class _InTurn(NoProfiler):
@@ -129,16 +129,11 @@ def _bare(cfg: Any, steps: int, step: Callable[..., Tensor]) -> Callable[[], Non
     state = TrainState(model, build.make_optimizer(cfg, model), device)
     loss, dtype = build.make_loss(cfg, data, device), build.make_dtype(cfg, device)
     images, target = next(data.train_batches(0))
-    options: dict[str, Any] = {
-        "learning_rate": 1e-5,
-        "clip_norm": cfg.trainer.clip_norm,
-        "accumulation_steps": 1,
-        "dtype": dtype,
-    }
+    options = StepOptions(dtype, build.make_settings(cfg).clip_norm)
 
     def epoch() -> None:
         for _ in range(steps):
-            step(state, loss, images, target, **options)
+            step(state, loss, images, target, options, learning_rate=1e-5)
         hardware.wait(device)
 
     return epoch

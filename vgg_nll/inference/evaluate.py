@@ -66,7 +66,7 @@ def open_run(
     trained = trained_model.load_weights(folder, record, checkpoint_name, device)
     if data.class_names != trained.class_names:
         raise DataError(f"{folder}: was trained on other classes than its data has now")
-    return FinishedRun(trained, data, build.make_loss(cfg, data, trained.device), cfg.trainer.eval_batch_size)
+    return FinishedRun(trained, data, build.make_loss(cfg, data, trained.device), build.make_settings(cfg).eval_batch_size)
 
 
 def evaluate(run: FinishedRun, split: str, at_temperature: float = 1.0, *, flip: bool = False) -> Evaluation:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 
-from vgg_nll import build, run_folder
+from vgg_nll import build, rng, run_folder
 from vgg_nll.config.validation import RULES
 from vgg_nll.data.decoding import to_rgb
 from vgg_nll.data.preprocessing import Preprocessing
@@ -107,12 +108,16 @@ def load_weights(folder: Path, record: RunRecord, checkpoint_name: str, device_n
     content = checkpoint.load(folder / run_folder.CHECKPOINTS / f"{checkpoint_name}.pt", record.run_id)
     device = build.make_device(device_name)
     class_names, preprocessing = _takes_and_gives(folder, record, device)
-    model = build.make_model(record.cfg, len(class_names), preprocessing.image_size, device, load_weights=False)
+    with rng.NoDraws():
+        model = build.make_network(
+            OmegaConf.create({"model": record.config["model"]}), len(class_names), preprocessing.image_size
+        )
     with checkpoint.errors_as_one(f"{folder}: checkpoints/{checkpoint_name}.pt does not fit its config"):
         weights = evaluated_weights(content)
         check_weights(model, weights)
-        model.load_state_dict(weights)
+        model.load_state_dict(weights, assign=True)  # without a copy
         step = int(content["step"])
+    model.to(device).to(memory_format=torch.channels_last)
     dtype = choose_dtype(_precision(folder, record), device)
     return TrainedModel(folder, record.run_id, model.eval(), preprocessing, class_names, dtype, device, step)
 

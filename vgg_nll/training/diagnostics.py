@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vgg_nll import hardware
-from vgg_nll.data.interface import ImageData, labels_of
+from vgg_nll.data.interface import Batch, labels_of
 from vgg_nll.errors import TrainingError
 from vgg_nll.evaluation import loop
 from vgg_nll.losses import Loss
@@ -118,9 +118,9 @@ def constant_loss(loss: Loss, class_counts: Tensor, device: torch.device) -> flo
     return float(loss(torch.zeros(CONSTANT_LABELS, len(shares), device=device), labels))
 
 
-def untrained_loss(loss: Loss, data: ImageData, state: TrainState, dtype: torch.dtype) -> float:
-    """Returns the network's loss on the first batch of training images, in eval mode."""
-    images, target = next(data.train_batches(0))
+def untrained_loss(loss: Loss, batch: Batch, state: TrainState, dtype: torch.dtype) -> float:
+    """Returns the network's loss on a batch of training images, in eval mode."""
+    images, target = batch
     return loop.evaluate(state.model, loss, [(images, labels_of(target))], dtype).values["loss"]
 
 

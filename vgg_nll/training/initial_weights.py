@@ -11,6 +11,7 @@ from vgg_nll import run_folder
 from vgg_nll.errors import CheckpointError, ConfigError
 from vgg_nll.files import expanded
 from vgg_nll.training import checkpoint
+from vgg_nll.training.state import is_finite
 
 log = logging.getLogger(__name__)
 IMAGENET = "IMAGENET1K_V1"  # torchvision's other weights, IMAGENET1K_FEATURES, have no head, and take other pixels
@@ -36,7 +37,7 @@ def load_initial_weights(model: nn.Module, source: str, *, batch_norm: bool) -> 
     _check_features(source, weights, own)
     drawn = _not_loaded(source, model, weights, own)
     fitting = {name: weights[name] for name in own if name in weights and name not in drawn}
-    if not all(bool(value.isfinite().all()) for value in fitting.values()):
+    if not all(map(is_finite, fitting.values())):
         raise ConfigError(f"model.weights={source}: holds NaN or infinity")
     model.load_state_dict(fitting, strict=False)
     log.info(f"model: {len(fitting)} tensors from {source}" + (f"; drawn at random: {', '.join(drawn)}" if drawn else ""))

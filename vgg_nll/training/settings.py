@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 
+import torch
+
+from vgg_nll.ranks import Ranks
+from vgg_nll.training.step import StepOptions
+
 
 @dataclass(frozen=True)
 class TrainerSettings:
@@ -26,6 +31,10 @@ class TrainerSettings:
     bucket_mb: float
     profile: bool
     prune_against: str | None
+
+    def step_options(self, dtype: torch.dtype, ranks: Ranks) -> StepOptions:
+        """Returns what all steps have in common, for the number format that `precision` means here."""
+        return StepOptions(dtype, self.clip_norm, self.accumulation_steps, self.ema_decay, ranks, self.batch_size)
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Returns the optimizer steps of the whole run, at least 1."""

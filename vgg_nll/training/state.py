@@ -170,7 +170,7 @@ def _laid_out(saved: Any, expected: Any, parameter: Tensor, what: str) -> Any:
     shape = parameter.shape if expected.dim() else expected.shape
     if not _has_numbers(saved) or saved.shape != shape:
         raise ValueError(f"{what} has the shape {list(getattr(saved, 'shape', []))}, not {list(shape)}")
-    if saved.dtype != expected.dtype or not bool(saved.isfinite().all()):
+    if saved.dtype != expected.dtype or not is_finite(saved):
         raise ValueError(f"{what} is {saved.dtype}, not {expected.dtype}, or not finite")
     return torch.empty_like(parameter, dtype=saved.dtype, device="cpu").copy_(saved) if expected.dim() else saved.clone()
 
@@ -192,8 +192,18 @@ def check_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
             raise ValueError(f"the weights are of another model: {name} is {shapes}")
         if tensor.dtype != saved.dtype:
             raise ValueError(f"the weights are of another model: {name} is {saved.dtype}, not {tensor.dtype}")
-        if not bool(saved.isfinite().all()):
+        if not is_finite(saved):
             raise ValueError(f"{name} holds NaN or infinity")
+
+
+def is_finite(values: Tensor) -> bool:
+    """Returns whether a tensor holds neither NaN nor infinity.
+
+    In one pass, without the copies that `isfinite` makes: those took longer than reading 134 M weights from the disk.
+    """
+    if not values.is_floating_point() or values.numel() == 0:
+        return bool(values.isfinite().all())
+    return bool(torch.stack(values.aminmax()).isfinite().all())  # both are NaN if one value is
 
 
 def _has_numbers(value: Any) -> bool:

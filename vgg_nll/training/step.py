@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,46 +14,59 @@ from vgg_nll.training.state import TrainState
 from vgg_nll.training.weight_average import update_average
 
 
+@dataclass(frozen=True)
+class StepOptions:
+    """What all steps of a run have in common.
+
+    Args:
+        dtype: torch.bfloat16 for autocast, torch.float32 for none. The loss is always computed from float32 logits.
+        clip_norm: maximum norm of the gradient; None for no clipping.
+        accumulation_steps: parts that a batch is split into.
+        ema_decay: of the average of the weights, if the state has one.
+        ranks: those that train on the other rows of the batch, with the same state.
+        batch_size: images of all ranks; None: those that the step is given.
+    """
+
+    dtype: torch.dtype
+    clip_norm: float | None = None
+    accumulation_steps: int = 1
+    ema_decay: float = 0.0
+    ranks: Ranks = ALONE
+    batch_size: int | None = None
+
+
 def train_step(
     state: TrainState,
     loss_function: Loss,
     images: Tensor,
     target: Tensor,
+    options: StepOptions,
     *,
     learning_rate: float,
-    clip_norm: float | None,
-    accumulation_steps: int,
-    dtype: torch.dtype,
-    ema_decay: float = 0.0,
     on_logits: Callable[[Tensor, Tensor], None] | None = None,
-    ranks: Ranks = ALONE,
-    batch_size: int | None = None,
 ) -> Tensor:
     """Does forward, loss, backward, clip, finite check, update; returns the gradient norm before clipping (on the device).
 
-    The batch is split into `accumulation_steps` parts whose losses are weighted by their images, so their sum is the mean
+    The batch is split into parts whose losses are weighted by their images, so their sum is the mean
     over the batch. The host does not wait for the device. If a loss or gradient is not finite, `state` records it, and this
     update and every later one are skipped on the device: the weights stay as they were before the bad step.
 
     Args:
         images: [B, 3, H, W] on the device; target: classes [B], or probabilities [B, C].
-        dtype: torch.bfloat16 for autocast, torch.float32 for none. The loss is always computed from float32 logits.
-        ema_decay: of the average of the weights, if the state has one.
         on_logits: gets the logits [B, C] and the labels [B] of every part.
-        ranks: those that train on the other rows of the batch, with the same state; batch_size: images of all of them; None: B.
     """
-    model, optimizer = state.model, state.optimizer
+    model, optimizer, ranks = state.model, state.optimizer, options.ranks
     model.train()
     optimizer.zero_grad(set_to_none=True)
-    number = len(images) if batch_size is None else batch_size
+    number = len(images) if options.batch_size is None else options.batch_size
     batch_loss = torch.zeros((), device=images.device)
     correct = torch.zeros((), dtype=torch.int64, device=images.device)
     # `chunk` would make fewer parts of some ranks' shares, and batch norm over ranks would wait for the missing ones.
     split = torch.chunk if ranks.size == 1 else torch.tensor_split
-    parts = list(zip(split(images, accumulation_steps), split(target, accumulation_steps), strict=True))
+    parts = list(zip(*(split(rows, options.accumulation_steps) for rows in (images, target)), strict=True))
     for position, (part, part_target) in enumerate(parts):
         with state.keep_gradients() if position < len(parts) - 1 else nullcontext():
-            with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
+            with torch.autocast(images.device.type, options.dtype, enabled=options.dtype != torch.float32):
                 logits = state.forward(part)
             loss = loss_function(logits.float(), part_target) * (len(part) / number)
             (loss * ranks.size).backward()  # the engine takes the mean over the ranks; theirs are parts of a mean already
@@ -65,9 +79,9 @@ def train_step(
         batch_loss, correct = totals[0].float(), totals[1].long()
     norm = _gradient_norm(optimizer)
     _record_if_not_finite(state, batch_loss, norm)
-    _update(state, learning_rate, None if clip_norm is None else (norm / clip_norm).clamp(min=1))
+    _update(state, learning_rate, None if options.clip_norm is None else (norm / options.clip_norm).clamp(min=1))
     if state.average is not None:
-        update_average(state.average, model, ema_decay, state.step)
+        update_average(state.average, model, options.ema_decay, state.step)
     state.window_loss += batch_loss.double() * number
     state.window_correct += correct
     state.window_images += number

@@ -27,7 +27,7 @@ from vgg_nll.training.schedule import due
 from vgg_nll.training.settings import TrainerSettings
 from vgg_nll.training.signals import Interrupted, Signals
 from vgg_nll.training.state import TrainState
-from vgg_nll.training.step import train_step
+from vgg_nll.training.step import StepOptions, train_step
 
 MAX_POINTS = 2000  # in the projector
 
@@ -60,11 +60,13 @@ class Trainer:
     seed: int
     ranks: Ranks
     evaluator: Evaluator = field(init=False)
+    _options: StepOptions = field(init=False)
     _last_save: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
         size, stop = self.settings.eval_batch_size, self._stop_if_requested
         self.evaluator = Evaluator(self.state, self.data, self.loss, self.dtype, size, self.ranks, stop)
+        self._options = self.settings.step_options(self.dtype, self.ranks)
 
     @property
     def total_steps(self) -> int:
@@ -134,20 +136,8 @@ class Trainer:
         seen: list[Batch] = []
         side, size = self.data.preprocessing.image_size, settings.batch_size
         with out_of_memory_as_error(state.step, side, "trainer.batch_size", size, hint):
-            norm = train_step(
-                state,
-                self.loss,
-                images,
-                target,
-                learning_rate=learning_rate,
-                clip_norm=settings.clip_norm,
-                accumulation_steps=settings.accumulation_steps,
-                ema_decay=settings.ema_decay,
-                dtype=self.dtype,
-                on_logits=(lambda *part: seen.append(part)) if watched else None,
-                ranks=self.ranks,
-                batch_size=size,
-            )
+            on_logits = (lambda *part: seen.append(part)) if watched else None
+            norm = train_step(state, self.loss, images, target, self._options, learning_rate=learning_rate, on_logits=on_logits)
         self.logger.advance()
         self.profiler.step()
         validate = self._validation_is_due()
