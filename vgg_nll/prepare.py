@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig
 
 from vgg_nll import build, hardware, run_folder, run_summary
-from vgg_nll.config.compose import flatten
+from vgg_nll.config import shape
 from vgg_nll.data.interface import ImageData
 from vgg_nll.errors import ConfigError, DataError
 from vgg_nll.files import expanded
@@ -51,7 +51,7 @@ class Start(NamedTuple):
 def meet(cfg: DictConfig) -> Ranks:
     """Waits for the other processes that train with this one, and makes sure that all have the same settings."""
     ranks = joined(_device(cfg))
-    _check_same(ranks, dict(flatten(cfg)))
+    _check_same(ranks, dict(shape.leaves(cfg)))
     settings = build.make_settings(cfg)
     batch, parts = settings.batch_size, settings.accumulation_steps
     if ranks.size > 1 and ranks.size * parts > batch:

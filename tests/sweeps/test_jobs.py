@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from vgg_nll.config.compose import composed, flatten
+from vgg_nll.config import shape
+from vgg_nll.config.compose import composed
 from vgg_nll.config.words import MAX_JOBS, Interval, parse
 from vgg_nll.errors import ConfigError
 from vgg_nll.sweeps.jobs import MAX_NAME_BYTES, identity, name_job
@@ -50,7 +51,7 @@ def test_too_many_jobs(typed: list[str]) -> None:
 
 
 def leaves(*overrides: str) -> dict[str, object]:
-    return dict(flatten(composed(overrides)))
+    return dict(shape.leaves(composed(overrides)))
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from vgg_nll.cli import torchrun
-from vgg_nll.config.compose import CONFIGS, composed, flatten, key_of
-from vgg_nll.config.shape import OF_SWEEPS
+from vgg_nll.config.compose import CONFIGS, composed, key_of
+from vgg_nll.config.shape import OF_SWEEPS, leaves
 from vgg_nll.errors import CheckpointError, ConfigError, DataError, TrainingError
 from vgg_nll.escapes import printable
 from vgg_nll.training.signals import Interrupted
@@ -138,7 +138,7 @@ def _known_keys(arguments: Sequence[str]) -> list[str]:
     choices = [item for item in arguments if key_of(item) in groups and item.partition("=")[2].isidentifier()]
     of_sweep = [choice for choice in choices if key_of(choice) in OF_SWEEPS]
     configs = composed([choice for choice in choices if choice not in of_sweep]), composed(of_sweep, "sweep")
-    return [*groups, *(key for cfg in configs for key, _ in flatten(cfg))]
+    return [*groups, *(key for cfg in configs for key, _ in leaves(cfg))]
 
 
 def _nearest(word: str, words: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from vgg_nll.cli import arguments, error_messages
 from vgg_nll.cli.load import load_training
 from vgg_nll.config import shape, validation, words
-from vgg_nll.config.compose import SEARCH_PATH, composed, flatten, is_override, key_of
+from vgg_nll.config.compose import SEARCH_PATH, composed, is_override, key_of
 from vgg_nll.config.shape import OF_SWEEPS
 from vgg_nll.errors import ConfigError
 from vgg_nll.escapes import printable
@@ -133,7 +133,7 @@ def read(typed: Sequence[str]) -> Request:
     cfg = composed([word for word in own if key_of(word) not in ("sweep", "sweep.name")], "sweep")
     errors = [f"sweep={name}: must be a name: letters, digits, and . _ - = +, no / and at most 100 of them" for name in names]
     errors = [error for error, name in zip(errors, names, strict=True) if not NAME.fullmatch(name) and name != "null"]
-    errors += validation.find_errors(dict(flatten(cfg)))
+    errors += validation.find_errors(dict(shape.leaves(cfg)))
     if errors:
         raise ConfigError("\n".join(errors))
     directory = arguments.path_of(DIRECTORY, overrides)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vgg_nll import run_folder
+from vgg_nll.config import shape
 from vgg_nll.errors import CheckpointError
 from vgg_nll.escapes import printable
 from vgg_nll.evaluation.calibration import NUM_BINS
@@ -105,14 +106,10 @@ def find(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
     return runs, left_out
 
 
-def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flatten(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yields ("trainer.epochs", "6"), ... for every leaf, as text: 6 and 6.0 give the same text, and a list is one leaf."""
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            text = value if isinstance(value, str) else json.dumps(value).removesuffix(".0")
-            yield printable(f"{prefix}{key}"), printable(text)
+    for key, value in shape.leaves(content):
+        yield printable(key), printable(value if isinstance(value, str) else json.dumps(value).removesuffix(".0"))
 
 
 def _is_run(folder: Path) -> bool:

@@ -1,12 +1,12 @@
 """Composes configs from configs/. Knows nothing of what they build."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # In an installed package the configs lie inside it; in a source tree they stand at the top level.
@@ -49,16 +49,3 @@ def is_override(argument: str) -> bool:
 def key_of(override: str) -> str:
     """Returns a.b for +a.b=3."""
     return override.partition("=")[0].lstrip("+~")
-
-
-def flatten(cfg: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields ("trainer.batch_size", 32), ... for every leaf of a config that has a value; lists are leaves."""
-    for key in cfg:
-        name = f"{prefix}{key}"
-        if OmegaConf.is_missing(cfg, key):
-            continue
-        value = cfg[key]
-        if OmegaConf.is_dict(value):
-            yield from flatten(value, f"{name}.")
-        else:
-            yield name, OmegaConf.to_container(value) if OmegaConf.is_list(value) else value

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf import DictConfig, OmegaConf
 
 from vgg_nll.config import compose
 
@@ -43,9 +44,10 @@ def find_errors(content: Mapping[str, Any], targets: Set[str] | None, without: S
     return list(_differences("", used, shape, targets)) or missing
 
 
-def leaves(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields ("trainer.epochs", 6), ... for every leaf; a list is one."""
-    for key, value in content.items():
+def leaves(content: Mapping[str, Any] | DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields ("trainer.epochs", 6), ... for every leaf; a list is one, and so is "???", for what is missing in a config."""
+    plain: Any = OmegaConf.to_container(content, resolve=True) if isinstance(content, DictConfig) else content
+    for key, value in plain.items():
         if isinstance(value, Mapping):
             yield from leaves(value, f"{prefix}{key}.")
         else:
