@@ -40,7 +40,7 @@ def imports(path: Path) -> set[str]:
     ("libraries", "homes"),
     [
         (("tensorboard", "torch.utils.tensorboard"), {"tracking"}),
-        (("hydra", "omegaconf"), {"build", "config", "origin", "prepare", "run", "run_summary", "cli", "inference"}),
+        (("hydra", "omegaconf"), {"build", "config", "prepare", "run_folder", "run_summary", "cli", "inference"}),
         (("matplotlib",), {"plots", "comparison", "tracking"}),  # tracking: the type
         (("tqdm",), {"progress"}),
         (("filelock",), {"run_folder"}),
@@ -50,6 +50,27 @@ def imports(path: Path) -> set[str]:
 def test_outside_libraries_have_one_home(libraries: tuple[str, ...], homes: set[str]) -> None:
     users = {room(path) for path in SOURCES for name in imports(path) if name.startswith(libraries)}
     assert users == homes
+
+
+def test_few_files_read_a_config() -> None:
+    """From the typed line to the first step. The others are of other ways: sweeps, help, errors, finished runs, benchmarks."""
+    names = {"cfg", "DictConfig"}
+    files = {
+        str(path.relative_to(PACKAGE))
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if names & {getattr(node, "id", None), getattr(node, "attr", None), getattr(node, "arg", None)}
+    }
+    of_a_run = {
+        *("cli/launch.py", "cli/arguments.py", "cli/resume.py", "config/compose.py", "config/shape.py", "config/validation.py"),
+        *("run_folder/record.py", "run.py", "prepare.py", "build.py", "run_summary.py"),
+    }
+    others = {
+        *("cli/sweep.py", "cli/help_page.py", "cli/error_messages.py", "benchmarks/trainer.py"),
+        *("inference/evaluate.py", "inference/pictures.py"),
+    }
+    assert files == of_a_run | others
+    assert len(of_a_run) <= 12
 
 
 @pytest.mark.parametrize("path", [*SOURCES, *(ROOT / "scripts").glob("*.py")], ids=lambda path: str(path.relative_to(ROOT)))
