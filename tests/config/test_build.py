@@ -16,7 +16,7 @@ import torch
 from helpers.configs import make_model
 from helpers.pictures import write_stand_in
 from helpers.runs import Bomb
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 from torchvision.models import vgg
 
@@ -109,6 +109,33 @@ def unread(cfg: DictConfig) -> list[str]:
 @pytest.mark.parametrize("path", BUILT, ids=str)
 def test_every_leaf_is_read(path: Path, config: Config) -> None:
     assert unread(config(f"{path.parts[0]}={path.stem}")) == []
+
+
+def test_targets_are_public_names() -> None:
+    """Of a room, never of a file in it: a run folder keeps them, and files may move."""
+    lines = [line for path in FILES for line in (ROOT / "configs" / path).read_text().splitlines() if "_target_:" in line]
+    targets = {line.split()[-1] for line in lines}
+    assert len(targets) > 20
+    for target in targets:
+        assert re.fullmatch(r"vgg_nll\.\w+\.\w+|torch\.(nn|optim)\.\w+", target), target
+        assert not inspect.ismodule(hydra.utils.get_object(target))
+
+
+def test_what_is_read_by_name_is_required(config: Config) -> None:
+    """In a section with a `_target_`, whose other keys are the constructor's business: a line, before PyTorch is loaded."""
+    of_constructors = {
+        str(name) for name, section in config().items() if isinstance(section, DictConfig) and "_target_" in section
+    }
+    read = {key for key in reads() if key.count(".") == 1 and key.partition(".")[0] in of_constructors}
+    only_with_others = {"model.batch_norm", "loss.weight", "data.root", "data.source", "data.get"}  # which are asked for before
+    unread = {key for key in read if key.endswith(("._target_", ".items"))}
+    assert read - only_with_others - unread == set(shape.REQUIRED)
+    for key in shape.REQUIRED:
+        cfg, (section, name) = config(), key.split(".")
+        with open_dict(cfg):
+            del cfg[section][name]
+        with pytest.raises(ConfigError, match=f"^{key}: is missing$"):
+            validation.check(cfg)
 
 
 @pytest.mark.parametrize("key", ["trainer.pause", "model.depth", "schedule.decay.speed", "extra", "data.source.colour"])
