@@ -79,7 +79,7 @@ def train(record: RunRecord, folder: Path, *, resume: str | None = None, resume_
         finally:
             _close(trainer)
         if ranks.is_first:
-            _mark_done(start, keep=record.cfg.checkpoint.keep, saved_all=saved_all)
+            _mark_done(start, keep=start.record.cfg.checkpoint.keep, saved_all=saved_all)
         if signals.stop is not None and ranks.is_first:  # in a sweep, other jobs would follow
             raise Interrupted(signals.stop, f"the run in {start.folder} is finished")
     leave()

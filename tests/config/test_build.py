@@ -74,7 +74,7 @@ def reads() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute):
                 name = re.sub(r"^(build\.)?make_settings\([\w.]+\)", "settings", ast.unparse(node))
-                root, _, rest = name.removeprefix("self.").removeprefix("record.").partition(".")
+                root, _, rest = name.removeprefix("self.").removeprefix("start.").removeprefix("record.").partition(".")
                 found |= {rest} if root == "cfg" else {f"trainer.{rest}"} if root in ("settings", "trainer") else set()
                 # the methods of TrainerSettings read it as `self`
                 found |= {f"trainer.{root}"} if path.name == "settings.py" else set()
