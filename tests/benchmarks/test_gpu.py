@@ -115,3 +115,12 @@ def test_every_part_runs(tmp_path: Path) -> None:
     assert [row["state"] for row in found["digits"]["results"]] == ["finished"] * 2
     assert [row["model"] for row in found["memory"]["results"]] == ["vgg16", "vgg16_bn"]
     assert all(row["GiB"] > 0 for row in found["memory"]["results"])
+    commands = ["import torch", "train.py --help", "train.py, first step done"]
+    assert [row["what"] for row in found["startup"]["results"]] == commands
+    assert found["startup"]["results"][0]["x import torch"] == 1
+    steps = [part["results"] for name, part in found.items() if name.startswith("step")]
+    assert all((rows[0]["step"], rows[-1]["step"]) == ("baseline loop", "this project's step") for rows in steps)
+    loops = next(part["results"] for name, part in found.items() if name.startswith("trainer"))
+    assert [row["n"] for row in loops] == [1] * 4
+    for row in (*loops, *(row for rows in steps for row in rows)):
+        assert row["min images/s"] == row["median"] == row["max"]  # of one repeat, or one epoch
