@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 from helpers.configs import ROOT
-from helpers.processes import run_script
 
 from vgg_nll.benchmarks import gpu
 
@@ -104,11 +103,18 @@ def test_bad_options(script: Script, tmp_path: Path, capsys: Captured, options: 
 
 
 @pytest.mark.slow
-def test_every_part_runs(tmp_path: Path) -> None:
-    """As `make gpu DEVICE=cpu`."""
-    done = run_script(ROOT, "scripts/gpu.py", "--device", "cpu", "--out", str(tmp_path), OMP_NUM_THREADS="1")
+def test_every_part_runs(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `make gpu DEVICE=cpu`, but benchmarks in this process; tests and sweeps in others."""
+
+    def answer(command: list[str], here: Path, seconds: float) -> tuple[int, str]:
+        if command[1] == str(gpu.PROGRAM):
+            return script("benchmark", *command[2:]), ""
+        return REAL_ANSWER(command, here, seconds)
+
+    monkeypatch.setattr(gpu, "_answer", answer)
+    code = script("gpu", "--device", "cpu", "--out", tmp_path)
     found = {path.stem: json.loads(path.read_text()) for path in tmp_path.iterdir()}
-    assert done.returncode == 0, {name: part.get("printed") for name, part in found.items()}
+    assert code == 0, {name: part.get("printed") for name, part in found.items()}
     kinds = {name.split("_")[0] for name in found}
     assert kinds == {part.name.split("_")[0] for part in gpu.PARTS if part.needs is None or part.needs.is_dir()}
     assert all(part["results"] for part in found.values())

@@ -171,7 +171,7 @@ def test_traced_with_other_values(loss: Loss, trace: Callable[..., Any]) -> None
     torch.testing.assert_close(traced(hard.neg(), labels + 1), loss(hard.neg(), labels + 1, reduction="none"))
 
 
-COMPILERS = ["eager", "aot_eager", "inductor"]
+COMPILERS = ["aot_eager", pytest.param("inductor", marks=pytest.mark.soak)]  # inductor: also in test_label_nll.py
 
 
 @pytest.mark.slow
