@@ -219,11 +219,12 @@ def test_compressed_gradients(tmp_path: Path) -> None:
 
 
 def test_a_sweep_is_refused(tmp_path: Path) -> None:
-    """By rank 0, which says so once; nothing is left."""
+    """By every rank, in a line; nothing is left."""
     runs = start_ranks(tmp_path, 2, "-m", "seed=0,1", *TINY)
     assert [run.end() for run in runs] == [1, 1]
-    assert "".join(run.text() for run in runs) == (
+    line = (
         "error: -m: torchrun trains one network on several processes; start a sweep with python train.py -m, which gives every "
         "job a GPU of its own\n"
     )
+    assert [run.text() for run in runs] == [line, f"rank 1: {line}"]
     assert set(tmp_path.iterdir()) == {run.printed for run in runs}

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,18 +23,33 @@ def sweep(folder: Path, cluster: str, *words: str) -> subprocess.CompletedProces
     return run_script(folder, "train.py", *TRAIN, f"launcher.cluster={cluster}", "launcher.cpus=1", *words)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("cluster", ["debug", "local"])
-def test_a_sweep(cluster: str, tmp_path: Path) -> None:
-    """Jobs run, a failed one says why in sweep.csv, and the same command repeats that one alone."""
-    words = ("data.noise=0.3", "trainer.clip_norm=null", "optimizer.lr=0.001,1e30")
-    done = sweep(tmp_path, cluster, *words)
-    assert done.returncode == 1, done.stderr
-    rows = table(tmp_path / "runs/sweeps/s")
+DIVERGES = ("data.noise=0.3", "trainer.clip_norm=null", "optimizer.lr=0.001,1e30")
+
+
+def check_table(folder: Path) -> None:
+    rows = table(folder / "runs/sweeps/s")
     assert [row["state"] for row in rows] == ["finished", "failed"]
     assert "TrainingError: step 1: loss nan" in rows[1]["error"]
-    again = sweep(tmp_path, cluster, *words)
-    assert again.stdout.count(": finished before") == 1 and again.stdout.count(": starts") == 1
+
+
+@pytest.mark.slow
+def test_a_sweep(tmp_path: Path) -> None:
+    """Jobs run, and a failed one says why in sweep.csv."""
+    done = sweep(tmp_path, "local", *DIVERGES)
+    assert done.returncode == 1, done.stderr
+    check_table(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_sweep_without_a_queue(command: Callable[..., int], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The same; and the same command repeats the failed job alone."""
+    line = (*TRAIN, "launcher.cluster=debug", "launcher.cpus=1", *DIVERGES)
+    assert command(*line) == 1
+    check_table(tmp_path)
+    capfd.readouterr()
+    assert command(*line) == 1
+    printed = capfd.readouterr().out
+    assert printed.count(": finished before") == 1 and printed.count(": starts") == 1
 
 
 @pytest.mark.slow
