@@ -5,6 +5,7 @@ TOOLS := $(VENV)/.tools
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 PYTEST := $(BIN)/python -m pytest
+TWO := -n 2 --dist worksteal
 
 .PHONY: help run board test test-all soak tour gpu lint wheel clean
 
@@ -18,10 +19,10 @@ board: $(READY)  ## TensorBoard on runs/, with a link that opens it at what matt
 	$(BIN)/python scripts/board.py runs
 
 test: $(TOOLS)  ## runs the quick tests (two and a half minutes)
-	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) $(TWO)
 
 test-all: $(TOOLS)  ## the slow tests, too (twenty to fifty minutes)
-	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m 'not soak and not browser'
+	$(PYTEST) $(TWO) -m 'not soak and not browser'
 
 soak: $(TOOLS)  ## kills runs a hundred times and compares their results (five to twenty minutes)
 	$(PYTEST) -m soak -s

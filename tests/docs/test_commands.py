@@ -66,7 +66,7 @@ def cut_short(line: str) -> list[str]:
     """Returns the arguments of a training command, with what makes it last for a moment only."""
     narrow = [NARROW] * ("model.weights" not in line)  # torchvision's weights fit the full width only
     short = {argument.partition("=")[0]: argument for argument in [*SHORT, *narrow]}
-    arguments = [re.sub(r"^seed=0,1,.*", "seed=0,1", argument) for argument in shlex.split(line)[2:]]
+    arguments = [re.sub(r"^([\w.]+=[^,([]+,[^,]+),.*", r"\1", argument) for argument in shlex.split(line)[2:]]  # two values
     arguments = [re.sub(r"^search.trials=.*", "search.trials=2", argument) for argument in arguments]
     return [argument for argument in arguments if argument.partition("=")[0] not in short] + list(short.values())
 
