@@ -176,7 +176,7 @@ COMPILERS = ["aot_eager", pytest.param("inductor", marks=pytest.mark.soak)]  # i
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", COMPILERS)
-@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize("dynamic", [None, pytest.param(True, marks=pytest.mark.soak)])  # True: also in test_label_nll.py
 @pytest.mark.parametrize("loss", [argmax_nll, all_logit_nll, sigmoid_nll])
 def test_compiled_with_changing_batch_sizes(loss: Loss, dynamic: bool | None, backend: str) -> None:
     """In one graph, forward and backward, as the smaller last batch needs it."""
