@@ -66,8 +66,12 @@ def cut_short(line: str) -> list[str]:
     """Returns the arguments of a training command, with what makes it last for a moment only."""
     narrow = [NARROW] * ("model.weights" not in line)  # torchvision's weights fit the full width only
     short = {argument.partition("=")[0]: argument for argument in [*SHORT, *narrow]}
-    arguments = [re.sub(r"^([\w.]+=[^,([]+,[^,]+),.*", r"\1", argument) for argument in shlex.split(line)[2:]]  # two values
-    arguments = [re.sub(r"^search.trials=.*", "search.trials=2", argument) for argument in arguments]
+    arguments, is_first = [], True
+    for argument in shlex.split(line)[2:]:
+        swept = re.match(r"([\w.]+=[^,([]+)(,[^,]+)", argument)
+        if swept:  # over two values of the first key
+            argument, is_first = swept[1] + swept[2] * is_first, False
+        arguments.append(re.sub(r"^search.trials=.*", "search.trials=2", argument))
     return [argument for argument in arguments if argument.partition("=")[0] not in short] + list(short.values())
 
 
