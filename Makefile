@@ -1,8 +1,11 @@
 VENV ?= .venv
 PYTHON ?= python3
 READY := $(VENV)/.ready
+TOOLS := $(VENV)/.tools
 BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 PYTEST := $(BIN)/python -m pytest
+TWO := -n 2 --dist worksteal
 
 .PHONY: help run board test test-all soak tour gpu lint wheel clean
 
@@ -15,23 +18,23 @@ run: $(READY)  ## trains VGG-16 on the digits with the all-logit loss (one to th
 board: $(READY)  ## TensorBoard on runs/, with a link that opens it at what matters
 	$(BIN)/python scripts/board.py runs
 
-test: $(READY)  ## runs the quick tests (two and a half minutes)
-	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
+test: $(TOOLS)  ## runs the quick tests (two and a half minutes)
+	$(PYTEST) $(TWO)
 
-test-all: $(READY)  ## the slow tests, too (twenty to fifty minutes)
-	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m 'not soak and not browser'
+test-all: $(TOOLS)  ## the slow tests, too (twenty to fifty minutes)
+	$(PYTEST) $(TWO) -m 'not soak and not browser'
 
-soak: $(READY)  ## kills runs a hundred times and compares their results (five to twenty minutes)
+soak: $(TOOLS)  ## kills runs a hundred times and compares their results (five to twenty minutes)
 	$(PYTEST) -m soak -s
 
-tour: $(READY)  ## looks at every page of TensorBoard in Chromium, if that is installed (three minutes)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
+tour: $(TOOLS)  ## looks at every page of TensorBoard in Chromium, if that is installed (three minutes)
+	$(INSTALL) '.[browser]'
 	$(PYTEST) -m browser -rs
 
-gpu: $(READY)  ## measures everything that waits for a GPU into measured/ (25 minutes; again: what is missing); DEVICE=cpu: tiny
+gpu: $(TOOLS)  ## measures everything that waits for a GPU into measured/ (25 minutes; again: what is missing); DEVICE=cpu: tiny
 	$(BIN)/python scripts/gpu.py --device $(or $(DEVICE),auto)
 
-lint: $(READY)  ## ruff, mypy, the levels of the rooms, spelling
+lint: $(TOOLS)  ## ruff, mypy, the levels of the rooms, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -44,8 +47,12 @@ wheel: $(READY)  ## builds the wheel, installs it elsewhere, and trains one step
 clean:  ## removes .venv
 	rm -rf $(VENV)
 
-# The stamp is younger than pyproject.toml only after an install that succeeded, so a second call installs nothing.
+# A stamp is younger than pyproject.toml only after an install that succeeded, so a second call installs nothing.
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(INSTALL) .
+	touch $@
+
+$(TOOLS): $(READY)
+	$(INSTALL) '.[dev]'
 	touch $@

@@ -195,14 +195,6 @@ def test_step(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert row["x baseline"] == times
 
 
-@pytest.mark.slow  # torchvision's whole network, in another process
-def test_step_in_two_processes(script: Script, tmp_path: Path) -> None:
-    rows = rows_of(script, tmp_path, "step", "--image-size", 32, "--classes", 3, "--batch-size", 2, "--repeats", 1)
-    assert [rows[0]["step"], rows[-1]["step"]] == ["baseline loop", "this project's step"]
-    for row in rows:
-        assert row["min images/s"] == row["median"] == row["max"]  # of one repeat
-
-
 def data_rows(script: Script, tmp_path: Path, processes: int) -> list[dict[str, Any]]:
     arguments = ("--pictures", 32, "--size", "64x48", "--processes", processes, "--repeats", 2)
     return rows_of(script, tmp_path, "data", *arguments)
@@ -261,13 +253,6 @@ def test_startup(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert commands == [["-c", "import torch"], [program, "--help"], [program, "trainer.log_every_steps=1"]] * 3
 
 
-@pytest.mark.slow  # six processes
-def test_startup_in_processes(script: Script, tmp_path: Path) -> None:
-    rows = rows_of(script, tmp_path, "startup", "--repeats", 1)
-    assert [row["what"] for row in rows] == ["import torch", "train.py --help", "train.py, first step done"]
-    assert rows[0]["x import torch"] == 1
-
-
 @pytest.mark.slow
 def test_trainer(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock, no_figures: None) -> None:
     """A step takes 1/4 s, the loop around it 1/16 s, a validation 2 s: epochs of 4 steps, as bare steps and as the loop."""
@@ -294,15 +279,6 @@ def test_trainer(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         [2, 7.4, 7.4, 7.4, 225.0, 69.2],  # in 3.25 s: the validation of the epoch before counts
     ]
     assert all("trainer.epochs=3" in overrides for overrides in asked)  # one more, to warm up
-
-
-@pytest.mark.slow  # two processes
-def test_trainer_takes_the_config_of_a_run(script: Script, tmp_path: Path) -> None:
-    sizes = ("--images", 40, "--classes", 4, "--batch-size", 4, "--repeats", 1)
-    rows = rows_of(script, tmp_path, "trainer", *sizes)
-    assert [row["n"] for row in rows] == [1] * 4
-    for row in rows:
-        assert row["min images/s"] == row["median"] == row["max"]  # of one epoch
 
 
 def test_distributed_rows_are_known(script: Script, capsys: pytest.CaptureFixture[str]) -> None:

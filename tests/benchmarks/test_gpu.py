@@ -1,14 +1,19 @@
 """`make gpu`: every part runs at a tiny size, the command is resumable, and its files are of one device."""
 
+import functools
+import importlib
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from helpers.configs import ROOT
-from helpers.processes import run_script
+from helpers.processes import Run
+from sweeps.fake import install
 
 from vgg_nll.benchmarks import gpu
 
@@ -103,15 +108,64 @@ def test_bad_options(script: Script, tmp_path: Path, capsys: Captured, options: 
     assert message in said and "Traceback" not in said
 
 
+BENCHMARKS = [part for part in gpu.PARTS if part.kind == "benchmark"]
+SWEEPS = [part for part in gpu.PARTS if part.kind == "sweep"]
+
+
+@pytest.mark.parametrize("part", BENCHMARKS, ids=lambda part: part.name)
+def test_words_of_benchmarks(part: gpu.Part, script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both kinds are known to the command."""
+    name = part.words.partition(" ")[0]
+    module = importlib.import_module(f"vgg_nll.benchmarks.{name}")
+    measure = functools.wraps(getattr(module, name))(lambda args: [{"n": 1}])
+    monkeypatch.setattr(module, name, measure)
+    for words in (part.words, part.tiny):
+        assert script("benchmark", *words.split(), "--device", "cpu", "--out", tmp_path / "rows.json") == 0
+
+
+@pytest.mark.parametrize("part", SWEEPS, ids=lambda part: part.name)
+def test_words_of_sweeps(part: gpu.Part, command: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every job has a sound config."""
+    launcher = install(monkeypatch)
+    for name, words in (("whole", part.words), ("tiny", part.tiny)):
+        root = () if part.needs is None else (f"data.root={tmp_path}",)
+        assert command("-m", f"sweep={name}", "device=cpu", "launcher.jobs=1", *root, *words.split()) == 0
+    assert launcher.calls
+
+
 @pytest.mark.slow
-def test_every_part_runs(tmp_path: Path) -> None:
-    """As `make gpu DEVICE=cpu`."""
-    done = run_script(ROOT, "scripts/gpu.py", "--device", "cpu", "--out", str(tmp_path), OMP_NUM_THREADS="1")
-    found = {path.stem: json.loads(path.read_text()) for path in tmp_path.iterdir()}
-    assert done.returncode == 0, {name: part.get("printed") for name, part in found.items()}
-    kinds = {name.split("_")[0] for name in found}
-    assert kinds == {part.name.split("_")[0] for part in gpu.PARTS if part.needs is None or part.needs.is_dir()}
+def test_every_kind_of_part_runs(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `make gpu DEVICE=cpu`; but benchmarks in this process, and what they start forked, and narrow."""
+    subprocess_run = subprocess.run
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        if command[1] != str(ROOT / "train.py") or "-m" in command:
+            return subprocess_run(command, **options)
+        started = Run(tmp_path, *command[2:], "model.width=0.0625")
+        return subprocess.CompletedProcess(command, started.end(), started.text(), "")
+
+    def answer(command: list[str], here: Path, seconds: float) -> tuple[int, str]:
+        if command[1] == str(gpu.PROGRAM):
+            return script("benchmark", *command[2:]), ""
+        return REAL_ANSWER(command, here, seconds)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(gpu, "_answer", answer)
+    names = ("tests", "startup", "losses", "step_vgg16_224_256", "trainer_224", "data", "memory", "digits")
+    out = tmp_path / "measured"
+    code = script("gpu", "--device", "cpu", "--out", out, "--parts", *names)
+    found = {path.stem: json.loads(path.read_text()) for path in out.iterdir()}
+    assert code == 0, {name: part.get("printed") for name, part in found.items()}
+    assert set(found) == set(names)
     assert all(part["results"] for part in found.values())
     assert [row["state"] for row in found["digits"]["results"]] == ["finished"] * 2
     assert [row["model"] for row in found["memory"]["results"]] == ["vgg16", "vgg16_bn"]
     assert all(row["GiB"] > 0 for row in found["memory"]["results"])
+    commands = ["import torch", "train.py --help", "train.py, first step done"]
+    assert [row["what"] for row in found["startup"]["results"]] == commands
+    assert found["startup"]["results"][0]["x import torch"] == 1
+    steps, loops = found["step_vgg16_224_256"]["results"], found["trainer_224"]["results"]
+    assert (steps[0]["step"], steps[-1]["step"]) == ("baseline loop", "this project's step")
+    assert [row["n"] for row in loops] == [1] * 4
+    for row in (*steps, *loops):
+        assert row["min images/s"] == row["median"] == row["max"]  # of one repeat, or one epoch

@@ -344,7 +344,7 @@ def test_random_lines(command: Command, capfd: Captured, tmp_path: Path) -> None
     check_lines(command, capfd, tmp_path, range(25))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("first", range(0, 500, 100))
 def test_500_random_lines(command: Command, capfd: Captured, tmp_path: Path, first: int) -> None:
     check_lines(command, capfd, tmp_path, range(first, first + 100))

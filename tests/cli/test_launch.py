@@ -245,7 +245,7 @@ def test_a_folder_that_goes_away(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("closed", ["2>&-", ">&-", "0<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", ["2>&-", pytest.param(">&-", marks=pytest.mark.soak), "0<&- >&- 2>&-"])
 def test_closed_standard_streams(tmp_path: Path, closed: str) -> None:
     """The next files that are opened would get their numbers, and what is printed."""
     line = [sys.executable, str(ROOT / "train.py"), *QUICK, "trainer.steps=2", "hydra.run.dir=run"]

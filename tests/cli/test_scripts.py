@@ -17,8 +17,8 @@ from PIL import Image
     [
         ("evaluate", []),
         ("predict", ["picture.png"]),
-        ("predict", ["picture.png", "--json"]),
-        ("predict", ["picture.png", "--csv"]),
+        pytest.param("predict", ["picture.png", "--json"], marks=pytest.mark.soak),
+        pytest.param("predict", ["picture.png", "--csv"], marks=pytest.mark.soak),
         ("compare", ["--output", "comparison"]),
     ],
 )

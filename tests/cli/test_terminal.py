@@ -9,6 +9,7 @@ import subprocess
 import sys
 import termios
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from helpers.configs import ROOT, TINY
@@ -42,10 +43,25 @@ def rows(text: str) -> list[str]:
     return [row.rstrip() for row in re.split(r"[\r\n]+", plain) if row.strip()]
 
 
+class Shown(NamedTuple):
+    """A terminal's columns, whether it has colours, what a run wrote to it, and the run's folder."""
+
+    columns: int
+    has_colours: bool
+    text: str
+    folder: Path
+
+
+@pytest.fixture(scope="module", params=[(80, {}), (60, {"NO_COLOR": "1"})], ids=["wide", "narrow, no colours"])
+def shown(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    columns, environment = request.param
+    folder = tmp_path_factory.mktemp("terminal")
+    return Shown(columns, not environment, on_terminal(folder, columns, **environment), folder)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("columns", [80, 60])
-def test_lines_fit(tmp_path: Path, columns: int) -> None:
-    found = rows(on_terminal(tmp_path, columns))
+def test_lines_fit(shown: Shown) -> None:
+    columns, found = shown.columns, rows(shown.text)
     assert found[0] == "loading PyTorch ..."
     bars = [row for row in found if re.match(r" *\d+%\|", row)]
     assert bars and all(len(bar) < columns for bar in bars)
@@ -58,16 +74,19 @@ def test_lines_fit(tmp_path: Path, columns: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("environment", "has_colours"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
-def test_colours(tmp_path: Path, environment: dict[str, str], has_colours: bool) -> None:
+def test_colours(shown: Shown) -> None:
     """The best validations are green on a terminal that has colours; the log never has any."""
-    text = on_terminal(tmp_path, 80, **environment)
-    assert bool(re.search("\x1b\\[32mepoch .*  best\x1b\\[0m", text)) is has_colours
-    assert ("\x1b[3" in text) is has_colours
-    log = (tmp_path / "run/train.log").read_text()
+    assert bool(re.search("\x1b\\[32mepoch .*  best\x1b\\[0m", shown.text)) is shown.has_colours
+    assert ("\x1b[3" in shown.text) is shown.has_colours
+    log = (shown.folder / "run/train.log").read_text()
     assert "\x1b" not in log
     dated = re.findall(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  (\w+)", log, re.MULTILINE)
     assert {"data", "model", "training", "epoch", "trained"} <= set(dated)
+
+
+@pytest.mark.slow
+def test_a_dumb_terminal_has_no_colours(tmp_path: Path) -> None:
+    assert "\x1b[3" not in on_terminal(tmp_path, 80, TERM="dumb")
 
 
 @pytest.mark.slow

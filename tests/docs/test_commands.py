@@ -21,11 +21,13 @@ import pytest
 import torch
 from helpers.configs import ROOT
 from helpers.pictures import write_cifar, write_folder, write_idx, write_imagenet
+from helpers.processes import start_ranks
 from helpers.runs import edit_config, edit_record
 from torch.distributed.run import get_args_parser
 from torchvision import datasets
 from torchvision.models import vgg
 
+from vgg_nll.benchmarks import gpu
 from vgg_nll.cli import launch
 from vgg_nll.config.compose import composed, names_of
 from vgg_nll.inference import trained_model
@@ -45,9 +47,11 @@ ANSWERS = [line for line in LINES if line.startswith("python train.py") and ("--
 TRAIN = [line for line in LINES if line.startswith("python train.py") and line not in COMPARED + ANSWERS]
 BENCHMARKS = [line for line in LINES if line.startswith("python scripts/benchmark.py")]
 BOARDS = [line for line in LINES if line.startswith("python scripts/board.py")]
-SCRIPTS = [line for line in LINES if line.startswith("python scripts/") and line not in BENCHMARKS + BOARDS]
+ON_A_GPU = [line for line in LINES if line.startswith("python scripts/gpu.py")]
+SCRIPTS = [line for line in LINES if line.startswith("python scripts/") and line not in BENCHMARKS + BOARDS + ON_A_GPU]
 TORCHRUN = [line for line in LINES if line.startswith("torchrun ")]
-OTHER = [line for line in LINES if line not in TORCHRUN + TRAIN + ANSWERS + COMPARED + BENCHMARKS + BOARDS + SCRIPTS]
+STARTED = TORCHRUN + TRAIN + ANSWERS + COMPARED + BENCHMARKS + BOARDS + ON_A_GPU + SCRIPTS
+OTHER = [line for line in LINES if line not in STARTED]
 COMPLETION = 'eval "$(python train.py -sc install=bash)"'
 # A new environment, without make: tests/wheel.sh installs the package in one.
 BY_HAND = ("python3 -m venv .venv", "pip install -e .")
@@ -62,8 +66,12 @@ def cut_short(line: str) -> list[str]:
     """Returns the arguments of a training command, with what makes it last for a moment only."""
     narrow = [NARROW] * ("model.weights" not in line)  # torchvision's weights fit the full width only
     short = {argument.partition("=")[0]: argument for argument in [*SHORT, *narrow]}
-    arguments = [re.sub(r"^seed=0,1,.*", "seed=0,1", argument) for argument in shlex.split(line)[2:]]
-    arguments = [re.sub(r"^search.trials=.*", "search.trials=2", argument) for argument in arguments]
+    arguments, is_first = [], True
+    for argument in shlex.split(line)[2:]:
+        swept = re.match(r"([\w.]+=[^,([]+)(,[^,]+)", argument)
+        if swept:  # over two values of the first key
+            argument, is_first = swept[1] + swept[2] * is_first, False
+        arguments.append(re.sub(r"^search.trials=.*", "search.trials=2", argument))
     return [argument for argument in arguments if argument.partition("=")[0] not in short] + list(short.values())
 
 
@@ -182,6 +190,15 @@ def test_benchmark_commands(
     assert len(calls) == 1
 
 
+@pytest.mark.parametrize("line", ON_A_GPU)
+def test_gpu_commands(line: str, script: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The options and the parts are known. tests/benchmarks runs the parts themselves."""
+    calls: list[Namespace] = []
+    monkeypatch.setattr(gpu, "measure", lambda args: calls.append(args) or 0)
+    assert script("gpu", *shlex.split(line)[2:]) == 0
+    assert len(calls) == 1
+
+
 def test_every_benchmark_is_on_a_page(script: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert script("benchmark", "--help") == 0
     offered = set(re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE))
@@ -206,19 +223,18 @@ def test_other_commands_are_targets_and_tools() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("line", TORCHRUN)
 def test_torchrun_commands(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
-    """On one machine as they are; those for several machines have options that torchrun knows."""
+    """Torchrun knows the options, and two ranks train with the rest. tests/integration starts torchrun itself."""
     options, _, overrides = line.partition(" train.py ")
     more = write_inputs(line, tmp_path, monkeypatch, command)
     words = [*(shlex.split(overrides) if "resume=" in line else cut_short(f"python train.py {overrides}")), *more]
+    known = get_args_parser().parse_args([*shlex.split(options)[1:], "train.py", *words])
     if "--nnodes" in line:
-        known = get_args_parser().parse_args([*shlex.split(options)[1:], "train.py", *words])
         assert (known.nnodes, known.nproc_per_node, known.rdzv_endpoint) == ("2", "8", "node1:29500")
         return
-    launch = [sys.executable, "-m", "torch.distributed.run", *shlex.split(options)[1:], str(ROOT / "train.py"), *words]
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(launch, cwd=tmp_path, env=one_thread, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "on 2 ranks with 2 images each" in done.stdout
+    assert (known.standalone, known.nproc_per_node, known.training_script) == (True, "2", "train.py")
+    ranks = start_ranks(tmp_path, 2, *words)
+    assert [rank.end() for rank in ranks] == [0, 0], "\n".join(rank.text() for rank in ranks)
+    assert "on 2 ranks with 2 images each" in ranks[0].text()
     assert len(list(tmp_path.rglob("DONE"))) == 1
 
 

@@ -112,6 +112,7 @@ def _main(arguments: list[str], folder: Path, printed: Path, file_limit: int | N
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
     sys.argv = [str(ROOT / "train.py"), *arguments]
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
-    from vgg_nll.cli import launch
+    from vgg_nll.cli import launch, torchrun
 
+    torchrun.SECONDS_OF_FIRST = 0  # only torchrun kills the others when one has ended
     launch.main()

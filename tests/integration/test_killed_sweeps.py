@@ -19,10 +19,10 @@ from integration.conftest import LIGHT
 from vgg_nll import run_folder
 from vgg_nll.sweeps import status
 
-JOBS = 6
-# Long enough to be killed in the middle: 120 steps, a checkpoint every 10; on a loaded machine that takes seconds.
-LENGTH = ("trainer.steps=120", "trainer.validate_every_epochs=3", "checkpoint.every_steps=10")
-SWEEP = ("-m", *LIGHT, *LENGTH, "loss=argmax,all_logit", "seed=0,1,2", "launcher.jobs=2")
+JOBS = 4
+# Long enough to be killed in the middle: 80 steps, a checkpoint every 10; on a loaded machine that takes seconds.
+LENGTH = ("trainer.steps=80", "trainer.validate_every_epochs=3", "checkpoint.every_steps=10")
+SWEEP = ("-m", *LIGHT, *LENGTH, "loss=argmax,all_logit", "seed=0,1", "launcher.jobs=2")
 MAX_STARTS = 40
 
 
@@ -87,7 +87,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["group", "job", "sweep alone"])
+@pytest.mark.parametrize("victim", [pytest.param("group", marks=pytest.mark.soak), "job", "sweep alone"])
 def test_kill_until_done(victim: str, tmp_path: Path, undisturbed: Undisturbed) -> None:
     draw = random.Random(victim)
     sweep, kills, code = tmp_path / "runs/sweeps/s", 0, 1

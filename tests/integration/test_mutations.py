@@ -251,10 +251,10 @@ def check(two_runs: tuple[Path, Path], results: Results, seeds: range, change: C
 @pytest.mark.slow
 @pytest.mark.parametrize("change", [mutate, forge])
 def test_some_mutations(two_runs: tuple[Path, Path], results: Results, change: Change) -> None:
-    check(two_runs, results, range(5), change)
+    check(two_runs, results, range(10), change)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("change", [mutate, forge])
 @pytest.mark.parametrize("first", range(0, 300, 50))
 def test_300_mutations(two_runs: tuple[Path, Path], results: Results, change: Change, first: int) -> None:

@@ -63,7 +63,7 @@ def stop_and_resume(tmp_path: Path, *overrides: str) -> None:
     """Stops after a step, in a validation, and in the last one, in another epoch; resumes each time."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     arguments = (*SHORT, "trainer.steps=7", *overrides)
-    train(whole, *arguments)
+    best = train(whole, *arguments)["best_step"]  # rounding decides it, which differs from chip to chip
     for step, moment in ((1, "_step"), (3, "_validate"), (7, "_validate")):
         with pytest.MonkeyPatch.context() as patch:
             interrupt(patch, step, moment)
@@ -79,7 +79,7 @@ def stop_and_resume(tmp_path: Path, *overrides: str) -> None:
     train(parts, *arguments)
     assert outcome(parts) == outcome(whole)
     assert [step for tag, step, _ in points(parts) if tag == "loss/train"] == list(range(1, 8))
-    assert [step for tag, step, _ in points(parts) if tag == "test/loss"] == [7]
+    assert [step for tag, step, _ in points(parts) if tag == "test/loss"] == [best]
 
 
 @pytest.mark.slow

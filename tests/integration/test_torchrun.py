@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers.configs import ROOT, TINY
-from helpers.processes import free_port
+from helpers.processes import free_port, start_ranks
 from helpers.runs import outcome
 
 from vgg_nll import run_folder
@@ -76,12 +76,12 @@ def torchrun(folder: Path, *overrides: str, options: Sequence[str] = TWO, name: 
         started.process.wait()
 
 
-@pytest.mark.parametrize("model", ["vgg16", "vgg16_bn"])
-def test_a_killed_rank_costs_what_was_done_since_the_last_checkpoint(tmp_path: Path, model: str) -> None:
+def test_a_killed_rank_costs_what_was_done_since_the_last_checkpoint(tmp_path: Path) -> None:
     """The restarted run gives what one gives that nobody disturbs, and the run folder is one."""
-    run = (*RUN, f"model={model}")
-    with torchrun(tmp_path / "whole", *run) as whole:
-        assert whole.process.wait(120) == 0, whole.text()
+    run = (*RUN, "model=vgg16_bn")
+    (tmp_path / "whole").mkdir()
+    whole = start_ranks(tmp_path / "whole", 2, *run)
+    assert [rank.end() for rank in whole] == [0, 0], whole[0].text()
     with torchrun(tmp_path / "killed", *run, options=(*TWO, "--max-restarts=3", "--monitor-interval=0.1")) as killed:
         for attempt, rank in enumerate((1, 0), 1):
             killed.until(f"epoch {4 * attempt}  validation")
@@ -92,21 +92,23 @@ def test_a_killed_rank_costs_what_was_done_since_the_last_checkpoint(tmp_path: P
     assert [path.name for path in (tmp_path / "killed").iterdir() if path.is_dir()] == ["run"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_torchrun_saves_once(tmp_path: Path, number: signal.Signals) -> None:
-    with torchrun(tmp_path / "cut", *RUN, "checkpoint.every_steps=1000", "trainer.steps=100000") as cut:
-        cut.until("epoch 4  validation")
-        cut.process.send_signal(number)
-        assert cut.process.wait(60) != 0
-        said = [line for line in cut.text().splitlines() if "stopped by" in line]
-    assert len(said) == 1, cut.text()
-    step = checkpoint.load(tmp_path / "cut/run" / run_folder.LAST)["step"]
-    assert f"after step {step} of 100000, which is saved" in said[0]
-    with torchrun(tmp_path / "cut", f"resume={tmp_path}/cut/run", f"trainer.steps={step + 2}") as rest:
-        assert rest.process.wait(120) == 0, rest.text()
+def test_a_signal_to_torchrun_saves_once(tmp_path: Path) -> None:
+    """Whether it ends the run or its continuation."""
+    steps = [0]
+    endless = (*RUN, "checkpoint.every_steps=1000", "trainer.steps=100000")
+    for number, words in ((signal.SIGTERM, endless), (signal.SIGINT, (f"resume={tmp_path}/run",))):
+        with torchrun(tmp_path, *words, name=number.name) as cut:
+            cut.until("  validation")
+            cut.process.send_signal(number)
+            assert cut.process.wait(60) != 0
+            said = [line for line in cut.text().splitlines() if "stopped by" in line]
+        assert len(said) == 1, cut.text()
+        steps.append(checkpoint.load(tmp_path / "run" / run_folder.LAST)["step"])
+        assert f"after step {steps[-1]} of 100000, which is saved" in said[0]
+    assert steps == sorted(set(steps))
 
 
-@pytest.mark.parametrize("victim", ["one", "two"])
+@pytest.mark.parametrize("victim", [pytest.param("one", marks=pytest.mark.soak), "two"])
 def test_two_machines_meet(tmp_path: Path, victim: str) -> None:
     """Two torchruns of one rank each, which see one disk, as the page has it; and again, if a rank of one is killed."""
     options: tuple[str, ...] = (
@@ -132,14 +134,3 @@ def test_two_machines_meet(tmp_path: Path, victim: str) -> None:
     assert sum(each.text().count("on 2 ranks with 4 images each") for each in (one, two)) == 2
     assert sum(each.text().count("restarted: continues") for each in (one, two)) == 1
     assert (tmp_path / "run" / run_folder.DONE).exists()
-
-
-def test_a_sweep_is_refused(tmp_path: Path) -> None:
-    with torchrun(tmp_path, "-m", "seed=0,1", *TINY) as refused:
-        assert refused.process.wait(60) != 0
-    errors = [line for line in refused.text().splitlines() if line.startswith("error: ")]
-    assert errors == [
-        "error: -m: torchrun trains one network on several processes; start a sweep with python train.py -m, which gives every "
-        "job a GPU of its own"
-    ]
-    assert [path.name for path in tmp_path.iterdir()] == ["printed.txt"]

@@ -102,8 +102,15 @@ def test_by_terms(complements: bool) -> None:
     check(partial(by_autograd, partial(by_terms, complements=complements)), complements)
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("complements", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize(
+    ("complements", "backend"),
+    [
+        (True, "aot_eager"),
+        pytest.param(False, "aot_eager", marks=pytest.mark.slow),
+        pytest.param(True, "inductor", marks=pytest.mark.slow),
+        pytest.param(False, "inductor", marks=pytest.mark.soak),
+    ],
+)
 def test_compiled_for_any_batch_size(complements: bool, backend: str) -> None:
     if backend == "inductor" and shutil.which("g++") is None and shutil.which("clang++") is None:
         pytest.skip("torch.compile needs a C++ compiler")

@@ -171,12 +171,12 @@ def test_traced_with_other_values(loss: Loss, trace: Callable[..., Any]) -> None
     torch.testing.assert_close(traced(hard.neg(), labels + 1), loss(hard.neg(), labels + 1, reduction="none"))
 
 
-COMPILERS = ["eager", "aot_eager", "inductor"]
+COMPILERS = ["aot_eager", pytest.param("inductor", marks=pytest.mark.soak)]  # inductor: also in test_label_nll.py
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", COMPILERS)
-@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize("dynamic", [None, pytest.param(True, marks=pytest.mark.soak)])  # True: also in test_label_nll.py
 @pytest.mark.parametrize("loss", [argmax_nll, all_logit_nll, sigmoid_nll])
 def test_compiled_with_changing_batch_sizes(loss: Loss, dynamic: bool | None, backend: str) -> None:
     """In one graph, forward and backward, as the smaller last batch needs it."""

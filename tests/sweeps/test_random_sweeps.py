@@ -109,7 +109,7 @@ def test_random_sweeps(
     assert check_sweeps(command, install(monkeypatch), capfd, tmp_path, range(1000, 1030)) >= 3
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("first", range(0, 400, 100))
 def test_400_random_sweeps(
     first: int, command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -24,7 +24,7 @@ from vgg_nll.files import atomic_write
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "scripts/benchmark.py"
 FASHION = Path("/usr/share/datasets/fashion-mnist")
-TESTS = ["-o", "addopts=--import-mode=importlib", "-p", "no:cacheprovider", "-q", "-m", "gpu", "tests"]
+TESTS = ["-o", "addopts=--import-mode=importlib", "-p", "no:cacheprovider", "-q", "-m", "gpu"]
 TIME_OVER = 124  # the exit code that the command `timeout` has for it
 TAIL = 2000  # characters of what a failed part has printed
 
@@ -50,7 +50,7 @@ TINY_STEP = "--image-size 32 --classes 2 --batch-size 2 --repeats 1"
 TINY_RUN = "model.width=0.0625 trainer.batch_size=8 trainer.steps=2"
 BATCHES = {(224, 1000): (256, 128, 64), (32, 10): (128, 32, 512)}
 PARTS = [
-    Part("tests", "tests", "", ""),
+    Part("tests", "tests", "tests", "tests/test_hardware.py"),
     Part("startup", "benchmark", "startup", "startup --repeats 1"),
     Part("losses", "benchmark", "losses --sizes 64x1000 256x1000 32x10 128x10 512x10", "losses --sizes 8x5 --repeats 1"),
     *(
@@ -176,7 +176,7 @@ def _words(part: Part, device: torch.device) -> str:
 def _command(part: Part, device: torch.device, folder: Path) -> list[str]:
     words = _words(part, device).split()
     if part.kind == "tests":
-        return [sys.executable, "-m", "pytest", *TESTS, f"--junitxml={folder}/tests.xml"]
+        return [sys.executable, "-m", "pytest", *TESTS, *words, f"--junitxml={folder}/tests.xml"]
     if part.kind == "benchmark":
         return [sys.executable, str(PROGRAM), *words, "--device", device.type, "--out", str(folder / "rows.json")]
     return [sys.executable, str(ROOT / "train.py"), "-m", "sweep=gpu", f"device={device.type}", "launcher.jobs=1", *words]
