@@ -41,7 +41,7 @@ lint: $(TOOLS)  ## ruff, mypy, the levels of the rooms, spelling
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/codespell
 
-wheel: $(READY)  ## builds the wheel, installs it elsewhere, and trains one step from an empty folder
+wheel: $(TOOLS)  ## builds the wheel, installs it elsewhere, and trains one step from an empty folder
 	tests/wheel.sh $(BIN)/python
 
 clean:  ## removes .venv
