@@ -146,7 +146,7 @@ def test_killed_at_random_moments(tmp_path: Path, whole: tuple[object, ...], kil
 @pytest.mark.parametrize(
     "device",
     [
-        pytest.param("cpu", marks=pytest.mark.slow),
+        pytest.param("cpu", marks=pytest.mark.soak),
         pytest.param(
             "cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
         ),
