@@ -7,6 +7,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --ed
 PYTEST := $(BIN)/python -m pytest
 TWO := -n 2 --dist worksteal
 
+unexport PYTHONDONTWRITEBYTECODE  # compiled once, not by every process
+
 .PHONY: help run board test test-all soak tour gpu lint wheel clean
 
 help:  ## lists the targets

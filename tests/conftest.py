@@ -7,36 +7,46 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
+from helpers.clock import Clock
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 # One thread: the networks are too small for two, and two that share a busy core wait for each other (16 times slower).
-torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for child processes
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # the kernel of the losses runs in Python; read when Triton is imported
 os.environ.pop("HYDRA_FULL_ERROR", None)  # with 1, errors are tracebacks: a test that is about that sets it
-from helpers.clock import Clock
-from helpers.configs import ROOT, TINY, compose_config
-
-from vgg_nll import run
-from vgg_nll.run_folder.record import RunRecord
+ROOT = Path(__file__).resolve().parents[1]
 
 CHOICES = {"data": "synthetic", "model": "vgg16", "loss": "all_logit"}
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Sets PyTorch up; but the process that only deals the tests out to others does not load it, which takes seconds."""
+    if session.config.getoption("numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    import torch
+
+    torch.set_num_threads(1)
+    if not torch.cuda.is_available():
+        os.environ["TRITON_INTERPRET"] = "1"  # the kernel of the losses runs in Python; read when Triton is imported
+
+
 @pytest.fixture
-def config() -> Callable[..., DictConfig]:
+def config() -> "Callable[..., DictConfig]":
     """Overrides -> the composed config."""
+    from helpers.configs import compose_config
+
     return compose_config
 
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., int]]:
     """Arguments -> exit code of `python train.py <arguments>`, run in this process in an empty folder."""
+    from hydra.core.global_hydra import GlobalHydra
+
     from vgg_nll.cli import launch
 
     monkeypatch.chdir(tmp_path)
@@ -63,6 +73,11 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 12 steps of a narrow network on synthetic images of 2 classes. Tests read its folder, and do not change it."""
+    from helpers.configs import TINY, compose_config
+
+    from vgg_nll import run
+    from vgg_nll.run_folder.record import RunRecord
+
     folder = tmp_path_factory.mktemp("run")
     cfg = compose_config(*TINY, "trainer.epochs=2", "loss=all_logit", "data.noise=1.0")
     run.train(RunRecord.new(cfg, CHOICES), folder)
@@ -101,6 +116,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def set_threads() -> Iterator[Callable[[int], None]]:
     """`torch.set_num_threads`, undone after the test."""
+    import torch
+
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
@@ -109,6 +126,8 @@ def set_threads() -> Iterator[Callable[[int], None]]:
 @pytest.fixture(autouse=True)
 def no_global_leaks() -> Iterator[None]:
     """No test leaves PyTorch's global settings changed."""
+    import torch
+
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     yield
     assert (threads, deterministic) == (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())

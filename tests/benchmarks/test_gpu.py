@@ -123,6 +123,7 @@ def test_words_of_benchmarks(part: gpu.Part, script: Script, tmp_path: Path, mon
         assert script("benchmark", *words.split(), "--device", "cpu", "--out", tmp_path / "rows.json") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", SWEEPS, ids=lambda part: part.name)
 def test_words_of_sweeps(part: gpu.Part, command: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every job has a sound config."""

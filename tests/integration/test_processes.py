@@ -113,7 +113,7 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
     assert "CheckpointError" in (tmp_path / "run/FAILED").read_text()
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [pytest.param(4, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.soak)])
 def test_killed_at_random_moments(tmp_path: Path, whole: tuple[object, ...], kills: int) -> None:
     """`kill -9`, again and again: the checkpoints are sound, and the result is that of the undisturbed run, to the bit.
 
@@ -146,7 +146,7 @@ def test_killed_at_random_moments(tmp_path: Path, whole: tuple[object, ...], kil
 @pytest.mark.parametrize(
     "device",
     [
-        pytest.param("cpu", marks=pytest.mark.slow),
+        pytest.param("cpu", marks=pytest.mark.soak),
         pytest.param(
             "cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
         ),

@@ -28,7 +28,7 @@ CASES = {
     "frozen features": ("augment=none", "data.shift_pixels=0", "model.freeze=features", "data.balanced=true"),
     "all_logit, batch norm": ("loss=all_logit", "model=vgg16_bn", "optimizer=sgd", "schedule=cosine"),
 }
-QUICK = ("argmax, dropout", "mixup and cutmix")
+QUICK = ("mixup and cutmix",)
 GPU = ("device=cuda", "trainer.deterministic=true", "trainer.precision=bfloat16", "model.width=1")
 PAPER = ("data.image_size=224", "model.head=paper")
 

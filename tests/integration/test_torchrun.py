@@ -76,14 +76,15 @@ def torchrun(folder: Path, *overrides: str, options: Sequence[str] = TWO, name: 
         started.process.wait()
 
 
-def test_a_killed_rank_costs_what_was_done_since_the_last_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize("victims", [(0,), pytest.param((1, 0, 1), marks=pytest.mark.soak)])
+def test_a_killed_rank_costs_what_was_done_since_the_last_checkpoint(tmp_path: Path, victims: tuple[int, ...]) -> None:
     """The restarted run gives what one gives that nobody disturbs, and the run folder is one."""
     run = (*RUN, "model=vgg16_bn")
     (tmp_path / "whole").mkdir()
     whole = start_ranks(tmp_path / "whole", 2, *run)
     assert [rank.end() for rank in whole] == [0, 0], whole[0].text()
     with torchrun(tmp_path / "killed", *run, options=(*TWO, "--max-restarts=3", "--monitor-interval=0.1")) as killed:
-        for attempt, rank in enumerate((1, 0), 1):
+        for attempt, rank in enumerate(victims, 1):
             killed.until(f"epoch {4 * attempt}  validation")
             os.kill(killed.ranks()[rank], signal.SIGKILL)
             killed.until(f"restarted: continues {tmp_path}/killed/run", attempt)

@@ -85,6 +85,7 @@ def test_each_job_has_its_gpu_before_torch_is_loaded(
     assert found == [f"{name} False" for name in (visible or "0,1").split(",")]
 
 
+@pytest.mark.slow
 def test_jobs_on_a_cpu_divide_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And share a process that has loaded PyTorch; a session each; what they say on stderr is kept."""
     machine(monkeypatch, tmp_path, 2)
