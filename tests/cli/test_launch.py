@@ -16,6 +16,7 @@ from helpers.configs import ROOT, TINY, compose_config
 from helpers.processes import run_script
 from omegaconf import OmegaConf
 
+from vgg_nll.run_folder.record import RunRecord
 from vgg_nll.training import checkpoint
 from vgg_nll.training.trainer import Trainer
 
@@ -181,6 +182,17 @@ def test_a_refused_start_changes_nothing(
         assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
     words = "holds a run already" if left == "checkpoints" else "holds the results of a run without checkpoints: remove it"
     assert words in capfd.readouterr().err
+
+
+def test_a_callback_may_change_the_config(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the check: what it sets is checked again, trained, and recorded."""
+    (tmp_path / "mine.py").write_text(
+        "from hydra.experimental.callback import Callback\n"
+        "class Seed(Callback):\n    def on_run_start(self, config, **_):\n        config.seed = 7\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert command(*QUICK, "trainer.steps=1", "+hydra.callbacks.mine._target_=mine.Seed", "hydra.run.dir=run") == 0
+    assert RunRecord.open(tmp_path / "run").config["seed"] == 7
 
 
 def test_what_was_there_stays_there(command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.configs import TINY
 from helpers.pictures import FOLDER, write_folder
-from helpers.runs import interrupt, outcome
+from helpers.runs import edit_config, interrupt, outcome
 
 from vgg_nll import run_folder
 from vgg_nll.cli import error_messages, launch, resume
@@ -116,8 +116,7 @@ def test_a_target_that_is_typed_is_allowed(
     capfd.readouterr()
     assert command("resume=run", "trainer.steps=2") == 1
     assert capfd.readouterr().err == (
-        "error: resume=run: run/run.json: loss._target_=mine.Mine: no file in configs/ names this here; type "
-        "loss._target_=... to allow it\n"
+        "error: resume=run: run/run.json: loss._target_=mine.Mine: no file in configs/ names this here; type it to allow it\n"
     )
     assert not (tmp_path / "ran").exists()
     assert command("resume=run", "trainer.steps=2", "loss._target_=mine.Mine") == 0
@@ -169,6 +168,40 @@ def test_one_process_at_a_time(command: Command, capfd: pytest.CaptureFixture[st
             assert command("resume=run", "trainer.steps=2") == 1
     assert "run: another process is training there; wait until it ends, or stop it" in capfd.readouterr().err
     assert command("resume=run", "trainer.steps=2") == 0
+
+
+@pytest.mark.slow
+def test_a_refused_start_leaves_the_log_of_the_run_that_is_there(command: Command, tmp_path: Path) -> None:
+    """Which has not begun yet: it has the lock, and the log that Hydra opened for it."""
+    (tmp_path / "run").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_folder, "LOCK_SECONDS", 0)
+        with run_folder.lock_run_folder(tmp_path / "run"):
+            assert command(*QUICK, "trainer.steps=1", "hydra.run.dir=run") == 1
+            assert {path.name for path in (tmp_path / "run").iterdir()} == {".lock", "train.log"}
+
+
+def test_a_record_that_is_lost(command: Command, capfd: pytest.CaptureFixture[str], finished: Path, tmp_path: Path) -> None:
+    """The messages do not lead in a circle."""
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    (run / "run.json").unlink()
+    assert command(*QUICK, "trainer.steps=1", "hydra.run.dir=run") == 1
+    error = capfd.readouterr().err
+    assert "run.json, is gone; model.weights=" in error and "resume=" not in error
+    assert command("resume=run") == 1
+    assert "run: holds no run (there is no run.json)" in capfd.readouterr().err
+    weights = f"model.weights={run}/checkpoints/best.pt"
+    assert command(*QUICK, "trainer.steps=1", "hydra.run.dir=new", weights) == 0
+
+
+def test_a_length_that_is_no_number(
+    command: Command, capfd: pytest.CaptureFixture[str], finished: Path, tmp_path: Path
+) -> None:
+    """Its group is chosen anew, so it is not checked."""
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    edit_config(run, **{"trainer.epochs": "x"})
+    assert command("resume=run", "trainer=default", "trainer.batch_size=4", "trainer.epochs=1") == 1
+    assert "has done 12 steps already, more than the 6 of this config" in capfd.readouterr().err
 
 
 @pytest.mark.slow

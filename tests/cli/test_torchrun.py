@@ -18,6 +18,16 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+def test_what_another_rank_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of Hydra's own settings, but its options; they come last, or argparse would not take the rest."""
+    typed = ["seed=1", "hydra.run.dir=x", "+hydra.verbose=true", "hydra.searchpath=[a]", "-cd", "hydra_configs"]
+    assert torchrun.of_rank(typed) == typed
+    for name, value in WHOLE.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stdout", None)
+    assert torchrun.of_rank(typed) == ["hydra=other_rank", "seed=1", "hydra.searchpath=[a]", "-cd", "hydra_configs"]
+
+
 @pytest.mark.parametrize(
     ("environment", "typed", "message"),
     [

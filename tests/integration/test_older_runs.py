@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.runs import edit_config, edit_json
+from helpers.runs import edit_config, edit_json, edit_record
 from PIL import Image
 
 import vgg_nll
@@ -143,14 +143,28 @@ def test_only_what_is_newer_than_a_record_is_filled_in(run: Path, newer: Callabl
     assert "new" not in upgraded["trainer"] and upgraded["loss"]["eps"] == 0.5
 
 
+def test_names_change_in_the_order_of_formats(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the order of the lines; two names may be swapped; what is there does not hide what is renamed."""
+    edit_config(run, a=1, x={"k": 1}, y={"k": 2}, old={"n": 1}, new={})
+    monkeypatch.setattr(upgrade, "FORMAT", 3)
+    lines = {"b": (3, "c"), "a": (2, "b"), "x": (2, "y"), "y": (2, "x"), "old": (2, "new"), "gone.below": (2, None)}
+    monkeypatch.setattr(upgrade, "CHANGED", lines)
+    monkeypatch.setattr(upgrade, "SINCE", {"data.nothing.here": (2, 1), "data.there": (2, 1)})
+    config = RunRecord.open(run).config
+    assert (config["c"], config["x"], config["y"], config["new"]) == (1, {"k": 2}, {"k": 1}, {"n": 1})
+    assert not {"a", "b", "old"} & config.keys()
+    assert "nothing" not in config["data"] and config["data"]["there"] == 1
+
+
 def test_choices_and_overrides_are_renamed(run: Path, newer: Callable[..., None]) -> None:
     content, run_id = checked_json.read_with_id(run / run_folder.RUN)
-    content |= {"choices": {"transform": "mixup"}, "overrides": ["transform=mixup", "transform.mixup=1", "+transformer=2"]}
+    typed = ["transform=mixup", "transform.mixup=1", "+transformer=2", "loss=nll", "~loss.nll"]
+    content |= {"choices": {"transform": "mixup", "loss": "nll"}, "overrides": typed}
     checked_json.write(run / run_folder.RUN, content, run_id)
-    newer({"transform": "augment"})
+    newer({"transform": "augment", "loss=nll": "loss=argmax"})
     record = RunRecord.open(run)
-    assert record.choices == {"augment": "mixup"}
-    assert record.overrides == ["augment=mixup", "augment.mixup=1", "+transformer=2"]
+    assert record.choices == {"augment": "mixup", "loss": "argmax"}
+    assert record.overrides == ["augment=mixup", "augment.mixup=1", "+transformer=2", "loss=argmax", "~loss.nll"]
 
 
 def test_a_network_whose_loss_is_gone_predicts(
@@ -194,6 +208,11 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda run: edit_json(run / "run.json", preprocessing={"mean": 1}),
         r"run\.json: is damaged: it does not",
     ),
+    "no numbers": (
+        lambda run: edit_record(run, preprocessing={"mean": ["x", 1, 1]}),
+        r"run\.json: is damaged: it does not hold what a run writes$",
+    ),
+    "a missing value": (lambda run: edit_config(run, **{"model.weights": "???"}), r"run\.json: model\.weights: must be text"),
     "no mean": (
         lambda run: (edit_config(run, **{"data.mean": "auto"}), edit_json(run / "run.json", preprocessing={"image_size": 32})),
         r"run\.json: is damaged: it does not hold what a run writes$",

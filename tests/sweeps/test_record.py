@@ -99,7 +99,7 @@ def test_an_empty_folder_may_become_one(tmp_path: Path) -> None:
 def test_a_foreign_record_leads_nowhere_else(tmp_path: Path, name: object) -> None:
     """Run folders are written where the names in the record say."""
     job = {"name": name, "identity": "x", "overrides": []}
-    checked_json.write(tmp_path / RECORD, {"shared": {}, "swept": [], "jobs": [job], "sweep": "x"}, "x")
+    checked_json.write(tmp_path / RECORD, {"format": 1, "shared": {}, "swept": [], "jobs": [job], "sweep": "x"}, "x")
     with pytest.raises(CheckpointError, match="is damaged"):
         record.read(tmp_path)
 

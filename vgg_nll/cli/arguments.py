@@ -22,13 +22,15 @@ SWEEP = ("-m", "--multirun")
 # What a run takes of Hydra's own settings: these, and what lies below them.
 OF_HYDRA = (
     *("hydra.run.dir", "hydra.sweep.dir", "hydra.job_logging", "hydra.hydra_logging", "hydra/hydra_logging", "hydra.verbose"),
-    *("hydra.callbacks", "hydra.searchpath", "hydra.job.env_set", "hydra.mode"),
+    *("hydra.callbacks.<name>", "hydra.searchpath"),
 )
 # What it does not take, and why. Every other one is refused in one line that names those above.
 REFUSED_OF_HYDRA = {
     "hydra.job.chdir": "the paths of a config are of the folder in which the command starts",
     "hydra.output_subdir": "the run writes .hydra itself, when it has begun",
     "hydra.job.name": "the log of a run is train.log",
+    "hydra.job.env_set": "PyTorch is loaded before; set the variable in the shell",
+    "hydra.mode": "-m makes a sweep of it",
     "hydra.callbacks.start_run": "it checks the config",
     "hydra/job_logging": "only none can be chosen; single settings are hydra.job_logging.<key>=<value>",
 }
@@ -183,11 +185,14 @@ def _problem(typed: str, word: str, in_sweep: bool) -> str | None:
 
 def _refused_of_hydra(typed: str, name: str, in_sweep: bool) -> str | None:
     """Returns why a run does not take this setting of Hydra's own; None if it does, or if a sweep has more to say of it."""
-    if typed == "hydra/job_logging=none" or (in_sweep and re.match(r"hydra[./](sweep|launcher)", name)):
+    if typed in ("hydra/job_logging=none", "hydra.mode=RUN", "hydra.mode=MULTIRUN") or (
+        in_sweep and re.match(r"hydra[./](sweep|launcher)", name)
+    ):
         return None
     why = next((why for key, why in REFUSED_OF_HYDRA.items() if f"{name}.".startswith(f"{key}.")), None)
     if why is not None:
         return f"{typed}: cannot be set: {why}"
-    if any(f"{name}.".startswith(f"{key}.") for key in OF_HYDRA) and not typed.startswith("~"):
+    taken = any(f"{name}.".startswith(f"{key.partition('<')[0].rstrip('.')}.") for key in OF_HYDRA)
+    if taken and name != "hydra.callbacks" and not typed.startswith("~"):
         return None
     return f"{typed}: is not for runs, which take of Hydra {', '.join(OF_HYDRA)}"

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,8 +37,10 @@ def main() -> None:
         with error_messages.errors_as_lines(OTHER_FOLDER, traceback=traceback):
             from vgg_nll import run  # loaded by `StartRun`
 
-            folder = Path(HydraConfig.get().runtime.output_dir if cfg.resume is None else cfg.resume).absolute()
-            return run.train(StartRun.record, folder, resume=cfg.resume, resume_strict=cfg.resume_strict)
+            hydra_job = HydraConfig.get()
+            record = _record(cfg, hydra_job.runtime.choices, hydra_job.overrides.task)
+            folder = Path(hydra_job.runtime.output_dir if cfg.resume is None else cfg.resume).absolute()
+            return run.train(record, folder, resume=cfg.resume, resume_strict=cfg.resume_strict)
 
     with error_messages.errors_as_lines(OTHER_FOLDER, traceback=traceback):
         typed = arguments.prepare(sys.argv[1:])
@@ -65,6 +67,12 @@ def run_one(line: list[str], *, traceback: bool) -> None:
     main()
 
 
+def _record(cfg: DictConfig, choices: Mapping[str, str | None], overrides: Sequence[str]) -> RunRecord:
+    """Returns the record of the run that begins. Raises ConfigError with one line for every error of the config."""
+    before = StartRun.resumed
+    return RunRecord.new(cfg, choices, overrides) if before is None else before.resumed(cfg, choices, overrides)
+
+
 class StartRun(Callback):
     """Checks the config, and loads PyTorch: when Hydra has composed, and before it makes a folder.
 
@@ -72,8 +80,7 @@ class StartRun(Callback):
     what it is given, and gives, stands on the class.
     """
 
-    resumed: ClassVar[RunRecord | None]  # of the run that `resume=` names
-    record: ClassVar[RunRecord]  # of the run that begins
+    resumed: ClassVar[RunRecord | None] = None  # of the run that `resume=` names
     error: ClassVar[Exception | None] = None
     new: ClassVar[list[Path]] = []  # the log and the folders that Hydra makes after this, the innermost first
 
@@ -83,22 +90,21 @@ class StartRun(Callback):
         except Exception as error:
             StartRun.error = error
             sys.exit(1)  # not the error itself: of that, Hydra makes a warning, and goes on
-        folder = Path(OmegaConf.select(config, "hydra.run.dir")).absolute()
-        self.new[:] = [path for path in (folder / run_folder.LOG, folder, *folder.parents) if not path.exists()]
         load_training()
 
     def _check(self, config: DictConfig) -> None:
         cfg = copy.deepcopy(config)
         with open_dict(cfg):
             del cfg["hydra"]
-        choices, overrides = config.hydra.runtime.choices, config.hydra.overrides.task
+        record = _record(cfg, config.hydra.runtime.choices, config.hydra.overrides.task)
         if StartRun.resumed is not None:
-            StartRun.record = StartRun.resumed.resumed(cfg, choices, overrides)
-            resume.check(StartRun.resumed, StartRun.record, cfg)
+            resume.check(StartRun.resumed, record, cfg)
             return
-        StartRun.record = RunRecord.new(cfg, choices, overrides)
         arguments.check_paths(cfg)
-        resume.check_new(Path(OmegaConf.select(config, "hydra.run.dir")))
+        if torchrun.rank() == 0:  # the others have no folder
+            folder = Path(OmegaConf.select(config, "hydra.run.dir")).absolute()
+            resume.check_new(folder)
+            self.new[:] = [path for path in (folder / run_folder.LOG, folder, *folder.parents) if not path.exists()]
 
 
 @contextlib.contextmanager
@@ -113,7 +119,7 @@ def _without_leftovers() -> Iterator[None]:
             if path.name != run_folder.LOG:
                 with contextlib.suppress(OSError):  # not empty
                     path.rmdir()
-            elif not (path.parent / run_folder.RUN).exists():
+            elif not any((path.parent / name).exists() for name in (run_folder.RUN, run_folder.LOCK)):  # of another process
                 path.unlink(missing_ok=True)
         if StartRun.error is not None:
             raise StartRun.error from end

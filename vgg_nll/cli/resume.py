@@ -49,7 +49,7 @@ def prepare(arguments: Sequence[str]) -> tuple[list[str], str, RunRecord | None]
     typed = [argument for argument in arguments if key_of(argument) != "resume"]
     _check_arguments(folder, typed)
     groups = _chosen_groups(typed)
-    targets = {item.partition("=")[2] for item in typed if key_of(item).endswith("_target_")}
+    targets = frozenset(item.partition("=")[2] for item in typed if key_of(item).endswith("_target_"))
     try:
         record = RunRecord.open(folder)
         run_folder.refuse_links(folder)
@@ -144,11 +144,15 @@ def _check_same_run(folder: Path, before: dict[str, Any], now: dict[str, Any], s
         print(f"warning: continues as another run: it was made with {', '.join(changed)}", file=sys.stderr)
 
 
+def _is_more(now: Any, was: Any) -> bool:
+    """Returns whether a length has grown; `was` is not checked if its group is chosen anew, and is no number then, perhaps."""
+    return now != was and (now is None or not isinstance(was, (int, float)) or now > was)
+
+
 def _end_if_finished(folder: Path, run_id: str, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Ends the process with a line if the run is finished, unless it has more to do now."""
     was = {key: before.get(key) for key in LENGTH}
-    more = any(now[key] != was[key] and (now[key] is None or now[key] > (was[key] or 0)) for key in LENGTH)
-    if not (folder / run_folder.DONE).exists() or more:
+    if not (folder / run_folder.DONE).exists() or any(_is_more(now[key], was[key]) for key in LENGTH):
         return
     try:
         checked_json.read(folder / run_folder.METRICS, run_id)

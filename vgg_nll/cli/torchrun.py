@@ -1,6 +1,7 @@
 """`torchrun --nproc-per-node=2 train.py ...`: processes that train one network, each with the same command."""
 
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -58,8 +59,8 @@ def continued(typed: Sequence[str]) -> list[str]:
         return list(typed)
     if rank() == 0:
         print(f"restarted: continues {folder}", flush=True)
-    options = [word for word in typed if key_of(word) == "resume_strict"]
-    return [*options, f"resume={folder}"]
+    kept = [word for word in typed if key_of(word) == "resume_strict" or key_of(word).endswith("._target_")]
+    return [*kept, f"resume={folder}"]
 
 
 def of_rank(typed: Sequence[str]) -> list[str]:
@@ -67,8 +68,8 @@ def of_rank(typed: Sequence[str]) -> list[str]:
     if rank() == 0:
         return list(typed)
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the end; rank 0 says everything
-    of_hydra = [word for word in typed if key_of(word).startswith("hydra") and key_of(word) != SEARCH_PATH]
-    return [*(word for word in typed if word not in of_hydra), "hydra=other_rank"]
+    of_hydra = [word for word in typed if re.match(r"[+~]*hydra[./=]", word) and key_of(word) != SEARCH_PATH]
+    return ["hydra=other_rank", *(word for word in typed if word not in of_hydra)]  # options come last
 
 
 def wait_for_first() -> None:

@@ -16,7 +16,7 @@ _IS_1_3 = hydra.__version__.startswith("1.3")
 # Hydra 1.3 warns if it is not told its version; 1.4 deprecates being told.
 VERSION_BASE: dict[str, str] = {"version_base": "1.3"} if _IS_1_3 else {}
 # Hydra 1.4 wants to be told which targets may run. Ours come from configs/ or from the user; those of a run folder are checked
-# by `saved`.
+# by its record.
 MAY_INSTANTIATE: dict[str, Any] = (
     {} if _IS_1_3 else {"_execution_whitelist_": hydra.utils.UNSAFE_DISABLE_EXECUTION_CHECKS}  # type: ignore[attr-defined]
 )

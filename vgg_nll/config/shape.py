@@ -55,8 +55,10 @@ def leaves(content: Mapping[str, Any] | DictConfig, prefix: str = "") -> Iterato
 
 
 def is_scalar(value: Any) -> bool:
-    """Tells whether this is a single value, without interpolations, of a size that a run keeps."""
-    return isinstance(value, SCALARS) and not (isinstance(value, str) and (len(value) > MAX_TEXT or "${" in value))
+    """Returns whether this is a single value, neither missing nor an interpolation, of a size that a run keeps."""
+    return isinstance(value, SCALARS) and not (
+        isinstance(value, str) and (len(value) > MAX_TEXT or "${" in value or value == "???")
+    )
 
 
 def _differences(prefix: str, section: Mapping[str, Any], shape: Mapping[str, Any], targets: Set[str] | None) -> Iterator[str]:
@@ -77,9 +79,12 @@ def _differences(prefix: str, section: Mapping[str, Any], shape: Mapping[str, An
         elif targets is None:
             if known is not None and isinstance(value, Mapping):
                 yield f"{name}={shown}: must be one value"
+            parts = str(value).split(".")
+            if key == "_target_" and parts[0] == "vgg_nll" and len(parts) > 3:
+                yield f"{name}={shown}: names a file, which may move; its public name is {'.'.join([*parts[:2], parts[-1]])}"
         elif key == "_target_":
             if not isinstance(value, str) or value not in (known or set()) | targets:
-                yield f"{name}={shown}: no file in configs/ names this here; type {name}=... to allow it"
+                yield f"{name}={shown}: no file in configs/ names this here"
         elif str(key).startswith("_"):
             if known is None or not is_scalar(value) or value not in known:
                 yield f"{name}={shown}: is not allowed"

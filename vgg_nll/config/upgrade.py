@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vgg_nll.config.compose import key_of
 from vgg_nll.errors import CheckpointError
 
 FORMAT = 1  # of the records that are written now
@@ -17,7 +16,8 @@ FORMAT = 1  # of the records that are written now
 # needs no line: its default is what the class did before.
 SINCE: Mapping[str, tuple[int, Any]] = {}
 
-# Old key, section or class -> the format in which it went, and its name since then; None: a key that nothing reads any more.
+# Old key, section, class, or choice such as "loss=argmax" -> the format in which it went, and its name since then; None: a key
+# that nothing reads any more.
 CHANGED: Mapping[str, tuple[int, str | None]] = {}
 
 
@@ -44,29 +44,45 @@ def upgrade(config: Mapping[str, Any], written: int) -> dict[str, Any]:
     there was removed on purpose, and stays away.
     """
     content = _copied(config)
-    for old, (since, new) in CHANGED.items():
-        if written < since:
-            _rename_class(content, old, new)
-            if (found := _pop(content, old)) is not _ABSENT and new is not None:
-                _put(content, new, found)
+    for changes in _changes_since(written):
+        _rename_classes(content, changes)
+        moved = [(new, _pop(content, old)) for old, new in changes.items()]  # all of one format at once: two may swap names
+        for new, found in moved:
+            if new is not None and found is not _ABSENT:
+                _section_of(content, new, make=True)[new.rpartition(".")[2]] = found
     for key, (since, value) in SINCE.items():
-        if written < since:
-            _put(content, key, _copied(value))
+        section = _section_of(content, key, make=False)
+        if written < since and section is not None:
+            section.setdefault(key.rpartition(".")[2], _copied(value))
     return content
 
 
 def renamed(key: str, written: int) -> str:
-    """Returns today's name of a key, or of a section, of a record of format `written`."""
-    for old, (since, new) in CHANGED.items():
-        if written < since and new is not None and f"{key}.".startswith(f"{old}."):
-            key = new + key[len(old) :]
+    """Returns today's name of a key, a section, or a choice such as `loss=argmax`, of a record of format `written`."""
+    for changes in _changes_since(written):
+        for old, new in changes.items():
+            if new is not None and (key == old or key.startswith((f"{old}.", f"{old}="))):
+                key = new + key[len(old) :]
+                break
     return key
 
 
 def renamed_override(override: str, written: int) -> str:
-    """Returns an override, as it was typed then, with today's name of its key."""
-    key = key_of(override)
-    return override.replace(key, renamed(key, written), 1)
+    """Returns an override, as it was typed then, in today's words."""
+    mark = override[: len(override) - len(override.lstrip("+~"))]
+    return mark + renamed(override[len(mark) :], written)
+
+
+def renamed_choices(choices: Mapping[str, str], written: int) -> dict[str, str]:
+    """Returns what was chosen in each group, in today's words."""
+    words = (renamed(f"{group}={choice}", written).partition("=") for group, choice in choices.items())
+    return {group: choice for group, _, choice in words}
+
+
+def _changes_since(written: int) -> list[dict[str, str | None]]:
+    """Returns the changes of names that a record of this format has not seen: old -> new, in the order of their formats."""
+    formats = sorted({since for since, _ in CHANGED.values() if since > written})
+    return [{old: new for old, (since, new) in CHANGED.items() if since == number} for number in formats]
 
 
 _ABSENT = object()
@@ -76,28 +92,26 @@ def _copied(value: Any) -> Any:
     return {key: _copied(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
-def _rename_class(section: dict[str, Any], old: str, new: str | None) -> None:
+def _rename_classes(section: dict[str, Any], changes: Mapping[str, str | None]) -> None:
     for key, value in section.items():
         if isinstance(value, dict):
-            _rename_class(value, old, new)
-        elif key == "_target_" and value == old and new is not None:
-            section[key] = new
+            _rename_classes(value, changes)
+        elif key == "_target_" and isinstance(value, str):
+            section[key] = changes.get(value) or value
 
 
 def _pop(content: dict[str, Any], key: str) -> Any:
-    *path, last = key.split(".")
-    for name in path:
-        content = content.get(name)  # type: ignore[assignment]
-        if not isinstance(content, dict):
-            return _ABSENT
-    return content.pop(last, _ABSENT)
+    section = _section_of(content, key, make=False)
+    return _ABSENT if section is None else section.pop(key.rpartition(".")[2], _ABSENT)
 
 
-def _put(content: dict[str, Any], key: str, value: Any) -> None:
-    """Puts a value at a place that is empty."""
-    *path, last = key.split(".")
-    for name in path:
-        content = content.setdefault(name, {})
-        if not isinstance(content, dict):  # a damaged record, which the schema refuses
-            return
-    content.setdefault(last, value)
+def _section_of(content: dict[str, Any], key: str, *, make: bool) -> Any:
+    """Returns the section in which a key stands; None if there is none, and it is not to be made."""
+    section: Any = content
+    for name in key.split(".")[:-1]:
+        if make and not isinstance(section.get(name), dict):
+            section[name] = {}
+        section = section.get(name)
+        if not isinstance(section, dict):
+            return None
+    return section

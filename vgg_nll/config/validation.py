@@ -36,7 +36,7 @@ class Rule:
             return None
         if self.items is not None:
             fits = isinstance(value, list) and self.items in (0, len(value))
-            one = replace(self, items=None)
+            one = replace(self, items=None, optional=False, word="")
             return None if fits and not any(one.find_error(item) for item in value) else f"must be {self._expected()}"
         allowed = (int, float) if self.type is float else (self.type,)
         right_type = isinstance(value, allowed) and (self.type is bool or not isinstance(value, bool))

@@ -10,11 +10,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from vgg_nll.config import shape, upgrade, validation
+from vgg_nll.config.compose import key_of
 from vgg_nll.errors import CheckpointError, ConfigError
 from vgg_nll.files import atomic_write, expanded
 from vgg_nll.run_folder import CONFIG, HYDRA, OVERRIDES, RUN, check_holds_run, checked_json
 
 MAX_NAMES = 5  # in a message
+_PIXELS = validation.Rule(float, items=3)  # a mean or deviation of pixels
 COPY = f"# A copy for people, which no program reads: settings are changed on the command line. {RUN} is what counts.\n"
 
 
@@ -96,8 +98,8 @@ class RunRecord:
                 "overrides": list(overrides),
                 "config": dict(config),
                 "data": {"classes": [*classes], "sizes": dict(sizes), "digest": str(digest)},
-                "preprocessing": {"image_size": int(), "resize": int(), "mean": list(), "std": list()} as preprocessing,
-            } if isinstance(run_id, str) and classes:
+                "preprocessing": {"image_size": int(), "resize": int(), "mean": list(mean), "std": list(std)} as preprocessing,
+            } if isinstance(run_id, str) and classes and _PIXELS.find_error(mean) is _PIXELS.find_error(std) is None:
                 short = all(
                     isinstance(text, str) and len(text) <= shape.MAX_TEXT for text in (*choices.values(), *overrides, digest)
                 )
@@ -105,7 +107,7 @@ class RunRecord:
                     return cls(
                         run_id,
                         version,
-                        {upgrade.renamed(group, written): choice for group, choice in choices.items()},
+                        upgrade.renamed_choices(choices, written),
                         [upgrade.renamed_override(override, written) for override in overrides],
                         upgrade.upgrade(config, written),
                         DataRecord(classes, sizes, digest),
@@ -130,21 +132,22 @@ class RunRecord:
             content["data"] = content["data"] | {"root": str(expanded(content["data"]["root"]).absolute())}
         return content
 
-    def check(self, folder: Path, *, typed_targets: Set[str] = frozenset(), without: Collection[str] = ()) -> None:
+    def check(self, folder: Path, *, typed_targets: Set[str] | None = None, without: Collection[str] = ()) -> None:
         """Raises CheckpointError unless the config holds values only, of the shape of configs/.
 
         It holds no interpolations, no other keys than configs/ have, and as `_target_` only what a file in configs/ names at
         that very place. So it can choose among the code that is there, and bring none in.
 
         Args:
-            typed_targets: classes that the person has typed on the command line, and so allowed.
+            typed_targets: classes that the person has typed on the command line, and so allowed; None: there is no such place.
             without: sections that are not looked at. Nothing may be built from them.
         """
         used = {key: value for key, value in self.config.items() if key not in without}
-        errors = shape.find_errors(self.config, typed_targets, frozenset(without))
+        errors = shape.find_errors(self.config, typed_targets or frozenset(), frozenset(without))
         errors = errors or validation.find_errors(dict(shape.leaves(used)))
         if errors:
-            raise CheckpointError(f"{folder / RUN}: {errors[0]}")
+            hint = "; type it to allow it" if typed_targets is not None and "names this here" in errors[0] else ""
+            raise CheckpointError(f"{folder / RUN}: {errors[0]}{hint}")
 
     def check_network(self, folder: Path) -> None:
         """Does what `check` does for what a network is built from, and for nothing else."""
@@ -153,13 +156,13 @@ class RunRecord:
     def resumed(self, cfg: DictConfig, choices: Mapping[str, str | None], overrides: Sequence[str]) -> "RunRecord":
         """Returns the record with another config, which `choices` and `overrides` have made of it. Raises as `new` does."""
         changed = RunRecord.new(cfg, choices, overrides)
-        again = tuple(f"{override.partition('=')[0]}=" for override in overrides)
-        kept = [override for override in self.overrides if not override.startswith(again)]
+        again = {key_of(override) for override in overrides}
+        kept = [override for override in self.overrides if key_of(override) not in again]
         return replace(
             self,
             version=changed.version,
             choices={**self.choices, **changed.choices},
-            overrides=[*kept, *overrides],
+            overrides=[override for override in (*kept, *overrides) if key_of(override) != "resume_strict"],
             config=changed.config,
         )
 

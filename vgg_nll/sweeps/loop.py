@@ -121,7 +121,8 @@ class Loop:
         folder.mkdir(parents=True, exist_ok=True)
         errors.unlink(missing_ok=True)
         (folder / run_folder.FAILED).unlink(missing_ok=True)
-        free = [word for word in job.overrides if f"{key_of(word)}.".startswith(IGNORED)]
+        # What changes no result, and classes of the user's own, which a record alone may not name.
+        free = [word for word in job.overrides if f"{key_of(word)}.".startswith(IGNORED) or key_of(word).endswith("._target_")]
         place = [f"resume={folder}", *free] if resumed else [*job.overrides, f"hydra.run.dir={folder}"]
         started = self.launcher.start([*place, *self.arguments], errors)
         self._running[job] = Running(started, claim, errors, time.monotonic())

@@ -79,6 +79,8 @@ def read(folder: Path) -> Sweep:
     path = folder / RECORD
     content = checked_json.read(path)
     written = upgrade.checked_format(path, content)
+    if written is None:
+        raise CheckpointError(f"{path}: is of a sweep from before records had a format; take another name")
     match content:
         case {"shared": dict(shared), "swept": list(swept), "jobs": list(items), "sweep": str(sweep_id)}:
             found = {}
@@ -91,7 +93,7 @@ def read(folder: Path) -> Sweep:
                 raise CheckpointError(f"{path}: is damaged: it holds a job that no sweep writes")
             if _are_texts(swept):
                 sweep = Sweep(folder, sweep_id, shared, swept, found)
-                return sweep if written == upgrade.FORMAT else _in_words_of_today(sweep, written or 0)
+                return sweep if written == upgrade.FORMAT else _in_words_of_today(sweep, written)
     raise CheckpointError(f"{path}: is damaged: it does not hold what a sweep writes")
 
 
