@@ -20,13 +20,13 @@ run: $(READY)  ## trains VGG-16 on the digits with the all-logit loss (one to th
 board: $(READY)  ## TensorBoard on runs/, with a link that opens it at what matters
 	$(BIN)/python scripts/board.py runs
 
-test: $(TOOLS)  ## runs the quick tests (two and a half minutes)
+test: $(TOOLS)  ## runs the quick tests (one to three minutes)
 	$(PYTEST) $(TWO)
 
-test-all: $(TOOLS)  ## the slow tests, too (twenty to fifty minutes)
+test-all: $(TOOLS)  ## the slow tests, too (six to twenty minutes)
 	$(PYTEST) $(TWO) -m 'not soak and not browser'
 
-soak: $(TOOLS)  ## kills runs a hundred times and compares their results (five to twenty minutes)
+soak: $(TOOLS)  ## kills runs a hundred times, tries a thousand random changes and commands (twenty to forty minutes)
 	$(PYTEST) -m soak -s
 
 tour: $(TOOLS)  ## looks at every page of TensorBoard in Chromium, if that is installed (three minutes)

@@ -200,6 +200,7 @@ def data_rows(script: Script, tmp_path: Path, processes: int) -> list[dict[str, 
     return rows_of(script, tmp_path, "data", *arguments)
 
 
+@pytest.mark.slow
 def test_data(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Images/s of each source, against the first of its kind."""
     module, kinds = module_of("data"), iter([[[4.0, 4.0], [2.0, 1.0]], [[1.0, 1.0], [2.0, 2.0], [4.0, 4.0], [0.5, 0.5]]])

@@ -181,11 +181,13 @@ def test_a_line_for_what_cannot_be(command: Command, capfd: Captured, tmp_path: 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_default_experiment_may_be_typed(command: Command, tmp_path: Path) -> None:
     assert command(*QUICK, "experiment=null", "hydra.run.dir=run") == 0
     assert (tmp_path / "run/DONE").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_without_a_job_that_begins_leaves_nothing(command: Command, tmp_path: Path) -> None:
     assert command("-m", *TINY, "trainer.batch_size=0,5000") == 1
     assert not list(tmp_path.iterdir())

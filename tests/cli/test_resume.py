@@ -70,6 +70,7 @@ def test_only_the_best_weights_are_kept(command: Command, capfd: pytest.CaptureF
     assert command(*QUICK, "trainer.steps=1", "hydra.run.dir=new", "model.weights=run/checkpoints/best.pt") == 0
 
 
+@pytest.mark.slow
 def test_a_finished_run_says_so_and_stays_as_it_is(command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert command(*QUICK, "trainer.steps=2", "hydra.run.dir=run") == 0
 
@@ -222,6 +223,7 @@ def test_damaged_files(
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_resume_with_another_optimizer(command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Other settings are taken; another kind of optimizer has no moments to continue with, and leaves the run as it is."""
     sgd = ("optimizer=sgd", "optimizer.momentum=0.5", "optimizer.nesterov=false")
@@ -236,6 +238,7 @@ def test_resume_with_another_optimizer(command: Command, capfd: pytest.CaptureFi
     assert [group["weight_decay"] for group in groups] == [0.25, 0.0]
 
 
+@pytest.mark.slow
 def test_fewer_steps_than_were_done(command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert command(*QUICK, "trainer.steps=3", "hydra.run.dir=run") == 0
     (tmp_path / "run/DONE").unlink()
@@ -244,6 +247,7 @@ def test_fewer_steps_than_were_done(command: Command, capfd: pytest.CaptureFixtu
     assert "steps: 3\n" in (tmp_path / "run/.hydra/config.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_a_finished_run_whose_numbers_are_damaged(command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """It is evaluated again."""
     assert command(*QUICK, "trainer.steps=2", "hydra.run.dir=run") == 0
@@ -324,6 +328,7 @@ def test_too_little_memory_is_not_damage(
     assert {path: path.read_bytes() for path in (tmp_path / "run/checkpoints").iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_run_whose_checkpoints_were_never_written(
     command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

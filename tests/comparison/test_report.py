@@ -143,6 +143,7 @@ def test_the_terminal_is_100_columns_wide(tmp_path: Path, make_run: MakeRun) -> 
     assert "95% interval" in (tmp_path / "out/comparison.md").read_text()  # the files have every column
 
 
+@pytest.mark.slow
 def test_says_if_there_is_one_seed(tmp_path: Path, make_run: MakeRun, make_accuracies: MakeAccuracies) -> None:
     make_accuracies(tmp_path, argmax=[0.9], all_logit=[0.8])
     make_run(tmp_path / "x", "all_logit", 1)
@@ -154,6 +155,7 @@ def test_says_if_there_is_one_seed(tmp_path: Path, make_run: MakeRun, make_accur
     assert rows == [["accuracy %", "80.00", "90.00", "-10.00", "none (n = 1)", "-", "1"]]
 
 
+@pytest.mark.slow
 def test_says_if_no_seed_is_shared(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path / "a", "argmax", 0)
     make_run(tmp_path / "b", "all_logit", 1)

@@ -50,6 +50,7 @@ def test_pictures_of_a_folder_too(config: Config, choice: str, workers: int, tmp
     assert not torch.equal(torch.cat([images for images, _ in got]), torch.cat([images for images, _ in plain]))
 
 
+@pytest.mark.slow
 def test_none_takes_images_as_evaluation_does(config: Config, tmp_path: Path) -> None:
     write_folder(tmp_path)
     for options in ((*FOLDER, f"data.root={tmp_path}", "data.num_workers=0"), (*SHIFT, "data.cutout_pixels=8")):

@@ -18,6 +18,7 @@ from vgg_nll.errors import DataError
 Config = Callable[..., DictConfig]
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 4), min_size=12, max_size=60), st.integers(2, 12))
 def test_every_image_is_tested_once(labels: list[int], folds: int) -> None:
     target = torch.tensor(labels)

@@ -111,6 +111,7 @@ def test_too_many_are_an_error(config: Config, tmp_path: Path, limit: float, fai
     assert actions == {"empty.png": "left out", "text.png": "replaced", "cut.png": "replaced"}
 
 
+@pytest.mark.slow
 def test_a_picture_is_replaced_by_one_of_its_class(config: Config, tmp_path: Path) -> None:
     """The same one in every epoch and for any number of workers; the class and the number of images stay."""
     write_folder(tmp_path)

@@ -15,6 +15,7 @@ def test_digits_normalisation_is_of_the_training_images(config: Config) -> None:
     assert list(cfg.std) == pytest.approx([pixels.std().item()] * 3, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_batches_are_functions_of_seed_epoch_and_position(config: Config) -> None:
     one, two = make_data(config, "data.shift_pixels=2"), make_data(config, "data.shift_pixels=2")
     other_seed = make_data(config, "data.shift_pixels=2", "seed=1")

@@ -36,6 +36,7 @@ def test_digits_are_split_once_disjoint_and_stratified(config: Config) -> None:
     assert not torch.equal(other["test"].images, splits["test"].images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("classes", "size"), [(2, 32), (7, 40), (100, 32)])
 def test_synthetic_has_any_size(config: Config, classes: int, size: int) -> None:
     data = make_data(config, "data=synthetic", f"data.num_classes={classes}", f"data.image_size={size}", "data.num_images=600")

@@ -75,6 +75,7 @@ def test_bad_files_are_counted_by_reason(config: Config, tmp_path: Path) -> None
     assert "      2  cannot be read as a picture (not a picture, or of a format that Pillow does not know)" in text
 
 
+@pytest.mark.slow
 def test_it_is_said_once_and_the_list_is_in_the_run_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_folder(tmp_path / "pictures")
     (tmp_path / "pictures/train/one/bad.png").write_bytes(b"text")
@@ -94,6 +95,7 @@ def test_it_is_said_once_and_the_list_is_in_the_run_folder(tmp_path: Path, caplo
     assert (tmp_path / "run/bad_images.csv").read_text() == table
 
 
+@pytest.mark.slow
 def test_statistics_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A resumed run, and the evaluation of a finished one, take those that the run began with."""
     write_folder(tmp_path / "pictures")

@@ -131,6 +131,7 @@ def colours(path: Path) -> set[tuple[int, ...]]:
     return {colour for count, colour in counted if count >= 20 and isinstance(colour, tuple)}
 
 
+@pytest.mark.slow
 def test_pictures_of_the_losses_are_made(script: Callable[..., int], tmp_path: Path) -> None:
     """Every picture on docs/losses.md, by the script that it names: of the shipped one's size, and drawn in colours."""
     assert script("plot_losses", tmp_path) == 0

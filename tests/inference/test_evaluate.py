@@ -31,6 +31,7 @@ def evaluate(script: Callable[..., int]) -> Callable[..., int]:
     return lambda *arguments: script("evaluate", *arguments, "--device", "cpu")
 
 
+@pytest.mark.slow
 def test_the_runs_own_numbers(
     mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,6 +73,7 @@ def test_other_splits_and_checkpoints(mine: Path, evaluate: Callable[..., int]) 
     assert content["val"].keys() == json.loads((mine / "metrics.json").read_text())["val"].keys()
 
 
+@pytest.mark.slow
 def test_temperature(mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     """The same predictions; on the images that it was fitted to, the loss can only fall."""
     assert evaluate(mine, "--split", "val", "--temperature") == 0
@@ -102,6 +104,7 @@ def test_a_temperature_is_saved_and_used(mine: Path, evaluate: Callable[..., int
     assert "is of step 1, and the checkpoint of step" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_no_temperature_where_all_is_right(
     mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +134,7 @@ def test_nothing_is_fitted_for_a_split_that_is_not_there(
     assert not (mine / "temperature.json").exists()
 
 
+@pytest.mark.slow
 def test_a_smaller_batch_and_less_memory(
     mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ def test_figures_have_a_cadence_of_their_own(tmp_path: Path, overrides: list[str
     assert set(steps) <= set(every)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_training_curves_are_means_since_the_last_point(tmp_path: Path) -> None:
     for every in (1, 2):

@@ -58,6 +58,7 @@ def test_a_disk_that_never_takes_anything(
     assert not (tmp_path / "DONE").exists()
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up(
     light: tuple[str, ...],
     tmp_path: Path,

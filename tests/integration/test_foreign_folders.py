@@ -184,6 +184,7 @@ def test_the_copies_for_people_are_read_by_nothing(
     assert not any(b"of-this-machine" in content for content in snapshot(theirs).values())
 
 
+@pytest.mark.slow
 def test_a_secret_typed_as_an_interpolation_is_the_persons_own(
     command: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,6 +130,7 @@ def test_more_steps(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_another_learning_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The curve follows the new peak from the next step on; the optimizer keeps its moments."""

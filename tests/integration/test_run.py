@@ -195,6 +195,7 @@ def test_best_is_chosen_on_validation_and_test_is_read_once(tmp_path: Path, monk
     assert checkpoint.load(tmp_path / "checkpoints/best.pt")["step"] == content["best_step"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_a_run_is_one_row_of_hyperparameters(config: Config, tmp_path: Path) -> None:
     """The same columns whatever was trained; an override without a column of its own is listed under `other`."""
@@ -265,6 +266,7 @@ def test_a_compiled_network_trains_like_the_plain_one(tmp_path: Path, caplog: py
     assert [loss for _, loss in compiled] == pytest.approx([loss for _, loss in plain], rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_the_first_images_are_shown(config: Config, tmp_path: Path) -> None:
     """16 training images as the network gets them, and a row of each class: as pixels, enlarged threefold, 2 apart."""

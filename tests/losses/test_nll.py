@@ -252,6 +252,7 @@ def one_row(values: list[float], data: st.DataObject) -> tuple[Tensor, Tensor]:
     return torch.tensor([values]), torch.tensor([data.draw(st.integers(0, len(values) - 1))])
 
 
+@pytest.mark.slow
 @given(LOGITS, st.data(), st.integers(-1000, 1000))
 def test_shift_invariance(values: list[float], data: st.DataObject, shift: int) -> None:
     logits, target = one_row(values, data)
@@ -317,6 +318,7 @@ def test_order_of_the_losses(values: list[float], data: st.DataObject) -> None:
     assert 0 <= by_prediction <= by_label <= all_logit_nll(logits, target) * (1 + 1e-6)
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.integers(2, 6), st.integers(0, 2**31))
 def test_strictly_proper(classes: int, seed: int) -> None:

@@ -152,6 +152,7 @@ def test_a_damaged_record(tmp_path: Path, text: str) -> None:
         record.read(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
     add(tmp_path, "seed=0,1")
     sweep = record.read(tmp_path)

@@ -61,6 +61,7 @@ def test_jobs_of_two_ranks(tmp_path: Path) -> None:
     assert "on 2 ranks with 2 images each" in log.read_text()
 
 
+@pytest.mark.slow
 def test_jobs_of_several_ranks_cannot_be_pruned(tmp_path: Path) -> None:
     """Refused before anything is submitted."""
     done = sweep(tmp_path, "debug", "seed=0,1", "launcher.ranks=2", "sweep.prune=median")

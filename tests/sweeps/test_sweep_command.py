@@ -286,6 +286,7 @@ def test_settings_of_sweeps_need_a_sweep(command: Command, word: str, capsys: py
     assert f"error: {word}: is a setting of sweeps, which begin with -m" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_another_base_is_refused_and_changes_nothing(
     command: Command, launcher: FakeLauncher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

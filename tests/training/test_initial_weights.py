@@ -71,6 +71,7 @@ def test_a_run_folder_gives_its_best_weights(tmp_path: Path) -> None:
         load(tmp_path, network(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["compact", "paper"])
 def test_only_a_last_layer_of_another_size_is_drawn(head: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")

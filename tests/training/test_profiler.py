@@ -27,6 +27,7 @@ def test_a_trace_and_a_table(command: Command, tmp_path: Path) -> None:
     assert outcome(tmp_path / "watched") == outcome(tmp_path / "plain")
 
 
+@pytest.mark.slow
 def test_too_few_steps(command: Command, tmp_path: Path) -> None:
     """A run that ends before them leaves no half of a profile."""
     assert command(*TINY, "trainer.steps=3", "trainer.profile=true", "hydra.run.dir=run") == 0
