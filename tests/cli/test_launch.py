@@ -184,6 +184,7 @@ def test_a_refused_start_changes_nothing(
     assert words in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_callback_may_change_the_config(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the check: what it sets is checked again, trained, and recorded."""
     (tmp_path / "mine.py").write_text(

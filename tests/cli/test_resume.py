@@ -182,6 +182,7 @@ def test_a_refused_start_leaves_the_log_of_the_run_that_is_there(command: Comman
             assert {path.name for path in (tmp_path / "run").iterdir()} == {".lock", "train.log"}
 
 
+@pytest.mark.slow
 def test_a_record_that_is_lost(command: Command, capfd: pytest.CaptureFixture[str], finished: Path, tmp_path: Path) -> None:
     """The messages do not lead in a circle."""
     run = Path(shutil.copytree(finished, tmp_path / "run"))
@@ -195,6 +196,7 @@ def test_a_record_that_is_lost(command: Command, capfd: pytest.CaptureFixture[st
     assert command(*QUICK, "trainer.steps=1", "hydra.run.dir=new", weights) == 0
 
 
+@pytest.mark.slow
 def test_a_length_that_is_no_number(
     command: Command, capfd: pytest.CaptureFixture[str], finished: Path, tmp_path: Path
 ) -> None:
