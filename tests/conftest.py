@@ -123,6 +123,12 @@ def set_threads() -> Iterator[Callable[[int], None]]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_compiled_code(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """PyTorch's compiler keeps what it has made for later processes, also of another code, or for another chip's units."""
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path_factory.mktemp("inductor"))
+
+
 @pytest.fixture(autouse=True)
 def no_global_leaks() -> Iterator[None]:
     """No test leaves PyTorch's global settings changed."""
