@@ -1,7 +1,7 @@
 """`python train.py -m`, with jobs that end at once: which are run, continued, repeated, left alone; exit codes."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -179,7 +179,14 @@ def test_a_launcher_that_hides_how_a_job_was_stopped(command: Command, launcher:
     assert [row["state"] for row in table(tmp_path / SWEEP)] == [INTERRUPTED, WAITING]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.fixture(params=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def number(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
+    """A signal that is not ignored: nohup, and the & of a shell, ignore some, and a process that they start leaves it so."""
+    before = signal.signal(request.param, signal.default_int_handler)
+    yield request.param
+    signal.signal(request.param, before)
+
+
 def test_a_signal_stops_all_jobs(
     command: Command, launcher: FakeLauncher, tmp_path: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
