@@ -54,7 +54,7 @@ def test_answers_without_pytorch(tmp_path: Path, arguments: list[str], code: int
     for name in ("torch", "torchvision", "matplotlib", "tensorboard"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(99)")
     typed = {"COMP_LINE": "python train.py loss=ar", "COMP_POINT": "23"}  # for the completion
-    done = run_script(tmp_path, "train.py", *arguments, PYTHONPATH=str(tmp_path), **typed)
+    done = run_script(tmp_path, "train.py", *arguments, PYTHONPATH=str(tmp_path), PYTHONDONTWRITEBYTECODE="1", **typed)
     assert done.returncode == code, done.stderr
     assert expected in done.stdout + done.stderr
     assert {path.suffix for path in tmp_path.iterdir()} == {".py"}  # no folder of a run that did not begin
@@ -187,12 +187,12 @@ def test_a_refused_start_changes_nothing(
 @pytest.mark.slow
 def test_a_callback_may_change_the_config(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the check: what it sets is checked again, trained, and recorded."""
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "my_callback.py").write_text(
         "from hydra.experimental.callback import Callback\n"
         "class Seed(Callback):\n    def on_run_start(self, config, **_):\n        config.seed = 7\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert command(*QUICK, "trainer.steps=1", "+hydra.callbacks.mine._target_=mine.Seed", "hydra.run.dir=run") == 0
+    assert command(*QUICK, "trainer.steps=1", "+hydra.callbacks.mine._target_=my_callback.Seed", "hydra.run.dir=run") == 0
     assert RunRecord.open(tmp_path / "run").config["seed"] == 7
 
 
@@ -205,7 +205,7 @@ def test_what_was_there_stays_there(command: Command, capfd: pytest.CaptureFixtu
     (tmp_path / "mine/checkpoints").mkdir()
     checkpoint.save(tmp_path / "mine/checkpoints/last.pt", {"step": 1})
     assert command("hydra.run.dir=mine", *TINY) == 1
-    assert "error: hydra.run.dir=mine: holds a run already; resume=mine continues it" in capfd.readouterr().err
+    assert "error: hydra.run.dir=mine: holds results of a run whose record, run.json, is gone" in capfd.readouterr().err
     assert {path.name for path in (tmp_path / "mine").iterdir()} == {"thesis.txt", "checkpoints"}
 
 

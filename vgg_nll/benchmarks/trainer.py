@@ -123,7 +123,7 @@ class _InTurn(NoProfiler):
 
 def _bare(cfg: Any, steps: int, step: Callable[..., Tensor]) -> Callable[[], None]:
     """Steps of another network of the same kind on one batch."""
-    device = build.make_device(cfg)
+    device = build.make_device(cfg.device)
     data = build.make_data(cfg, device)
     model = build.make_model(cfg, len(data.class_names), data.preprocessing.image_size, device)
     state = TrainState(model, build.make_optimizer(cfg, model), device)

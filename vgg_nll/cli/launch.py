@@ -102,9 +102,10 @@ class StartRun(Callback):
             return
         arguments.check_paths(cfg)
         if torchrun.rank() == 0:  # the others have no folder
-            folder = Path(OmegaConf.select(config, "hydra.run.dir")).absolute()
+            folder = Path(OmegaConf.select(config, "hydra.run.dir"))
             resume.check_new(folder)
-            self.new[:] = [path for path in (folder / run_folder.LOG, folder, *folder.parents) if not path.exists()]
+            paths = (folder.absolute() / run_folder.LOG, folder.absolute(), *folder.absolute().parents)
+            self.new[:] = [path for path in paths if not path.exists()]
 
 
 @contextlib.contextmanager

@@ -94,10 +94,9 @@ def holds_run(folder: Path) -> bool:
 def how_to_continue(folder: Path) -> str:
     """Returns what a person can do with a folder that holds a run, for a message."""
     if not (folder / RUN).exists():
-        return (
-            f"holds results of a run whose record, {RUN}, is gone; model.weights={folder / BEST} starts a new run from its "
-            "weights, hydra.run.dir=<folder> takes another folder"
-        )
+        there = next((folder / name for name in (BEST, LAST, PREVIOUS) if (folder / name).is_file()), None)
+        weights = f"model.weights={there} starts a new run from its weights, " if there else ""
+        return f"holds results of a run whose record, {RUN}, is gone; {weights}hydra.run.dir=<folder> takes another folder"
     if has_checkpoint(folder):
         return f"holds a run already; resume={folder} continues it, hydra.run.dir=<folder> starts another"
     if (folder / BEST).is_file():
