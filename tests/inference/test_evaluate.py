@@ -203,7 +203,11 @@ def put_nan(folder: Path) -> None:
         ),
         (lambda folder: edit_record(folder, preprocessing={"std": [0, 1, 1]}), [], "run.json: is damaged (mean="),
         (lambda folder: edit_record(folder, preprocessing={"image_size": 10**9}), [], "run.json: is damaged (image_size"),
-        (lambda folder: edit_record(folder, preprocessing={"mean": [1, 1]}), [], "run.json: is damaged: it does not hold what a run writes"),
+        (
+            lambda folder: edit_record(folder, preprocessing={"mean": [1, 1]}),
+            [],
+            "run.json: is damaged: it does not hold what a run writes",
+        ),
         (lambda folder: other_runs(folder, "checkpoints/best.pt"), [], "best.pt: is of another run"),
         (lambda folder: put_nan(folder), [], "features.0.weight holds NaN or infinity"),
         (lambda folder: (folder / "run.json").unlink(), [], "holds no run"),
