@@ -25,6 +25,7 @@ from helpers.runs import read_events
 from PIL import Image
 
 from vgg_nll.config.compose import names_of
+from vgg_nll.run_folder.record import RunRecord
 from vgg_nll.tracking import dashboard, event_files, tags
 
 pytestmark = pytest.mark.browser
@@ -49,10 +50,14 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(sweep: Path) -> Runs:
-    """Name of each run, as TensorBoard calls it -> its metrics.json."""
+    """Name of each run, as TensorBoard calls it -> its metrics.json, with its config, and what was chosen in each group."""
     paths = sorted(sweep.rglob("metrics.json"))
     assert len(paths) >= 4
-    return {str(path.parent.relative_to(sweep)): json.loads(path.read_text()) for path in paths}
+    records = {path: RunRecord.open(path.parent) for path in paths}
+    return {
+        str(path.parent.relative_to(sweep)): json.loads(path.read_text()) | {"config": record.config, **record.choices}
+        for path, record in records.items()
+    }
 
 
 @pytest.fixture(scope="module")
