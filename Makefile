@@ -26,7 +26,7 @@ test: $(TOOLS)  ## runs the quick tests (one to three minutes)
 test-all: $(TOOLS)  ## the slow tests, too (six to twenty minutes)
 	$(PYTEST) $(TWO) -m 'not soak and not browser'
 
-soak: $(TOOLS)  ## kills runs a hundred times, tries a thousand random changes and commands (twenty to forty minutes)
+soak: $(TOOLS)  ## kills runs a hundred times, tries a thousand random changes and commands (longer than test-all)
 	$(PYTEST) -m soak -s
 
 tour: $(TOOLS)  ## looks at every page of TensorBoard in Chromium, if that is installed (three minutes)
