@@ -128,11 +128,14 @@ def test_every_line_of_the_tables_counts(run: Path, newer: Callable[..., None], 
         RunRecord.open(run).check(run)
 
 
-def test_only_what_is_newer_than_a_record_is_filled_in(run: Path, newer: Callable[..., None]) -> None:
+def test_only_what_is_newer_than_a_record_is_filled_in(
+    run: Path, newer: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A key that somebody removed on purpose stays removed; today's tables change nothing in a record of today."""
     before = RunRecord.open(run)
     edit_config(run, **{"loss.eps": ...})
     newer({"trainer.old": "trainer.new"}, {"trainer.new": 7, "augment2": {"a": 1}})
+    monkeypatch.setattr(upgrade, "SINCE", {**upgrade.SINCE, "loss.eps": (1, 0.5)})  # came in the format of the record
     record = RunRecord.open(run)
     assert "eps" not in record.config["loss"]
     assert record.config["trainer"] == before.config["trainer"] | {"new": 7}
