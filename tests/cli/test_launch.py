@@ -16,6 +16,9 @@ from helpers.configs import ROOT, TINY, compose_config
 from helpers.processes import run_script
 from omegaconf import OmegaConf
 
+from vgg_nll.cli.launch import StartRun
+from vgg_nll.config.compose import composed
+from vgg_nll.errors import ConfigError
 from vgg_nll.run_folder.record import RunRecord
 from vgg_nll.training import checkpoint
 from vgg_nll.training.trainer import Trainer
@@ -182,6 +185,20 @@ def test_a_refused_start_changes_nothing(
         assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
     words = "holds a run already" if left == "checkpoints" else "holds the results of a run without checkpoints: remove it"
     assert words in capfd.readouterr().err
+
+
+def test_other_ranks_look_at_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Rank 0 alone refuses one that holds a run: by the time that another rank looks, rank 0 may have begun there."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/metrics.json").write_text("{}")
+    cfg = composed(TINY, with_hydra=True)
+    OmegaConf.update(cfg, "hydra.run.dir", str(tmp_path / "run"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    StartRun()._check(cfg)
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ConfigError, match="holds results of a run whose record"):
+        StartRun()._check(cfg)
 
 
 @pytest.mark.slow

@@ -132,6 +132,12 @@ def test_a_sweep_of_a_newer_program(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         record.read(tmp_path)
 
 
+def test_a_sweep_of_before_there_were_formats(tmp_path: Path) -> None:
+    checked_json.write(tmp_path / RECORD, {"shared": {}, "swept": [], "jobs": [], "sweep": "x"}, "x")
+    with pytest.raises(CheckpointError, match=r"sweep\.json: is of a sweep from before records had a format; take another name"):
+        record.read(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["seed=0", ".sweep", ".sweep/seed=0.err", "sweep.csv"])
 def test_links_in_a_folder_are_refused(tmp_path: Path, name: str) -> None:
     folder, elsewhere = tmp_path / "s", tmp_path / "elsewhere"

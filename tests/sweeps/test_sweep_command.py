@@ -315,3 +315,19 @@ def test_configs_of_ones_own(command: Command, launcher: FakeLauncher, tmp_path:
     assert command("-m", "sweep=s", "-cd", "mine", "loss=other,argmax") == 0
     assert launcher.names() == ["loss=other", "loss=argmax"]
     assert all(f"hydra.searchpath=['file://{tmp_path}/mine']" in call for call in launcher.calls)
+
+
+def test_a_class_of_ones_own_is_typed_again(command: Command, launcher: FakeLauncher, tmp_path: Path) -> None:
+    """A record alone may not name it, so a job that continues gets the word; what the record holds is not repeated."""
+
+    def stop(folder: Path, arguments: list[str]) -> int:
+        begin(folder)
+        return -9
+
+    launcher.act = stop
+    own = "loss._target_=torch.nn.CrossEntropyLoss"
+    line = ("-m", "sweep=s", "seed=0", "loss=argmax", own, "optimizer.lr=1e-3")
+    assert command(*line) == 1
+    launcher.act = lambda folder, _: finish(folder)
+    assert command(*line) == 0
+    assert launcher.calls[-1] == [f"resume={SWEEP}/seed=0", own]
