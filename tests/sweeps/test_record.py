@@ -134,7 +134,9 @@ def test_a_sweep_of_a_newer_program(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_sweep_of_before_there_were_formats(tmp_path: Path) -> None:
     checked_json.write(tmp_path / RECORD, {"shared": {}, "swept": [], "jobs": [], "sweep": "x"}, "x")
-    with pytest.raises(CheckpointError, match=r"sweep\.json: is of a sweep from before records had a format; take another name"):
+    with pytest.raises(
+        CheckpointError, match=r"sweep\.json: is of a sweep from before records had a format; take another name"
+    ):
         record.read(tmp_path)
 
 
