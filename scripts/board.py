@@ -6,11 +6,11 @@ import socket
 import sys
 from pathlib import Path
 
-from vgg_nll import run_folder
 from vgg_nll.cli.error_messages import errors_as_lines
 from vgg_nll.cli.scripts import count
 from vgg_nll.config.compose import names_of
 from vgg_nll.errors import ConfigError
+from vgg_nll.run_folder import paths
 from vgg_nll.tracking import dashboard
 
 PORTS = 10  # that are tried, one after another
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--port", type=count, help=f"of the page (the first free one from {dashboard.PORT} on)")
     args = parser.parse_args()
     with errors_as_lines():
-        run_folder.check_folders([args.folder])
+        paths.check_folders([args.folder])
         ports = range(dashboard.PORT, dashboard.PORT + PORTS) if args.port is None else [args.port]
         port = next((port for port in ports if is_free(port)), None)
         if port is None:

@@ -5,9 +5,9 @@ import os
 import sys
 from pathlib import Path
 
-from vgg_nll import run_folder
 from vgg_nll.cli.error_messages import errors_as_lines
 from vgg_nll.errors import CheckpointError, ConfigError
+from vgg_nll.run_folder import paths
 from vgg_nll.sweeps.account import account
 
 
@@ -26,7 +26,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     with errors_as_lines():
-        run_folder.check_folders(args.folders)
+        paths.check_folders(args.folders)
         # Here: they load matplotlib and PyTorch, and mistakes should not wait for that.
         from vgg_nll.comparison import folds, report, runs, selection
         from vgg_nll.inference.pictures import read_pictures
@@ -41,7 +41,7 @@ def main() -> None:
             print(line, file=sys.stderr)
         if not finished:
             folders = ", ".join(map(str, args.folders))
-            finished_is = f"the folder of a finished run holds {run_folder.DONE} and {run_folder.METRICS}"
+            finished_is = f"the folder of a finished run holds {paths.DONE} and {paths.METRICS}"
             raise CheckpointError(f"{folders}: no finished run there ({finished_is}); name another folder")
         chosen: list[str] = []
         if args.best is not None:

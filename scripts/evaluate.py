@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vgg_nll import run_folder
 from vgg_nll.cli.error_messages import errors_as_lines
 from vgg_nll.cli.scripts import check_run, count
+from vgg_nll.run_folder import paths
 
 if TYPE_CHECKING:
     from vgg_nll.inference.evaluate import FinishedRun
@@ -63,7 +63,7 @@ def temperature_of(run: "FinishedRun", given: str | None) -> float:
         print("no temperature: the validation predictions are all right (or all wrong), so the loss has no minimum")
         return 1.0
     evaluate.write_temperature(run.trained, fitted)
-    images, name = run.data.sizes["val"], run_folder.TEMPERATURE
+    images, name = run.data.sizes["val"], paths.TEMPERATURE
     print(f"temperature {fitted:.4f}, fitted to {images} validation images and saved in {name}")
     return fitted
 

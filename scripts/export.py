@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from vgg_nll import run_folder
 from vgg_nll.cli.error_messages import errors_as_lines
 from vgg_nll.cli.scripts import check_run, fraction
+from vgg_nll.run_folder import paths
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument(
         "--format",
         default="onnx",
-        choices=list(run_folder.EXPORTS),
+        choices=list(paths.EXPORTS),
         help="onnx (the default): a program for onnxruntime; torch_export: one for PyTorch; safetensors: the weights alone",
     )
     parser.add_argument("--output", type=Path, help="the file (RUN/export/model.onnx, .pt2, .safetensors)")
@@ -34,7 +34,7 @@ def main() -> None:
         check_run(args.run, "cpu", "saved" if args.temperature is None else str(args.temperature))
         from vgg_nll.inference import export, trained_model  # here: they load PyTorch, and mistakes should not wait for that
 
-        path = args.output or args.run / run_folder.EXPORT / run_folder.EXPORTS[args.format]
+        path = args.output or args.run / paths.EXPORT / paths.EXPORTS[args.format]
         trained = trained_model.load(args.run, args.checkpoint, "cpu")
         temperature = export.fitted_temperature(trained) if args.temperature is None else args.temperature
         difference = export.export(trained, args.format, path, temperature=temperature, threshold=args.threshold)

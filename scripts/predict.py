@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from vgg_nll.cli.error_messages import errors_as_lines
 from vgg_nll.cli.scripts import check_run, count
-from vgg_nll.data.layout import find_pictures
+from vgg_nll.data.pictures.walk import find_pictures
 from vgg_nll.escapes import csv_cell, printable
 from vgg_nll.evaluation.report import complement
 

@@ -75,12 +75,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 12 steps of a narrow network on synthetic images of 2 classes. Tests read its folder, and do not change it."""
     from helpers.configs import TINY, compose_config
 
-    from vgg_nll import run
+    from vgg_nll.run.train import train
     from vgg_nll.run_folder.record import RunRecord
 
     folder = tmp_path_factory.mktemp("run")
     cfg = compose_config(*TINY, "trainer.epochs=2", "loss=all_logit", "data.noise=1.0")
-    run.train(RunRecord.new(cfg, CHOICES), folder)
+    train(RunRecord.new(cfg, CHOICES), folder)
     return folder
 
 

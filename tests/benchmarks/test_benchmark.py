@@ -16,8 +16,8 @@ from helpers.clock import Clock
 from helpers.configs import TINY, compose_config
 
 from vgg_nll.benchmarks import timing
+from vgg_nll.checkpoints.saver import CheckpointSaver
 from vgg_nll.model import VGG16, summary
-from vgg_nll.training.checkpoint_saver import CheckpointSaver
 from vgg_nll.training.logger import TrainingLogger
 from vgg_nll.training.trainer import Trainer
 

@@ -14,8 +14,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from sweeps.fake import install
 
 from vgg_nll.cli import arguments
-from vgg_nll.config import compose, shape
-from vgg_nll.config.validation import RULES
+from vgg_nll.config import compose, schema
+from vgg_nll.config.rules import RULES
 from vgg_nll.errors import ConfigError
 from vgg_nll.run_folder.record import RunRecord
 
@@ -196,7 +196,7 @@ def test_a_sweep_without_a_job_that_begins_leaves_nothing(command: Command, tmp_
     assert [path.name for path in tmp_path.rglob("*")] == ["runs"]
 
 
-GROUPS = (*shape.groups(), "experiment", "hydra", "nope")
+GROUPS = (*schema.groups(), "experiment", "hydra", "nope")
 VALUES = (
     *(
         "0",
@@ -348,7 +348,7 @@ TINY_STEPS = ("experiment=null", *QUICK)
 @pytest.fixture
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run ends where its training would begin, and so do the jobs of a sweep."""
-    monkeypatch.setattr("vgg_nll.run.train", lambda *_: 0.5)
+    monkeypatch.setattr("vgg_nll.run.train.train", lambda *_: 0.5)
     install(monkeypatch)
 
 

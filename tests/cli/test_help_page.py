@@ -10,10 +10,10 @@ import pytest
 from helpers.configs import compose_config
 
 from vgg_nll.cli import help_page
-from vgg_nll.config import compose, shape
-from vgg_nll.config.validation import RULES
+from vgg_nll.config import compose, schema
+from vgg_nll.config.rules import RULES
 
-GROUPS = [[f"{group}={path.stem}" for path in sorted((compose.CONFIGS / group).glob("*.yaml"))] for group in shape.groups()]
+GROUPS = [[f"{group}={path.stem}" for path in sorted((compose.CONFIGS / group).glob("*.yaml"))] for group in schema.groups()]
 # Every choice of every group, in few combinations.
 CHOICES = [tuple(filter(None, row)) for row in zip_longest(*GROUPS)] + [("experiment=overfit",)]
 OF_SWEEPS = [("launcher=local", "search=grid"), ("launcher=slurm", "search=optuna")]
@@ -47,18 +47,22 @@ def test_every_setting_is_explained(choices: tuple[str, ...]) -> None:
     assert max(map(len, page_of(choices).splitlines())) <= 100
     found = settings(page_of(choices))
     assert {f"* {choice}" for choice in choices} <= found.keys()
-    found = {name: text for name, text in found.items() if re.split(r"[.=]", name.removeprefix("* "))[0] not in shape.OF_SWEEPS}
+    found = {
+        name: text for name, text in found.items() if re.split(r"[.=]", name.removeprefix("* "))[0] not in schema.OF_SWEEPS
+    }
     assert [name for name, text in found.items() if not text] == []
     typed = [name.removeprefix("* ") for name in found if name[0] == "*" or "." in name.partition("=")[0]]
     cfg = compose_config(*(item for item in typed if not item.endswith("=???")))
-    assert dict(shape.leaves(cfg)) == dict(shape.leaves(compose_config(*choices)))
+    assert dict(schema.leaves(cfg)) == dict(schema.leaves(compose_config(*choices)))
 
 
 @pytest.mark.parametrize("choices", OF_SWEEPS)
 def test_every_setting_of_sweeps_is_explained(choices: tuple[str, ...]) -> None:
     found = settings(page_of(choices))
     assert {f"* {choice}" for choice in choices} <= found.keys()
-    of_sweeps = {name: text for name, text in found.items() if re.split(r"[.=]", name.removeprefix("* "))[0] in shape.OF_SWEEPS}
+    of_sweeps = {
+        name: text for name, text in found.items() if re.split(r"[.=]", name.removeprefix("* "))[0] in schema.OF_SWEEPS
+    }
     assert len(of_sweeps) > 7 and all(of_sweeps.values())
 
 

@@ -16,11 +16,11 @@ from helpers.configs import ROOT, TINY, compose_config
 from helpers.processes import run_script
 from omegaconf import OmegaConf
 
+from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.cli.launch import StartRun
 from vgg_nll.config.compose import composed
 from vgg_nll.errors import ConfigError
 from vgg_nll.run_folder.record import RunRecord
-from vgg_nll.training import checkpoint
 from vgg_nll.training.trainer import Trainer
 
 Command = Callable[..., int]
@@ -152,7 +152,7 @@ def test_a_signal_before_the_first_step_leaves_nothing(
         except BaseException as end:
             raise end if inside == "our code" else ImportError("initialization failed") from end
 
-    monkeypatch.setattr("vgg_nll.build.make_data", make_data)
+    monkeypatch.setattr("vgg_nll.run.build.make_data", make_data)
     assert command(*TINY, "hydra.run.dir=run") == 128 + number
     assert capfd.readouterr().err == f"stopped by {number.name}: before the first step\n"
     assert not (tmp_path / "run").exists()
@@ -220,7 +220,7 @@ def test_what_was_there_stays_there(command: Command, capfd: pytest.CaptureFixtu
     assert command("hydra.run.dir=mine", "trainer.batch_size=0") == 1
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
     (tmp_path / "mine/checkpoints").mkdir()
-    checkpoint.save(tmp_path / "mine/checkpoints/last.pt", {"step": 1})
+    checkpoint_file.save(tmp_path / "mine/checkpoints/last.pt", {"step": 1})
     assert command("hydra.run.dir=mine", *TINY) == 1
     assert "error: hydra.run.dir=mine: holds results of a run whose record, run.json, is gone" in capfd.readouterr().err
     assert {path.name for path in (tmp_path / "mine").iterdir()} == {"thesis.txt", "checkpoints"}
@@ -281,5 +281,5 @@ def test_closed_standard_streams(tmp_path: Path, closed: str) -> None:
     line = [sys.executable, str(ROOT / "train.py"), *QUICK, "trainer.steps=2", "hydra.run.dir=run"]
     assert subprocess.run(f"{shlex.join(line)} {closed}", shell=True, cwd=tmp_path).returncode == 0
     assert (tmp_path / "run/DONE").exists()
-    assert checkpoint.load(tmp_path / "run/checkpoints/last.pt")["step"] == 2
+    assert checkpoint_file.load(tmp_path / "run/checkpoints/last.pt")["step"] == 2
     assert subprocess.run(f"{shlex.join(line)} {closed}", shell=True, cwd=tmp_path).returncode == 1

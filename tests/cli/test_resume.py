@@ -12,12 +12,12 @@ from helpers.configs import TINY
 from helpers.pictures import FOLDER, write_folder
 from helpers.runs import edit_config, interrupt, outcome
 
-from vgg_nll import run_folder
+from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.cli import error_messages, launch, resume
 from vgg_nll.config import compose
 from vgg_nll.inference import trained_model
+from vgg_nll.run_folder import paths
 from vgg_nll.run_folder.record import RunRecord
-from vgg_nll.training import checkpoint
 
 Command = Callable[..., int]
 QUICK = (*TINY, "tracking=none")
@@ -31,7 +31,7 @@ def test_run_then_resume(command: Command, capfd: pytest.CaptureFixture[str], tm
     assert command(*QUICK, "loss=all_logit", "trainer.steps=2", "hydra.run.dir=first") == 0
     assert (tmp_path / "first/DONE").exists()
     assert "untrained loss" in (tmp_path / "first/train.log").read_text()
-    assert checkpoint.load(tmp_path / "first/checkpoints/last.pt")["step"] == 2
+    assert checkpoint_file.load(tmp_path / "first/checkpoints/last.pt")["step"] == 2
     before = (tmp_path / "first/.hydra/config.yaml").read_text()
     capfd.readouterr()
     overrides = ("model=vgg16_bn", "data.num_classes=3", "loss=argmax", "trainer.batch_size=2", "optimizer=sgd")
@@ -46,7 +46,7 @@ def test_run_then_resume(command: Command, capfd: pytest.CaptureFixture[str], tm
     assert command("--cfg", "job", "resume=first", "trainer.steps=4") == 0
     assert "AllLogitNLL" in capfd.readouterr().out  # its own overrides with the given ones; nothing is trained
     assert command("resume=first", "trainer.steps=4") == 0
-    assert checkpoint.load(tmp_path / "first/checkpoints/last.pt")["step"] == 4
+    assert checkpoint_file.load(tmp_path / "first/checkpoints/last.pt")["step"] == 4
     assert "resumed first at step 2" in capfd.readouterr().out
     assert re.search("steps: 4|steps=4", (tmp_path / "first/.hydra/config.yaml").read_text())
     assert "- trainer.steps=4\n" in (tmp_path / "first/.hydra/overrides.yaml").read_text()
@@ -95,7 +95,7 @@ def test_resume_strict(command: Command, capfd: pytest.CaptureFixture[str], tmp_
     error = capfd.readouterr().err
     assert "warning: continues as another run: it was made with" in error
     assert "trainer.batch_size=4 (now 2)" in error
-    assert checkpoint.load(tmp_path / "run/checkpoints/last.pt")["step"] == 3
+    assert checkpoint_file.load(tmp_path / "run/checkpoints/last.pt")["step"] == 3
     assert command("resume=run", "trainer.steps=4") == 0  # the new settings are its own now
     assert command("resume=run", "trainer.steps=5", "loss=argmax") == 1
     assert "loss._target_=vgg_nll.losses.AllLogitNLL" in capfd.readouterr().err
@@ -121,7 +121,7 @@ def test_a_target_that_is_typed_is_allowed(
     )
     assert not (tmp_path / "ran").exists()
     assert command("resume=run", "trainer.steps=2", "loss._target_=mine.Mine") == 0
-    assert checkpoint.load(tmp_path / "run/checkpoints/last.pt")["step"] == 2
+    assert checkpoint_file.load(tmp_path / "run/checkpoints/last.pt")["step"] == 2
 
 
 @pytest.mark.slow
@@ -156,7 +156,7 @@ def test_odd_folder_names(command: Command, capfd: pytest.CaptureFixture[str], t
         (folder,) = (path for path in tmp_path.iterdir() if path.is_dir() and (path / "DONE").exists())
         folder.rename(tmp_path / name)
         assert command(f"resume={name}", f"trainer.steps={steps}") == 0, (name, capfd.readouterr().err)
-        assert checkpoint.load(tmp_path / name / "checkpoints/last.pt")["step"] == steps
+        assert checkpoint_file.load(tmp_path / name / "checkpoints/last.pt")["step"] == steps
         assert {path.name for path in tmp_path.iterdir()} == before - {folder.name} | {name}
 
 
@@ -164,8 +164,8 @@ def test_odd_folder_names(command: Command, capfd: pytest.CaptureFixture[str], t
 def test_one_process_at_a_time(command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert command(*QUICK, "trainer.steps=1", "hydra.run.dir=run") == 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_folder, "LOCK_SECONDS", 0)
-        with run_folder.lock_run_folder(tmp_path / "run"):
+        patch.setattr(paths, "LOCK_SECONDS", 0)
+        with paths.lock_run_folder(tmp_path / "run"):
             assert command("resume=run", "trainer.steps=2") == 1
     assert "run: another process is training there; wait until it ends, or stop it" in capfd.readouterr().err
     assert command("resume=run", "trainer.steps=2") == 0
@@ -176,8 +176,8 @@ def test_a_refused_start_leaves_the_log_of_the_run_that_is_there(command: Comman
     """Which has not begun yet: it has the lock, and the log that Hydra opened for it."""
     (tmp_path / "run").mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_folder, "LOCK_SECONDS", 0)
-        with run_folder.lock_run_folder(tmp_path / "run"):
+        patch.setattr(paths, "LOCK_SECONDS", 0)
+        with paths.lock_run_folder(tmp_path / "run"):
             assert command(*QUICK, "trainer.steps=1", "hydra.run.dir=run") == 1
             assert {path.name for path in (tmp_path / "run").iterdir()} == {".lock", "train.log"}
 
@@ -236,7 +236,7 @@ def test_resume_with_another_optimizer(command: Command, capfd: pytest.CaptureFi
     assert (tmp_path / "run/.hydra/overrides.yaml").read_text() == before
     assert (tmp_path / "run/DONE").exists()
     assert command("resume=run", "trainer.steps=2", "optimizer.weight_decay=0.25", "resume_strict=false") == 0
-    groups = checkpoint.load(tmp_path / "run/checkpoints/last.pt")["optimizer"]["param_groups"]
+    groups = checkpoint_file.load(tmp_path / "run/checkpoints/last.pt")["optimizer"]["param_groups"]
     assert [group["weight_decay"] for group in groups] == [0.25, 0.0]
 
 
@@ -336,7 +336,7 @@ def test_a_run_whose_checkpoints_were_never_written(
 ) -> None:
     """It fails; and what can be done then is said by every way on."""
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        patch.setattr(checkpoint_file, "save", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
         assert command(*QUICK, "trainer.steps=2", "hydra.run.dir=run") == 1
     assert "no checkpoint could be written: disk full" in capfd.readouterr().err
     assert command("resume=run") == 1

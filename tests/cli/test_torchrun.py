@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from vgg_nll import run_folder
 from vgg_nll.cli import torchrun
 from vgg_nll.errors import ConfigError
+from vgg_nll.run_folder import paths
 
 WHOLE = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
 
@@ -99,10 +99,10 @@ def test_a_restart_continues_the_run_if_it_has_a_checkpoint(monkeypatch: pytest.
     errors.parent.mkdir(parents=True)
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(errors))
     typed = ["loss=argmax", "resume_strict=false"]
-    run_folder.remember_for_restart(folder)
+    paths.remember_for_restart(folder)
     assert torchrun.continued(typed) == typed
     (folder / "checkpoints").mkdir(parents=True)
-    (folder / run_folder.LAST).touch()
+    (folder / paths.LAST).touch()
     assert torchrun.continued(typed) == ["resume_strict=false", f"resume={folder}"]
     monkeypatch.delenv("TORCHELASTIC_ERROR_FILE")
     assert torchrun.continued(typed) == typed

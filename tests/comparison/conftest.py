@@ -10,8 +10,7 @@ import pytest
 from helpers.configs import TINY, compose_config
 from helpers.runs import train_config
 
-from vgg_nll import run_folder
-from vgg_nll.run_folder import checked_json
+from vgg_nll.run_folder import checked_json, paths
 
 CHOICES = {"data", "model", "loss"}
 BINS = {"images": [0] * 13 + [10, 90], "correct": [0] * 13 + [6, 89], "confidence": [0.0] * 13 + [9.0, 88.0]}  # ECE 4%
@@ -49,8 +48,8 @@ def make_run(real_runs: Path) -> Callable[..., Path]:
         leaves: Mapping[str, Any] = {},
         **changes: Any,
     ) -> Path:
-        content = checked_json.read(real_runs / f"{loss}0" / run_folder.METRICS)
-        record = checked_json.read(real_runs / f"{loss}0" / run_folder.RUN)
+        content = checked_json.read(real_runs / f"{loss}0" / paths.METRICS)
+        record = checked_json.read(real_runs / f"{loss}0" / paths.RUN)
         metrics = dict.fromkeys(content["test"], 0.25) | dict(values)
         for key, value in ({"name": folder.name, "seed": seed} | dict(leaves)).items():
             *path, last = key.split(".")
@@ -65,12 +64,12 @@ def make_run(real_runs: Path) -> Callable[..., Path]:
         folder.mkdir(parents=True)
         for group in CHOICES & changes.keys():
             record["choices"][group] = changes.pop(group)
-        checked_json.write(folder / run_folder.RUN, record, "test")
+        checked_json.write(folder / paths.RUN, record, "test")
         if done:
             kept = {key: value for key, value in (content | changes).items() if value is not None}
-            checked_json.write(folder / run_folder.METRICS, kept, "test")
-            (folder / run_folder.DONE).touch()
-            shutil.copy(real_runs / f"{loss}0" / run_folder.PREDICTIONS, folder)
+            checked_json.write(folder / paths.METRICS, kept, "test")
+            (folder / paths.DONE).touch()
+            shutil.copy(real_runs / f"{loss}0" / paths.PREDICTIONS, folder)
         return folder
 
     return make

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sweeps.fake import finish
 
-from vgg_nll import run_folder
+from vgg_nll.run_folder import paths
 from vgg_nll.sweeps import record
 from vgg_nll.sweeps.account import account
 from vgg_nll.sweeps.jobs import Job
@@ -21,11 +21,11 @@ def sweep(tmp_path: Path, make_run: Callable[..., Path]) -> Path:
     record.write(Sweep(folder, "x", jobs={job.name: job for job in jobs}))
     for seed, name in enumerate("ab"):
         make_run(folder / name, "argmax", seed)
-    for name, marker in (("failed", run_folder.FAILED), ("pruned", run_folder.PRUNED)):
+    for name, marker in (("failed", paths.FAILED), ("pruned", paths.PRUNED)):
         (folder / name).mkdir()
         (folder / name / marker).write_text(f"why it {name}\n")
     (folder / "stopped").mkdir()
-    (folder / "stopped" / run_folder.RUN).touch()
+    (folder / "stopped" / paths.RUN).touch()
     return folder
 
 

@@ -7,9 +7,9 @@ import torch
 from helpers.configs import Config
 from helpers.pictures import FOLDER, write_folder
 
-from vgg_nll import build
 from vgg_nll.data.interface import Batch, ImageData
-from vgg_nll.ranks import ALONE, Ranks
+from vgg_nll.distributed.process_group import ALONE, Ranks
+from vgg_nll.run import build
 
 BATCH = ("trainer.batch_size=8", "trainer.eval_batch_size=3", "seed=3")
 

@@ -12,8 +12,8 @@ import yaml
 from helpers.configs import ROOT
 from PIL import Image
 
-from vgg_nll import run_folder
 from vgg_nll.evaluation.report import FINAL_ROWS
+from vgg_nll.run_folder import paths
 from vgg_nll.tracking import tags
 from vgg_nll.training import gradients
 
@@ -93,12 +93,12 @@ def test_rooms_are_those_of_the_package() -> None:
 
 def test_run_folder_names_are_those_of_the_code() -> None:
     shown = code_block(section("docs/architecture.md", "Run folder"))
-    names = [value for name, value in vars(run_folder).items() if name.isupper() and isinstance(value, str)]
-    hidden = {run_folder.DAMAGED}  # on docs/reliability.md
+    names = [value for name, value in vars(paths).items() if name.isupper() and isinstance(value, str)]
+    hidden = {paths.DAMAGED}  # on docs/reliability.md
     missing = {name for name in names if Path(name).name not in shown and name not in hidden}
-    inside = {run_folder.CONFIG, run_folder.OVERRIDES, run_folder.EVALUATION_METRICS}  # their folders are shown
+    inside = {paths.CONFIG, paths.OVERRIDES, paths.EVALUATION_METRICS}  # their folders are shown
     assert missing <= inside
-    assert Path(run_folder.DAMAGED).name in (ROOT / "docs" / "reliability.md").read_text()
+    assert Path(paths.DAMAGED).name in (ROOT / "docs" / "reliability.md").read_text()
 
 
 def test_tags_are_those_of_the_code() -> None:

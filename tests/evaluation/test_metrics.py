@@ -13,12 +13,7 @@ from sklearn.metrics import (
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from vgg_nll.evaluation.calibration import NUM_BINS
-from vgg_nll.evaluation.metrics import (
-    accuracy_coverage,
-    compute,
-    softmax_outputs,
-    update,
-)
+from vgg_nll.evaluation.metrics import accuracy_coverage, compute, softmax_outputs, update
 from vgg_nll.losses import all_logit_nll, argmax_nll
 from vgg_nll.losses.softmax import margin
 

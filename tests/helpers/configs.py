@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from vgg_nll import build
 from vgg_nll.config.compose import composed
 from vgg_nll.data.interface import ImageData
 from vgg_nll.model import VGG16
+from vgg_nll.run import build
 
 Config = Callable[..., DictConfig]  # the `config` fixture: overrides -> the composed config
 ROOT = Path(__file__).resolve().parents[2]

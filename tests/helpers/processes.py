@@ -16,7 +16,7 @@ from helpers.configs import ROOT
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["vgg_nll.cli.launch", "vgg_nll.cli.resume", "vgg_nll.run", "vgg_nll.data.resident", "vgg_nll.data.sources"]
+    ["vgg_nll.cli.launch", "vgg_nll.cli.resume", "vgg_nll.run", "vgg_nll.data.memory.data_set", "vgg_nll.data.memory.sources"]
 )
 
 

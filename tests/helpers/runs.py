@@ -15,10 +15,10 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from torch.utils.tensorboard import SummaryWriter
 
 from helpers.configs import compose_config
-from vgg_nll import run, run_folder
-from vgg_nll.run_folder import checked_json
+from vgg_nll.checkpoints import file as checkpoint_file
+from vgg_nll.run.train import train as train_record
+from vgg_nll.run_folder import checked_json, paths
 from vgg_nll.run_folder.record import RunRecord
-from vgg_nll.training import checkpoint
 from vgg_nll.training.trainer import Trainer
 
 CHOICES = {"data": "synthetic", "model": "vgg16", "loss": "argmax"}
@@ -38,7 +38,7 @@ def train(folder: Path, *overrides: str) -> dict[str, Any]:
     """Trains with these overrides into `folder`, and returns what metrics.json holds."""
     folder.mkdir(parents=True, exist_ok=True)  # as Hydra does
     objective = train_config(compose_config(*overrides), folder, CHOICES)
-    content: dict[str, Any] = json.loads((folder / run_folder.METRICS).read_text())
+    content: dict[str, Any] = json.loads((folder / paths.METRICS).read_text())
     assert content["val"]["accuracy"] == objective
     return content
 
@@ -46,9 +46,9 @@ def train(folder: Path, *overrides: str) -> dict[str, Any]:
 def train_config(cfg: DictConfig, folder: Path, choices: Mapping[str, str] = {}, overrides: Sequence[str] = ()) -> float:
     """Trains as this config says, into `folder`; with its `resume`, what the folder holds continues. Returns the objective."""
     if cfg.resume is None:
-        return run.train(RunRecord.new(cfg, choices, overrides), folder)
+        return train_record(RunRecord.new(cfg, choices, overrides), folder)
     record = RunRecord.open(folder).resumed(cfg, choices, overrides)
-    return run.train(record, folder, resume=cfg.resume, resume_strict=cfg.resume_strict)
+    return train_record(record, folder, resume=cfg.resume, resume_strict=cfg.resume_strict)
 
 
 def interrupt(patch: pytest.MonkeyPatch, step: int, moment: str) -> None:
@@ -100,13 +100,13 @@ def edit_json(path: Path, **changes: Any) -> None:
 
 def edit_record(folder: Path, **changes: Mapping[str, Any]) -> None:
     """Changes parts of a run's record in the same way: `edit_record(run, data={"digest": "x"})`."""
-    content = json.loads((folder / run_folder.RUN).read_text())
-    edit_json(folder / run_folder.RUN, **{part: content[part] | dict(values) for part, values in changes.items()})
+    content = json.loads((folder / paths.RUN).read_text())
+    edit_json(folder / paths.RUN, **{part: content[part] | dict(values) for part, values in changes.items()})
 
 
 def edit_config(folder: Path, **changes: Any) -> None:
     """Changes the config of a run in the same way: `edit_config(run, **{"loss.eps": 0.5})`; `...` removes a key."""
-    record, run_id = checked_json.read_with_id(folder / run_folder.RUN)
+    record, run_id = checked_json.read_with_id(folder / paths.RUN)
     for key, value in changes.items():
         *path, last = key.split(".")
         section = record["config"]
@@ -116,7 +116,7 @@ def edit_config(folder: Path, **changes: Any) -> None:
             del section[last]
         else:
             section[last] = value
-    checked_json.write(folder / run_folder.RUN, record, run_id)
+    checked_json.write(folder / paths.RUN, record, run_id)
 
 
 def points(folder: Path) -> list[tuple[str, int, bytes]]:
@@ -132,10 +132,10 @@ def points(folder: Path) -> list[tuple[str, int, bytes]]:
 
 def outcome(folder: Path) -> tuple[object, ...]:
     """Returns the result of a run: its metrics and curves; hashes of its last state and best weights, and its tables."""
-    metrics = json.loads((folder / run_folder.METRICS).read_text())
-    states = [checkpoint.load(folder / name) for name in (run_folder.LAST, run_folder.BEST)]
+    metrics = json.loads((folder / paths.METRICS).read_text())
+    states = [checkpoint_file.load(folder / name) for name in (paths.LAST, paths.BEST)]
     numbers = [{key: value for key, value in _flat(state) if key not in ("seconds", "run")} for state in states]
-    tables = [(folder / name).read_text() for name in (run_folder.METRICS_TABLE, run_folder.PREDICTIONS)]
+    tables = [(folder / name).read_text() for name in (paths.METRICS_TABLE, paths.PREDICTIONS)]
     return metrics["val"], metrics["test"], metrics["best_step"], points(folder), [*numbers, *tables]
 
 

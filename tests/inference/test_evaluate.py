@@ -14,9 +14,9 @@ from helpers.pictures import FOLDER, write_folder
 from helpers.runs import edit_config, edit_json, edit_record, train_config
 from matplotlib.figure import Figure
 
+from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.inference import evaluate as inference
 from vgg_nll.run_folder import checked_json
-from vgg_nll.training import checkpoint
 
 
 @pytest.fixture
@@ -176,13 +176,13 @@ def other_runs(folder: Path, name: str) -> None:
         content = checked_json.read(path)
         checked_json.write(path, content, checked_json.new_run_id())
     else:
-        checkpoint.save(path, checkpoint.load(path) | {"run": checked_json.new_run_id()})
+        checkpoint_file.save(path, checkpoint_file.load(path) | {"run": checked_json.new_run_id()})
 
 
 def put_nan(folder: Path) -> None:
-    content = checkpoint.load(folder / "checkpoints/best.pt")
+    content = checkpoint_file.load(folder / "checkpoints/best.pt")
     next(iter(content["model"].values()))[0] = torch.nan
-    checkpoint.save(folder / "checkpoints/best.pt", content)
+    checkpoint_file.save(folder / "checkpoints/best.pt", content)
 
 
 @pytest.mark.parametrize(
@@ -217,8 +217,9 @@ def put_nan(folder: Path) -> None:
         (lambda folder: (folder / "checkpoints/best.pt").unlink(), [], "there is no such checkpoint"),
         (lambda folder: (folder / "checkpoints/best.pt").write_bytes(b"x"), [], "damaged"),
         (
-            lambda folder: checkpoint.save(
-                folder / "checkpoints/best.pt", {"model": {}, "run": checkpoint.load(folder / "checkpoints/last.pt")["run"]}
+            lambda folder: checkpoint_file.save(
+                folder / "checkpoints/best.pt",
+                {"model": {}, "run": checkpoint_file.load(folder / "checkpoints/last.pt")["run"]},
             ),
             [],
             "does not fit its config",

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from vgg_nll import run_folder
 from vgg_nll.errors import CheckpointError, ConfigError
 from vgg_nll.inference import export
 from vgg_nll.inference.evaluate import write_temperature
 from vgg_nll.inference.trained_model import TrainedModel, load
 from vgg_nll.model import VGG16
+from vgg_nll.run_folder import paths
 
 Script = Callable[..., int]
 
@@ -58,7 +58,7 @@ OPEN = {"onnx": open_onnx, "torch_export": open_program, "safetensors": open_wei
 @pytest.mark.slow
 @pytest.mark.parametrize("file_format", OPEN)
 def test_an_export_gives_what_the_checkpoint_gives(file_format: str, trained: TrainedModel, tmp_path: Path) -> None:
-    path = tmp_path / "new" / f"{run_folder.EXPORTS[file_format]}"
+    path = tmp_path / "new" / f"{paths.EXPORTS[file_format]}"
     assert export.export(trained, file_format, path, temperature=2.0, threshold=0.25) < 1e-4
     assert list(path.parent.iterdir()) == [path]
     run, metadata = OPEN[file_format](path)

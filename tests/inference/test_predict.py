@@ -21,7 +21,7 @@ from helpers.configs import ROOT
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from vgg_nll.data.layout import PICTURES, find_pictures
+from vgg_nll.data.pictures.walk import PICTURES, find_pictures
 from vgg_nll.inference import evaluate, predict
 from vgg_nll.inference.trained_model import load
 

@@ -16,11 +16,11 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 import vgg_nll
-from vgg_nll import run_folder
+from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.errors import CheckpointError, ConfigError, DataError
 from vgg_nll.inference import trained_model
 from vgg_nll.inference.trained_model import Predictions, TrainedModel
-from vgg_nll.training import checkpoint
+from vgg_nll.run_folder import paths
 
 MUST_BE = r"a picture must be a path, a PIL image, or a uint8 tensor \[3, H, W\]"
 
@@ -156,17 +156,17 @@ def test_the_network_is_in_eval_mode(tmp_path: Path, no_figures: None) -> None:
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    content = checkpoint.load(path)
+    content = checkpoint_file.load(path)
     change(content)
-    checkpoint.save(path, content)
+    checkpoint_file.save(path, content)
 
 
 def test_load_takes_the_checkpoint_by_its_name(finished: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(finished, tmp_path / "run"))
-    rewrite(folder / run_folder.LAST, lambda content: content.update(step=5, model=halved(content["model"])))
+    rewrite(folder / paths.LAST, lambda content: content.update(step=5, model=halved(content["model"])))
     for name, other in (("best", "last"), ("last", "best")):
         network = vgg_nll.load(str(folder), name, device="cpu")
-        saved, different = (checkpoint.load(folder / f"checkpoints/{file}.pt") for file in (name, other))
+        saved, different = (checkpoint_file.load(folder / f"checkpoints/{file}.pt") for file in (name, other))
         assert network.step == saved["step"] != different["step"]
         weights = network.model.state_dict()
         assert all(torch.equal(value, saved["model"][key]) for key, value in weights.items())
@@ -194,7 +194,7 @@ def halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 )
 def test_what_cannot_be_loaded_is_one_line(finished: Path, tmp_path: Path, spoil: Callable[[Path], Any], words: str) -> None:
     folder = Path(shutil.copytree(finished, tmp_path / "run"))
-    spoil(folder / run_folder.BEST)
+    spoil(folder / paths.BEST)
     with pytest.raises(CheckpointError, match=words) as refused:
         vgg_nll.load(folder, device="cpu")
     assert "\n" not in str(refused.value)

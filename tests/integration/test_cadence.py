@@ -7,7 +7,7 @@ import pytest
 from helpers.configs import TINY
 from helpers.runs import read_curves, read_events, train
 
-from vgg_nll.training import checkpoint
+from vgg_nll.checkpoints import file as checkpoint_file
 
 STOPS_EARLY = (*TINY, "trainer.epochs=20", "trainer.early_stop_validations=2", "optimizer.lr=1e-9")
 
@@ -70,7 +70,7 @@ def test_early_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert [step for step, _ in read_curves(tmp_path)["loss/val"]] == [0, 6, 12, 18]
     assert "stopped early, after 2 validations" in caplog.text
     train(tmp_path, *STOPS_EARLY, f"resume={tmp_path}")
-    assert checkpoint.load(tmp_path / "checkpoints/last.pt")["step"] == 18
+    assert checkpoint_file.load(tmp_path / "checkpoints/last.pt")["step"] == 18
 
 
 def test_bars_count_the_batches_of_their_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

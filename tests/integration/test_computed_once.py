@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 import vgg_nll
 from vgg_nll import rng
 from vgg_nll.data.interface import Batch
-from vgg_nll.data.resident import ResidentData
+from vgg_nll.data.memory.data_set import ResidentData
 from vgg_nll.training.first_batches import FirstBatches
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from helpers.runs import interrupt, outcome, train
 
+from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.errors import CheckpointError
-from vgg_nll.training import checkpoint
 from vgg_nll.training.signals import Interrupted
 from vgg_nll.training.trainer import Trainer
 
@@ -35,7 +35,7 @@ def foreign(path: Path) -> None:
 
 
 def newer(path: Path) -> None:
-    torch.save({"format_version": checkpoint.FORMAT_VERSION + 1}, path)
+    torch.save({"format_version": checkpoint_file.FORMAT_VERSION + 1}, path)
 
 
 @pytest.mark.slow
@@ -77,7 +77,7 @@ def test_a_bad_best_checkpoint_is_replaced(
     damage(stopped / "checkpoints/best.pt")
     train(stopped, *light, f"resume={stopped}")
     assert "the best step is chosen anew" in caplog.text
-    assert checkpoint.load(stopped / "checkpoints/best.pt")["step"] == 6
+    assert checkpoint_file.load(stopped / "checkpoints/best.pt")["step"] == 6
 
 
 def test_a_best_checkpoint_that_the_end_cannot_read(
@@ -94,14 +94,14 @@ def test_a_best_checkpoint_that_the_end_cannot_read(
     monkeypatch.setattr(Trainer, "test", damaged)
     train(tmp_path / "run", *light, "trainer.steps=2")
     assert "the weights of the last step take their place" in caplog.text
-    assert checkpoint.load(tmp_path / "run/checkpoints/best.pt")["step"] == 2
+    assert checkpoint_file.load(tmp_path / "run/checkpoints/best.pt")["step"] == 2
 
 
 def test_killed_between_last_and_best(light: tuple[str, ...], stopped: Path, undisturbed: tuple[object, ...]) -> None:
     """last.pt is of the best step, best.pt still of another: it is made from last.pt."""
     checkpoints = stopped / "checkpoints"
     (checkpoints / "previous.pt").replace(checkpoints / "last.pt")
-    checkpoint.save(checkpoints / "best.pt", {"model": {}, "step": 1})
+    checkpoint_file.save(checkpoints / "best.pt", {"model": {}, "step": 1})
     unfinished = checkpoints / ".best.pt.12345.tmp"
     unfinished.touch()
     train(stopped, *light, f"resume={stopped}")
@@ -124,4 +124,4 @@ def test_a_damaged_file_never_takes_the_place_of_a_sound_one(light: tuple[str, .
         patch.setattr(Path, "replace", replace)
         with pytest.raises((KeyboardInterrupt, Interrupted)):
             train(stopped, *light, f"resume={stopped}")
-    assert checkpoint.load_newest(stopped)[0]["step"] == 3
+    assert checkpoint_file.load_newest(stopped)[0]["step"] == 3

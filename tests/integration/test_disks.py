@@ -11,8 +11,8 @@ from helpers.runs import outcome, train
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 
+from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.errors import CheckpointError
-from vgg_nll.training import checkpoint
 
 
 @pytest.mark.slow
@@ -80,7 +80,7 @@ def test_a_disk_that_fills_up(
         train(tmp_path, *light)
     assert "not all weights are on the disk; resume=" in caplog.text
     assert not (tmp_path / "DONE").exists()
-    assert checkpoint.load(tmp_path / "checkpoints/last.pt")["step"] == 3
+    assert checkpoint_file.load(tmp_path / "checkpoints/last.pt")["step"] == 3
     train(tmp_path, *light, f"resume={tmp_path}")
     assert (tmp_path / "DONE").exists()
     assert outcome(tmp_path) == undisturbed

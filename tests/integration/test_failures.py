@@ -8,11 +8,12 @@ import torch
 from helpers.runs import outcome, train
 from torch import Tensor
 
+from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.data.interface import Batch
-from vgg_nll.data.resident import ResidentData
+from vgg_nll.data.memory.data_set import ResidentData
 from vgg_nll.errors import TrainingError
 from vgg_nll.model import VGG16
-from vgg_nll.training import checkpoint, trainer
+from vgg_nll.training import trainer
 
 
 @pytest.mark.slow
@@ -41,7 +42,7 @@ def test_images_that_are_not_finite(
     with pytest.raises(TrainingError, match=words):
         train(stopped, *light, f"resume={stopped}")
     assert "TrainingError" in (stopped / "FAILED").read_text()
-    assert checkpoint.load(stopped / "checkpoints/last.pt")["step"] == 4
+    assert checkpoint_file.load(stopped / "checkpoints/last.pt")["step"] == 4
 
 
 @pytest.mark.slow
@@ -86,7 +87,7 @@ def test_out_of_memory(
         patch.setattr(VGG16, "forward", fail)
         with pytest.raises(TrainingError, match=f"out of memory at step {4 if training else 6}, with {words}"):
             train(stopped, *light, f"resume={stopped}")
-    assert checkpoint.load(stopped / "checkpoints/last.pt")["step"] == 4
+    assert checkpoint_file.load(stopped / "checkpoints/last.pt")["step"] == 4
     train(stopped, *light, f"resume={stopped}")
     assert outcome(stopped) == undisturbed
 

@@ -17,11 +17,10 @@ from helpers.runs import Bomb, edit_config, edit_record, train_config
 from PIL import Image
 
 import vgg_nll
-from vgg_nll import run_folder
+from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.comparison import runs
-from vgg_nll.run_folder import checked_json
+from vgg_nll.run_folder import checked_json, paths
 from vgg_nll.run_folder.record import RunRecord
-from vgg_nll.training import checkpoint
 
 Use = Callable[[str], tuple[int, str, str]]
 COMMANDS = ("predict", "evaluate", "resume")
@@ -159,7 +158,7 @@ TEXTS = {
 @pytest.mark.parametrize("name", first("predict"))
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_a_record_is_plain_json(theirs: Path, use: Use, trap: Path, name: str, text: str) -> None:
-    (theirs / run_folder.RUN).write_text(text)
+    (theirs / paths.RUN).write_text(text)
     code, out, error = use(name)
     assert (code, out) == (1, "")
     assert is_one_line(error), error[:1000]
@@ -178,8 +177,8 @@ def test_the_copies_for_people_are_read_by_nothing(
         *("experiment=../../evil", "+tracking@hydra.callbacks.x=tensorboard", f"model.dropout='{CALL}'"),
         *("+zz='${oc.env:SECRET}'", "~hydra.sweeper", "+hydra.callbacks.x._target_=evil.run"),
     )
-    (theirs / run_folder.OVERRIDES).write_text("".join(f"- {json.dumps(line)}\n" for line in lines))
-    (theirs / run_folder.CONFIG).write_text("loss:\n  _target_: evil.run\n")
+    (theirs / paths.OVERRIDES).write_text("".join(f"- {json.dumps(line)}\n" for line in lines))
+    (theirs / paths.CONFIG).write_text("loss:\n  _target_: evil.run\n")
     for name in COMMANDS:
         code, _, error = use(name)
         assert code == 0, error
@@ -205,7 +204,7 @@ def test_a_secret_typed_as_an_interpolation_is_the_persons_own(
 @pytest.mark.parametrize("file", ["best", "last", "previous"])
 def test_code_in_a_checkpoint(theirs: Path, use: Use, trap: Path, name: str, file: str) -> None:
     for path in theirs.glob("checkpoints/*.pt"):
-        run_id = checkpoint.load(path)["run"]
+        run_id = checkpoint_file.load(path)["run"]
         torch.save({"format_version": 1, "run": run_id, "model": Bomb(trap), "step": 12}, path)
     code, _, error = use(name)
     assert code == 1
@@ -298,7 +297,7 @@ def test_a_bad_folder_does_not_stop_a_comparison(
 ) -> None:
     """Whatever its metrics are, the others are compared; with a right checksum, they may be anything that JSON can say."""
     good = shutil.copytree(finished, tmp_path / "mine")
-    sound = checked_json.read(good / run_folder.METRICS)
+    sound = checked_json.read(good / paths.METRICS)
     run_id = RunRecord.open(good).run_id
     nested: Any = 1
     for _ in range(200):
@@ -328,15 +327,15 @@ def test_a_bad_folder_does_not_stop_a_comparison(
     ]
     for content in (*texts, *contents):
         if isinstance(content, str):
-            (theirs / run_folder.METRICS).write_text(content)
+            (theirs / paths.METRICS).write_text(content)
         else:
-            checked_json.write(theirs / run_folder.METRICS, content, run_id)
+            checked_json.write(theirs / paths.METRICS, content, run_id)
         found, left_out = runs.find([good, theirs])
         assert good in {each.folder for each in found}
         assert all(line.startswith("left out: ") and line.isprintable() and len(line) < 1000 for line in left_out)
         assert len(found) + len(left_out) == 2
         assert all(len(each.loss) < 5000 and len(str(each.config)) < 50_000 for each in found)
-    checked_json.write(theirs / run_folder.METRICS, sound, run_id)
+    checked_json.write(theirs / paths.METRICS, sound, run_id)
     edit_record(theirs, choices={"loss": "\x1b[2J\nall $1.0"})
     assert script("compare", good, theirs, "--output", tmp_path / "out") == 0
     assert all(line.isprintable() for line in capfd.readouterr().out.splitlines())

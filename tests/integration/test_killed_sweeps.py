@@ -16,7 +16,7 @@ from helpers.configs import ROOT
 from helpers.runs import outcome
 from integration.conftest import LIGHT
 
-from vgg_nll import run_folder
+from vgg_nll.run_folder import paths
 from vgg_nll.sweeps import status
 
 JOBS = 4
@@ -68,7 +68,7 @@ def sessions(pids: Sequence[int]) -> list[int]:
 
 def finished(sweep: Path) -> dict[str, tuple[float, ...]]:
     """Returns when the files of each finished job were written."""
-    names = (run_folder.DONE, run_folder.METRICS, run_folder.LAST)
+    names = (paths.DONE, paths.METRICS, paths.LAST)
     return {path.parent.name: tuple((path.parent / name).stat().st_mtime for name in names) for path in sweep.glob("*/DONE")}
 
 
@@ -136,7 +136,7 @@ def test_two_processes_share_the_jobs(tmp_path: Path, undisturbed: Undisturbed) 
 def test_an_interrupt_stops_all_jobs_with_their_state(tmp_path: Path, undisturbed: Undisturbed) -> None:
     sweep = tmp_path / "runs/sweeps/s"
     process = start(tmp_path, "sweep=s")
-    while len(list(sweep.glob(f"*/{run_folder.LAST}"))) < 2:
+    while len(list(sweep.glob(f"*/{paths.LAST}"))) < 2:
         assert process.poll() is None, (tmp_path / "printed").read_text()
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)

@@ -15,9 +15,9 @@ from helpers.configs import TINY, compose_config
 from helpers.runs import outcome, train_config
 from PIL import Image
 
+from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.comparison import runs
 from vgg_nll.run_folder import checked_json
-from vgg_nll.training import checkpoint
 
 Call = Callable[..., int]
 Results = Callable[[], dict[str, tuple[int, Any, str]]]
@@ -180,9 +180,9 @@ def forge(folder: Path, other: Path, draw: random.Random) -> str:
     name = draw.choice(names)
     path = folder / name
     if path.suffix == ".pt":
-        state = checkpoint.load(path)
+        state = checkpoint_file.load(path)
         what = change_a_value(state, draw)
-        checkpoint.save(path, state)
+        checkpoint_file.save(path, state)
         return f"{name}: {what}"
     content, run_id = checked_json.read_with_id(path)
     what = change_a_value(content, draw)

@@ -12,12 +12,11 @@ from helpers.runs import edit_config, edit_json, edit_record
 from PIL import Image
 
 import vgg_nll
-from vgg_nll import run_folder
+from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.config import upgrade
 from vgg_nll.errors import CheckpointError
-from vgg_nll.run_folder import checked_json
+from vgg_nll.run_folder import checked_json, paths
 from vgg_nll.run_folder.record import RunRecord
-from vgg_nll.training import checkpoint
 
 Call = Callable[..., int]
 
@@ -87,7 +86,7 @@ def outputs(command: Call, script: Call, capfd: pytest.CaptureFixture[str]) -> d
         assert code == 0, printed.err
         given[name] = printed.out
     given["evaluation"] = json.loads(Path("run/evaluation/evaluation.json").read_text())["test"]
-    given["step"] = checkpoint.load(Path("run") / run_folder.LAST)["step"]
+    given["step"] = checkpoint_file.load(Path("run") / paths.LAST)["step"]
     given["result"] = json.loads(Path("run/metrics.json").read_text())["test"]
     given["weights"] = {name: value.tolist() for name, value in weights.items()}
     return {name: value for name, value in given.items() if name != "resume"}  # whose lines hold seconds
@@ -107,7 +106,7 @@ def test_all_commands_open_a_run_of_before(
     assert outputs(command, script, capfd) == expected
     resumed, before = RunRecord.open(run).config, RunRecord.open(as_it_was).config
     assert resumed == {**before, "trainer": {**before["trainer"], "epochs": 3}}
-    assert checked_json.read(run / run_folder.RUN)["format"] == upgrade.FORMAT
+    assert checked_json.read(run / paths.RUN)["format"] == upgrade.FORMAT
 
 
 @pytest.mark.parametrize(
@@ -160,10 +159,10 @@ def test_names_change_in_the_order_of_formats(run: Path, monkeypatch: pytest.Mon
 
 
 def test_choices_and_overrides_are_renamed(run: Path, newer: Callable[..., None]) -> None:
-    content, run_id = checked_json.read_with_id(run / run_folder.RUN)
+    content, run_id = checked_json.read_with_id(run / paths.RUN)
     typed = ["transform=mixup", "transform.mixup=1", "+transformer=2", "loss=nll", "~loss.nll"]
     content |= {"choices": {"transform": "mixup", "loss": "nll"}, "overrides": typed}
-    checked_json.write(run / run_folder.RUN, content, run_id)
+    checked_json.write(run / paths.RUN, content, run_id)
     newer({"transform": "augment", "loss=nll": "loss=argmax"})
     record = RunRecord.open(run)
     assert record.choices == {"augment": "mixup", "loss": "argmax"}

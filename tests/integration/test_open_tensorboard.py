@@ -11,7 +11,7 @@ from helpers.board import ask, tensorboard
 from helpers.configs import TINY
 from helpers.processes import Run
 
-from vgg_nll import run_folder
+from vgg_nll.run_folder import paths
 from vgg_nll.tracking import event_files
 
 STEPS = 800  # it should still train when TensorBoard has opened
@@ -45,7 +45,7 @@ def test_no_point_stands_twice_after_a_kill(tmp_path: Path, loader: str) -> None
     (tmp_path / "runs").mkdir()
     run = Run(tmp_path, *RUN)
     folder = tmp_path / "runs/run"
-    run.until(lambda: (folder / run_folder.LAST).exists())
+    run.until(lambda: (folder / paths.LAST).exists())
     with tensorboard(tmp_path / "runs", loader, "--reload_interval=1") as address:
         run.until(lambda: len(shown(address, "loss/train")) > 8)
         run.send(signal.SIGKILL)

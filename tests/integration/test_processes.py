@@ -15,8 +15,8 @@ from helpers.configs import TINY
 from helpers.processes import Run
 from helpers.runs import outcome
 
-from vgg_nll import run_folder
-from vgg_nll.training import checkpoint
+from vgg_nll.checkpoints import file as checkpoint_file
+from vgg_nll.run_folder import paths
 
 RUN = (
     *TINY,
@@ -64,7 +64,7 @@ def test_a_signal_stops_a_run_and_loses_nothing(
     run.until(lambda: validated(run) if moment == "training" else unfinished(tmp_path))
     run.send(number)
     assert run.end() == 128 + number, run.text()
-    step = checkpoint.load(tmp_path / "run/checkpoints/last.pt")["step"]
+    step = checkpoint_file.load(tmp_path / "run/checkpoints/last.pt")["step"]
     assert step < 12, "the run came to its end"
     assert f"stopped by {number.name}: after step {step} of 12, which is saved; resume={tmp_path}/run continues\n" in run.text()
     assert "Traceback" not in run.text()
@@ -80,24 +80,24 @@ def test_sigusr1_saves_and_continues(tmp_path: Path) -> None:
     steps: list[int] = []
     for _ in range(2):
         run.send(signal.SIGUSR1)
-        run.until(lambda: last.exists() and checkpoint.load(last)["step"] not in steps)
-        steps.append(checkpoint.load(last)["step"])
+        run.until(lambda: last.exists() and checkpoint_file.load(last)["step"] not in steps)
+        steps.append(checkpoint_file.load(last)["step"])
     run.send(signal.SIGTERM)
     assert run.end() == 143
-    assert 0 < steps[0] < steps[1] <= checkpoint.load(last)["step"]
+    assert 0 < steps[0] < steps[1] <= checkpoint_file.load(last)["step"]
 
 
 @pytest.mark.slow
 def test_a_second_sigint_stops_at_once(tmp_path: Path) -> None:
     """Within a step of 24 parts of milliseconds each, between which Python sees signals."""
     run = Run(tmp_path, *ENDLESS, "trainer.batch_size=24", "trainer.accumulation_steps=24", "tracking=none")
-    run.until(lambda: run_folder.has_checkpoint(tmp_path / "run"))
+    run.until(lambda: paths.has_checkpoint(tmp_path / "run"))
     while run.is_alive():  # two signals before Python sees the first one would count as one
         run.send(signal.SIGINT)
         time.sleep(0.01)
     assert run.end() == 130
     assert "stopped by" not in run.text()
-    assert checkpoint.load_newest(tmp_path / "run")[0]["step"] >= 1
+    assert checkpoint_file.load_newest(tmp_path / "run")[0]["step"] >= 1
 
 
 @pytest.mark.slow
@@ -126,15 +126,15 @@ def test_killed_at_random_moments(tmp_path: Path, whole: tuple[object, ...], kil
         folder = tmp_path / str(number)
         folder.mkdir()
         while not (folder / "run/DONE").exists():
-            run = Run(folder, *([RESUME] if run_folder.has_checkpoint(folder / "run") else RUN))
+            run = Run(folder, *([RESUME] if paths.has_checkpoint(folder / "run") else RUN))
             if sum(moments.values()) < kills:
                 kill(run, draw)
             code = run.end()
             assert code in (0, -signal.SIGKILL), f"seed {seed}: {run.text()}"
             if code != 0:
                 moments["saving" if unfinished(folder) else "training" if has_begun(run) else "starting"] += 1
-            if run_folder.has_checkpoint(folder / "run"):
-                _, damage = checkpoint.load_newest(folder / "run")
+            if paths.has_checkpoint(folder / "run"):
+                _, damage = checkpoint_file.load_newest(folder / "run")
                 assert not damage or "there is no such" in damage, f"seed {seed}: {damage}"  # killed between two renames
         assert outcome(folder / "run") == whole, f"seed {seed}"
         shutil.rmtree(folder)

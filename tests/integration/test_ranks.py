@@ -12,9 +12,9 @@ from helpers.pictures import FOLDER, write_folder
 from helpers.processes import Run, run_script, start_ranks
 from helpers.runs import outcome, read_curves
 
-from vgg_nll import run_folder
+from vgg_nll.checkpoints import file as checkpoint_file
+from vgg_nll.run_folder import paths
 from vgg_nll.tracking import tags
-from vgg_nll.training import checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +66,7 @@ def test_the_curves_of_one_process(tmp_path: Path, size: int, overrides: list[st
     files = [{path.name for path in (folder / "run").rglob("*") if "tfevents" not in path.name} for folder in (one, many)]
     assert files[0] == files[1]
     assert f"on {size} ranks with {'4' if size == 2 else '2 or 3'} images each" in printed[0]
-    assert len(list((many / "run").glob(run_folder.EVENT_FILES))) == 1
+    assert len(list((many / "run").glob(paths.EVENT_FILES))) == 1
 
 
 @pytest.mark.parametrize("size", [2, 3])
@@ -75,10 +75,10 @@ def test_metrics_are_those_of_one_process_to_the_bit(tmp_path: Path, size: int) 
     overrides = (*RUN, "trainer.steps=1", "data.num_images=200", "trainer.eval_batch_size=9", "optimizer.lr=1e-30")
     train(tmp_path / "one", 1, *overrides)
     train(tmp_path / "many", size, *overrides)
-    one, many = (json.loads((tmp_path / name / "run" / run_folder.METRICS).read_text()) for name in ("one", "many"))
+    one, many = (json.loads((tmp_path / name / "run" / paths.METRICS).read_text()) for name in ("one", "many"))
     for key in ("test", "val", "reliability", "classes", "balanced_accuracy"):
         assert many[key] == one[key]
-    for name in (run_folder.PREDICTIONS, run_folder.METRICS_TABLE):
+    for name in (paths.PREDICTIONS, paths.METRICS_TABLE):
         assert (tmp_path / "many/run" / name).read_text() == (tmp_path / "one/run" / name).read_text()
 
 
@@ -98,7 +98,7 @@ def test_a_folder_of_pictures_with_bad_ones(tmp_path: Path) -> None:
     )
     for name, size in (("one", 1), ("many", 3)):
         train(tmp_path / name, size, *overrides)
-    tables = [sorted((tmp_path / name / "run" / run_folder.BAD_IMAGES).read_text().splitlines()) for name in ("one", "many")]
+    tables = [sorted((tmp_path / name / "run" / paths.BAD_IMAGES).read_text().splitlines()) for name in ("one", "many")]
     assert tables[0] == tables[1]
     assert len(tables[0]) > 2
 
@@ -114,7 +114,7 @@ def test_a_signal_saves_once_and_another_number_of_ranks_goes_on(tmp_path: Path,
     runs[1].send(signal.SIGTERM)  # one rank is told, all stop
     assert runs[0].end() == 128 + signal.SIGTERM, runs[0].text()
     assert runs[1].end() == 0, runs[1].text()
-    step = checkpoint.load(stopped / "run" / run_folder.LAST)["step"]
+    step = checkpoint_file.load(stopped / "run" / paths.LAST)["step"]
     assert step < 50
     assert f"stopped by SIGTERM: after step {step} of 50, which is saved" in runs[0].text()
     for again in numbers:
@@ -135,7 +135,7 @@ def test_a_rank_that_dies_ends_the_others(tmp_path: Path) -> None:
     assert runs[0].end(60) == 1
     last = runs[0].text().splitlines()[-1]
     assert last.startswith("error: stopped: another rank has ended, and says why, or cannot be reached (")
-    assert (tmp_path / "run" / run_folder.FAILED).exists()
+    assert (tmp_path / "run" / paths.FAILED).exists()
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_validation_uses_the_batch_norm_of_rank_0(tmp_path: Path) -> None:
         tmp_path, "scripts/evaluate.py", "run", "--split", "val", "--checkpoint", "last", OMP_NUM_THREADS="1"
     )
     assert evaluated.returncode == 0, evaluated.stderr
-    found = json.loads((tmp_path / "run" / run_folder.EVALUATION_METRICS).read_text())["val"]
+    found = json.loads((tmp_path / "run" / paths.EVALUATION_METRICS).read_text())["val"]
     assert found["loss"] == pytest.approx(logged, rel=1e-6)
 
 

@@ -13,9 +13,9 @@ from helpers.runs import interrupt, outcome, points, read_curves, train
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor, nn
 
-from vgg_nll import run
+from vgg_nll.checkpoints import file as checkpoint_file
+from vgg_nll.run import train as run_train
 from vgg_nll.tracking import tags
-from vgg_nll.training import checkpoint
 from vgg_nll.training.signals import Interrupted
 from vgg_nll.training.trainer import Trainer
 
@@ -71,7 +71,7 @@ def stop_and_resume(tmp_path: Path, *overrides: str) -> None:
             with pytest.raises(Interrupted, match=words) as end:
                 train(parts, *arguments)
         assert end.value.exit_code == 143
-        stopped_in_validation = checkpoint.load(parts / "checkpoints/last.pt")["validated_step"] < step
+        stopped_in_validation = checkpoint_file.load(parts / "checkpoints/last.pt")["validated_step"] < step
         assert stopped_in_validation or moment == "_step"
         assert not (parts / "DONE").exists()
         assert not (parts / "FAILED").exists()
@@ -126,7 +126,7 @@ def test_more_steps(tmp_path: Path) -> None:
     curves = [[point for point in points(tmp_path / name) if point[0] == "loss/train"] for name in ("whole", "parts")]
     assert len(curves[0]) == 8
     assert curves[0] == curves[1]
-    states = [checkpoint.load(tmp_path / name / "checkpoints/last.pt")["model"] for name in ("whole", "parts")]
+    states = [checkpoint_file.load(tmp_path / name / "checkpoints/last.pt")["model"] for name in ("whole", "parts")]
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
 
 
@@ -139,7 +139,7 @@ def test_another_learning_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         interrupt(patch, 4, "_step")
         with pytest.raises(Interrupted):
             train(tmp_path, *options, "trainer.steps=8", "optimizer.lr=1e-3")
-    saved = checkpoint.load(tmp_path / "checkpoints/last.pt")["optimizer"]["state"]
+    saved = checkpoint_file.load(tmp_path / "checkpoints/last.pt")["optimizer"]["state"]
     loaded: dict[int, dict[str, Any]] = {}
     fit = Trainer.fit
 
@@ -159,18 +159,18 @@ def test_another_learning_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for i, moments in saved.items():
         assert set(moments) == {"step", "exp_avg", "exp_avg_sq"}
         assert all(torch.equal(value, loaded[i][name]) for name, value in moments.items())
-    assert int(checkpoint.load(tmp_path / "checkpoints/last.pt")["optimizer"]["state"][0]["step"]) == 8
+    assert int(checkpoint_file.load(tmp_path / "checkpoints/last.pt")["optimizer"]["state"][0]["step"]) == 8
 
 
 def test_a_signal_at_the_very_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run is finished, and says so; if it is a job of a sweep, the sweep ends."""
-    finish = run._finish
+    finish = run_train._finish
 
     def signalled(trainer: Trainer, *args: Any) -> None:
         finish(trainer, *args)
         trainer.signals.stop = signal.SIGTERM
 
-    monkeypatch.setattr(run, "_finish", signalled)
+    monkeypatch.setattr(run_train, "_finish", signalled)
     with pytest.raises(Interrupted, match=r"the run in .* is finished"):
         train(tmp_path, *TINY, "tracking=none", "trainer.steps=1")
     assert (tmp_path / "DONE").exists()
@@ -204,7 +204,7 @@ def test_killed_between_a_validation_and_its_save(tmp_path: Path, monkeypatch: p
 @pytest.mark.usefixtures("no_figures")
 def test_curves_are_on_the_disk_before_the_state_that_stands_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill behind that state would lose them for good: a resumed run does not repeat these steps."""
-    original, seen, write = checkpoint.save, [], RecordWriter.write
+    original, seen, write = checkpoint_file.save, [], RecordWriter.write
 
     def slow(self: RecordWriter, data: bytes) -> None:
         time.sleep(0.02)
@@ -218,6 +218,6 @@ def test_curves_are_on_the_disk_before_the_state_that_stands_for_them(tmp_path: 
         seen.append(content["step"])
         original(path, content, *args)
 
-    monkeypatch.setattr(checkpoint, "save", save)
+    monkeypatch.setattr(checkpoint_file, "save", save)
     train(tmp_path, *SHORT, "trainer.steps=7", "checkpoint.every_steps=2", "trainer.validate_every_epochs=10")
     assert {2, 4, 6} <= set(seen)

@@ -19,12 +19,12 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.data.interface import Batch
-from vgg_nll.data.resident import ResidentData
+from vgg_nll.data.memory.data_set import ResidentData
 from vgg_nll.model import VGG16, summary
 from vgg_nll.progress import duration
 from vgg_nll.run_folder.record import RunRecord
-from vgg_nll.training import checkpoint
 
 Config = Callable[..., DictConfig]
 SCALARS = {
@@ -53,7 +53,7 @@ def epoch(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a run of one epoch, and its log. Tests read the folder, and do not change it."""
     with pytest.MonkeyPatch.context() as patch:
         lines: list[str] = []
-        for module in ("vgg_nll.run", "vgg_nll.run_summary", "vgg_nll.training.logger"):
+        for module in ("vgg_nll.run.train", "vgg_nll.run.announce", "vgg_nll.training.logger"):
             patch.setattr(f"{module}.log.info", lines.append)
             patch.setattr(f"{module}.log.warning", lines.append)
         folder = tmp_path_factory.mktemp("epoch")
@@ -192,7 +192,7 @@ def test_best_is_chosen_on_validation_and_test_is_read_once(tmp_path: Path, monk
     assert curves["test/accuracy"][0] == pytest.approx((content["best_step"], content["test"]["accuracy"]))
     assert content["val"]["accuracy"] == pytest.approx(best)
     assert content["best_step"] == max(step for step, value in accuracies.items() if value == best)
-    assert checkpoint.load(tmp_path / "checkpoints/best.pt")["step"] == content["best_step"]
+    assert checkpoint_file.load(tmp_path / "checkpoints/best.pt")["step"] == content["best_step"]
 
 
 @pytest.mark.slow

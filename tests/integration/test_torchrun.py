@@ -14,8 +14,8 @@ from helpers.configs import ROOT, TINY
 from helpers.processes import free_port, start_ranks
 from helpers.runs import outcome
 
-from vgg_nll import run_folder
-from vgg_nll.training import checkpoint
+from vgg_nll.checkpoints import file as checkpoint_file
+from vgg_nll.run_folder import paths
 
 pytestmark = pytest.mark.slow
 
@@ -104,7 +104,7 @@ def test_a_signal_to_torchrun_saves_once(tmp_path: Path) -> None:
             assert cut.process.wait(60) != 0
             said = [line for line in cut.text().splitlines() if "stopped by" in line]
         assert len(said) == 1, cut.text()
-        steps.append(checkpoint.load(tmp_path / "run" / run_folder.LAST)["step"])
+        steps.append(checkpoint_file.load(tmp_path / "run" / paths.LAST)["step"])
         assert f"after step {steps[-1]} of 100000, which is saved" in said[0]
     assert steps == sorted(set(steps))
 
@@ -134,4 +134,4 @@ def test_two_machines_meet(tmp_path: Path, victim: str) -> None:
         assert two.process.wait(120) == 0, two.text()
     assert sum(each.text().count("on 2 ranks with 4 images each") for each in (one, two)) == 2
     assert sum(each.text().count("restarted: continues") for each in (one, two)) == 1
-    assert (tmp_path / "run" / run_folder.DONE).exists()
+    assert (tmp_path / "run" / paths.DONE).exists()

@@ -11,13 +11,14 @@ from helpers.runs import train
 from omegaconf import DictConfig
 from torch import Tensor
 
-from vgg_nll import build
+from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.data.interface import Batch
-from vgg_nll.data.resident import ResidentData
+from vgg_nll.data.memory.data_set import ResidentData
 from vgg_nll.errors import TrainingError
 from vgg_nll.losses import AllLogitNLL, ArgmaxNLL
 from vgg_nll.model import VGG16
-from vgg_nll.training import checkpoint, diagnostics
+from vgg_nll.run import build
+from vgg_nll.training import diagnostics
 from vgg_nll.training.state import TrainState
 
 QUICK = (*TINY, "tracking=none")
@@ -69,7 +70,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path: Path) -> No
         train(tmp_path, *QUICK, *extreme, "checkpoint.every_steps=1")
     assert "TrainingError: step" in (tmp_path / "FAILED").read_text()
     assert not (tmp_path / "DONE").exists()
-    weights = checkpoint.load(tmp_path / "checkpoints/last.pt")["model"]
+    weights = checkpoint_file.load(tmp_path / "checkpoints/last.pt")["model"]
     assert all(tensor.isfinite().all() for tensor in weights.values())
 
 

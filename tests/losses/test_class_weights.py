@@ -8,10 +8,10 @@ import torch
 from helpers.configs import Config
 from sklearn.utils.class_weight import compute_class_weight
 
-from vgg_nll import build
 from vgg_nll.errors import ConfigError
 from vgg_nll.losses import AllLogitNLL, ArgmaxNLL
 from vgg_nll.losses.class_weights import ClassWeighted, balanced_weights
+from vgg_nll.run import build
 from vgg_nll.training.diagnostics import constant_loss
 
 CPU = torch.device("cpu")

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vgg_nll import run_folder
-from vgg_nll.run_folder import checked_json
+from vgg_nll.run_folder import checked_json, paths
 from vgg_nll.sweeps.local import Started
 
 Act = Callable[[Path, list[str]], int]  # run folder, arguments -> exit code
@@ -25,15 +24,15 @@ def finish(folder: Path, accuracy: float = 0.5) -> int:
     """Leaves what a finished run leaves, as far as a sweep reads it; returns its exit code."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"val": {"accuracy": accuracy}, "test": {"accuracy": accuracy / 2, "ece": 0.25}, "seconds": 1.5}
-    checked_json.write(folder / run_folder.METRICS, content, "x")
-    (folder / run_folder.DONE).touch()
+    checked_json.write(folder / paths.METRICS, content, "x")
+    (folder / paths.DONE).touch()
     return 0
 
 
 def begin(folder: Path) -> None:
     """Leaves what a run leaves that was stopped after its first checkpoint."""
-    (folder / run_folder.LAST).parent.mkdir(parents=True, exist_ok=True)
-    (folder / run_folder.LAST).touch()
+    (folder / paths.LAST).parent.mkdir(parents=True, exist_ok=True)
+    (folder / paths.LAST).touch()
 
 
 @dataclass

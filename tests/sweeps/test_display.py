@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vgg_nll import run_folder
+from vgg_nll.run_folder import paths
 from vgg_nll.sweeps.display import Display
 from vgg_nll.sweeps.jobs import Job
 from vgg_nll.sweeps.status import FAILED, FINISHED, INTERRUPTED, Status
@@ -46,7 +46,7 @@ def test_a_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     for name, text in (("a", "step 1/9  loss 1.5\nstep 2/9  loss 0.5\n\n"), ("b", "")):
         (tmp_path / name).mkdir()
-        (tmp_path / name / run_folder.LOG).write_text(text)
+        (tmp_path / name / paths.LOG).write_text(text)
     display = Display(3, 2)
     display.started(A, resumed=False)
     display.refresh({A: tmp_path / "a", B: tmp_path / "b"})
@@ -66,7 +66,7 @@ def test_long_names_and_many_jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("LINES", "10")
-    (tmp_path / run_folder.LOG).write_text("x" * 3000)
+    (tmp_path / paths.LOG).write_text("x" * 3000)
     jobs = [Job(f"{'name' * 30}{k}", ()) for k in range(50)]
     display = Display(50, 50)
     display.refresh(dict.fromkeys(jobs, tmp_path))

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from vgg_nll.config import shape
+from vgg_nll.config import schema
 from vgg_nll.config.compose import composed
-from vgg_nll.config.words import MAX_JOBS, Interval, parse
+from vgg_nll.config.sweep_overrides import MAX_JOBS, Interval, parse
 from vgg_nll.errors import ConfigError
 from vgg_nll.sweeps.jobs import MAX_NAME_BYTES, identity, name_job
 
@@ -51,7 +51,7 @@ def test_too_many_jobs(typed: list[str]) -> None:
 
 
 def leaves(*overrides: str) -> dict[str, object]:
-    return dict(shape.leaves(composed(overrides)))
+    return dict(schema.leaves(composed(overrides)))
 
 
 @pytest.mark.parametrize(

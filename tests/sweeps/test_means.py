@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from helpers.runs import read_curves, read_events, write_events
 
-from vgg_nll import run_folder
 from vgg_nll.comparison.runs import find
+from vgg_nll.run_folder import paths
 from vgg_nll.sweeps import means
 from vgg_nll.sweeps.jobs import Job
 from vgg_nll.sweeps.means import MEMBERS, Means, setting_of
@@ -27,7 +27,7 @@ def finish(sweep: Sweep, job: Job, *points: tuple[str, int, float]) -> None:
     folder = sweep.folder_of(job)
     folder.mkdir()
     write_events(folder, *points)
-    (folder / run_folder.DONE).touch()
+    (folder / paths.DONE).touch()
 
 
 def test_means(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from sweeps.fake import FakeLauncher, finish, install, table
 
-from vgg_nll import run_folder
 from vgg_nll.config.compose import composed
-from vgg_nll.config.words import parse
+from vgg_nll.config.sweep_overrides import parse
 from vgg_nll.errors import ConfigError
+from vgg_nll.run_folder import paths
 from vgg_nll.sweeps.optuna_search import OptunaSearch
 from vgg_nll.sweeps.status import FAILED, FINISHED, PRUNED
 
@@ -96,10 +96,10 @@ def test_trials_that_fail_or_are_pruned_do_not_end_the_search(command: Command, 
     def act(folder: Path, words: list[str]) -> int:
         number = len(launcher.calls)
         if number % 3 == 0:
-            (folder / run_folder.FAILED).write_text("TrainingError: loss nan\n")
+            (folder / paths.FAILED).write_text("TrainingError: loss nan\n")
             return 1
         if number % 3 == 1:
-            (folder / run_folder.PRUNED).write_text("worse\n")
+            (folder / paths.PRUNED).write_text("worse\n")
             return 0
         return finish(folder, accuracy(words))
 

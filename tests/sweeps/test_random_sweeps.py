@@ -10,9 +10,9 @@ import pytest
 from cli.test_arguments import JARGON, VALUES, draw_line
 from sweeps.fake import FakeLauncher, begin, finish, install
 
-from vgg_nll import run_folder
-from vgg_nll.config import compose, shape
-from vgg_nll.config.validation import RULES
+from vgg_nll.config import compose, schema
+from vgg_nll.config.rules import RULES
+from vgg_nll.run_folder import paths
 
 Command = Callable[..., int]
 SWEPT = (
@@ -59,7 +59,7 @@ def draw_sweep(draw: random.Random) -> list[str]:
     if draw.random() < 0.2:
         words += draw_line(draw)
     if draw.random() < 0.2:
-        key = draw.choice([key for key in RULES if key.partition(".")[0] in shape.OF_SWEEPS])
+        key = draw.choice([key for key in RULES if key.partition(".")[0] in schema.OF_SWEEPS])
         words.append(f"{key}={draw.choice(VALUES)}")
     draw.shuffle(words)
     return words
@@ -93,7 +93,7 @@ def check_sweeps(command: Command, fake: FakeLauncher, capfd: pytest.CaptureFixt
 
 
 def fail(folder: Path) -> int:
-    (folder / run_folder.FAILED).write_text("TrainingError: no\n")
+    (folder / paths.FAILED).write_text("TrainingError: no\n")
     return 1
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from vgg_nll.config import shape, upgrade
+from vgg_nll.config import schema, upgrade
 from vgg_nll.config.compose import composed
-from vgg_nll.config.words import parse
+from vgg_nll.config.sweep_overrides import parse
 from vgg_nll.errors import CheckpointError, ConfigError
 from vgg_nll.run_folder import checked_json
 from vgg_nll.run_folder.record import DataRecord, RunRecord
@@ -22,7 +22,7 @@ def add(folder: Path, *words: str) -> list[str]:
     """Does what a command does with its words; returns the folder names of its jobs."""
     parsed = parse(words)
     records = {overrides: RunRecord.new(composed(overrides)) for overrides in parsed.combinations()}
-    planned = [(overrides, dict(shape.leaves(made.stored_config))) for overrides, made in records.items()]
+    planned = [(overrides, dict(schema.leaves(made.stored_config))) for overrides, made in records.items()]
     with record.locked(folder):
         sweep = record.open_sweep(folder, parsed.swept)
         found = record.add(sweep, planned)

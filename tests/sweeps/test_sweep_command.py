@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sweeps.fake import FakeLauncher, begin, finish, install, table
 
-from vgg_nll import run_folder
+from vgg_nll.run_folder import paths
 from vgg_nll.sweeps import record
 from vgg_nll.sweeps.status import FAILED, FINISHED, INTERRUPTED, PRUNED, WAITING
 
@@ -80,17 +80,17 @@ def test_what_is_not_finished_is_continued_or_repeated(command: Command, launche
     def act(folder: Path, arguments: list[str]) -> int:
         seed = int(folder.name.removeprefix("seed="))
         if seed == 0:
-            (folder / run_folder.FAILED).write_text("TrainingError: step 3: loss nan\n")  # before its first checkpoint
+            (folder / paths.FAILED).write_text("TrainingError: step 3: loss nan\n")  # before its first checkpoint
             return 1
         if seed == 1:
             begin(folder)
-            (folder / run_folder.FAILED).write_text("TrainingError: out of memory\n")
+            (folder / paths.FAILED).write_text("TrainingError: out of memory\n")
             return 1
         if seed == 2:
             begin(folder)
             return -9
         if seed == 3:
-            (folder / run_folder.PRUNED).write_text("epoch 2: worse\n")
+            (folder / paths.PRUNED).write_text("epoch 2: worse\n")
             return 0
         return finish(folder)
 
@@ -131,7 +131,7 @@ def test_errors_before_the_first_step_are_kept(
     monkeypatch.setattr(launcher, "start", start)
     assert command("-m", "sweep=s", "seed=0") == 1
     assert table(tmp_path / SWEEP)[0]["error"] == "loss.eps=2: too large; seed: no"
-    assert (tmp_path / SWEEP / "seed=0" / run_folder.LOG).read_text() == "error: loss.eps=2: too large\nerror: seed: no\n"
+    assert (tmp_path / SWEEP / "seed=0" / paths.LOG).read_text() == "error: loss.eps=2: too large\nerror: seed: no\n"
     printed = capsys.readouterr()
     assert "seed=0: failed after 0 s: loss.eps=2: too large; seed: no" in printed.out
     assert "error: seed=0: loss.eps=2: too large; seed: no\n" in printed.err
@@ -140,7 +140,7 @@ def test_errors_before_the_first_step_are_kept(
 
 def test_cells_that_a_spreadsheet_would_run(command: Command, launcher: FakeLauncher, tmp_path: Path) -> None:
     def act(folder: Path, _: list[str]) -> int:
-        (folder / run_folder.FAILED).write_text("=cmd|' /C calc'!A1\n")
+        (folder / paths.FAILED).write_text("=cmd|' /C calc'!A1\n")
         return 1
 
     launcher.act = act
@@ -155,7 +155,7 @@ def test_fail_fast(command: Command, launcher: FakeLauncher, tmp_path: Path, cap
     def act(folder: Path, _: list[str]) -> int | None:
         begin(folder)
         if folder.name == "seed=1":
-            (folder / run_folder.FAILED).write_text("TrainingError: diverged\n")
+            (folder / paths.FAILED).write_text("TrainingError: diverged\n")
             return 1
         return None
 
@@ -211,7 +211,7 @@ def test_jobs_of_another_process_are_awaited(command: Command, launcher: FakeLau
     sweep = record.read(tmp_path / SWEEP)
     elsewhere, lost = sweep.jobs.values()
     for job in (elsewhere, lost):
-        for name in (run_folder.DONE, run_folder.METRICS):
+        for name in (paths.DONE, paths.METRICS):
             (sweep.folder_of(job) / name).unlink()
     held = [sweep.claim(job) for job in (elsewhere, lost)]
     for claim in held:

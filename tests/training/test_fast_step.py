@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vgg_nll.data import sources
+from vgg_nll.data.memory import sources
 from vgg_nll.losses import argmax_nll
 from vgg_nll.model import VGG16
 from vgg_nll.training.param_groups import param_groups

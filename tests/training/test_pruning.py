@@ -11,8 +11,7 @@ from helpers.runs import train, train_config
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vgg_nll import run_folder
-from vgg_nll.run_folder import checked_json
+from vgg_nll.run_folder import checked_json, paths
 from vgg_nll.run_folder.record import DataRecord, RunRecord
 from vgg_nll.training.pruning import MIN_RUNS, MedianRule, Pruned
 
@@ -24,9 +23,9 @@ def write_run(folder: Path, history: list[list[float]], loss: dict[str, Any] = L
     folder.mkdir(parents=True)
     record = RunRecord("x", "", {}, [], {"data": {}, "loss": loss}, DataRecord(["a"], {}, ""), PREPROCESSING)
     record.write(folder)
-    checked_json.write(folder / run_folder.METRICS, {"validation_losses": history}, "x")
+    checked_json.write(folder / paths.METRICS, {"validation_losses": history}, "x")
     if done:
-        (folder / run_folder.DONE).touch()
+        (folder / paths.DONE).touch()
 
 
 def is_pruned(folder: Path, epoch: float, loss: float) -> bool:
@@ -76,7 +75,7 @@ def test_who_counts(tmp_path: Path) -> None:
     write_run(tmp_path / "other loss", [[1.0, 1.0]], loss={"_target_": "b.Loss"})
     write_run(tmp_path / "running", [[1.0, 1.0]], done=False)
     write_run(tmp_path / "damaged", [[1.0, 1.0]])
-    (tmp_path / "damaged" / run_folder.METRICS).write_text("{")
+    (tmp_path / "damaged" / paths.METRICS).write_text("{")
     assert not is_pruned(tmp_path, 1, 9)
     write_run(tmp_path / "third", [[1.0, 1.0]])
     assert is_pruned(tmp_path, 1, 9)
@@ -95,14 +94,14 @@ def test_a_run_is_pruned(tmp_path: Path) -> None:
     folder = tmp_path / "s/pruned"
     with pytest.raises(FileNotFoundError):  # there are no metrics
         train(folder, *quick, f"trainer.prune_against={tmp_path / 's'}")
-    assert "epoch 2: the validation loss" in (folder / run_folder.PRUNED).read_text()
-    assert not (folder / run_folder.DONE).exists() and not (folder / run_folder.FAILED).exists()
+    assert "epoch 2: the validation loss" in (folder / paths.PRUNED).read_text()
+    assert not (folder / paths.DONE).exists() and not (folder / paths.FAILED).exists()
     from helpers.configs import compose_config
 
     cfg = compose_config(*quick, f"resume={folder}")
     train_config(cfg, folder)
-    assert (folder / run_folder.DONE).exists() and not (folder / run_folder.PRUNED).exists()
-    assert checked_json.read(folder / run_folder.METRICS)["validation_losses"] == losses
+    assert (folder / paths.DONE).exists() and not (folder / paths.PRUNED).exists()
+    assert checked_json.read(folder / paths.METRICS)["validation_losses"] == losses
 
 
 def run_loss(folder: Path) -> dict[str, Any]:

@@ -9,8 +9,9 @@ import torch
 from helpers.configs import make_model
 from omegaconf import DictConfig
 
-from vgg_nll import build, rng
-from vgg_nll.training import checkpoint
+from vgg_nll import rng
+from vgg_nll.checkpoints import file as checkpoint_file
+from vgg_nll.run import build
 from vgg_nll.training.state import TrainState, is_finite
 from vgg_nll.training.step import StepOptions, train_step
 
@@ -59,7 +60,7 @@ def test_a_saved_state_continues_to_the_bit(config: Config, tmp_path: Path, over
     undisturbed, parted = start(cfg), start(cfg)
     norms = steps(cfg, undisturbed, 7)  # crosses from epoch 0 (4 batches) into epoch 1
     first = steps(cfg, parted, 3)
-    checkpoint.save(tmp_path / "last.pt", parted.state_dict())
+    checkpoint_file.save(tmp_path / "last.pt", parted.state_dict())
     resumed = start(
         config(
             "seed=5",
@@ -71,7 +72,7 @@ def test_a_saved_state_continues_to_the_bit(config: Config, tmp_path: Path, over
             *overrides,
         )
     )
-    resumed.load_state_dict(checkpoint.load(tmp_path / "last.pt"))
+    resumed.load_state_dict(checkpoint_file.load(tmp_path / "last.pt"))
     assert first + steps(cfg, resumed, 7) == norms
     expected, got = undisturbed.state_dict(), resumed.state_dict()
     for name, tensor in expected["model"].items():

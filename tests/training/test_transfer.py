@@ -11,12 +11,13 @@ from helpers.runs import train
 from omegaconf import DictConfig
 from torch import nn
 
-from vgg_nll import build, rng
+from vgg_nll import rng
+from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.data.interface import train_order
 from vgg_nll.errors import ConfigError
 from vgg_nll.inference import trained_model
 from vgg_nll.model import VGG16
-from vgg_nll.training import checkpoint
+from vgg_nll.run import build
 from vgg_nll.training.frozen_features import frozen_batches
 from vgg_nll.training.param_groups import param_groups
 from vgg_nll.training.state import TrainState
@@ -106,7 +107,7 @@ def test_a_run_on_frozen_features(tmp_path: Path) -> None:
     kept = train(tmp_path / "kept", *options, "augment=none")
     images = train(tmp_path / "images", *options, "augment=none", "augment.erasing=1e-9")
     assert kept["val"] == pytest.approx(images["val"], rel=1e-4, abs=1e-5)
-    before, after = (checkpoint.load(tmp_path / run / "checkpoints/best.pt")["model"] for run in ("first", "kept"))
+    before, after = (checkpoint_file.load(tmp_path / run / "checkpoints/best.pt")["model"] for run in ("first", "kept"))
     assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("features"))
 
 
@@ -130,7 +131,7 @@ def test_the_average_is_that_of_the_formula() -> None:
 
 def test_the_average_is_evaluated_and_saved_as_the_best(tmp_path: Path) -> None:
     train(tmp_path, *TINY, "trainer.steps=12", "trainer.ema_decay=0.9", "tracking=none", "trainer.validate_every_epochs=9")
-    last, best = (checkpoint.load(tmp_path / f"checkpoints/{name}.pt") for name in ("last", "best"))
+    last, best = (checkpoint_file.load(tmp_path / f"checkpoints/{name}.pt") for name in ("last", "best"))
     assert best["step"] == last["step"] == 12
     for name, value in best["model"].items():
         assert torch.equal(value, last["average"][name])

@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
-from vgg_nll import hardware, run_folder
+from vgg_nll import hardware
 from vgg_nll.benchmarks.timing import seconds
+from vgg_nll.checkpoints.saver import CheckpointSaver
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.progress import track
-from vgg_nll.training.checkpoint_saver import CheckpointSaver
+from vgg_nll.run_folder import paths
 from vgg_nll.training.param_groups import param_groups
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import StepOptions, train_step
@@ -47,7 +48,7 @@ def checkpointing(args: argparse.Namespace) -> list[dict[str, Any]]:
         for _ in track(range(args.repeats + 1), args.repeats + 1, "checkpoints"):
             windows.append((*window(None)[:1], *window(saver), seconds(saver.wait)))
         saver.close()
-        size = (Path(folder) / run_folder.LAST).stat().st_size
+        size = (Path(folder) / paths.LAST).stat().st_size
     plain, saving, blocked, late = zip(*windows[1:], strict=True)  # the first one warms up
     cost = [with_one - without for with_one, without in zip(saving, plain, strict=True)]
     step = statistics.median(plain) / args.steps

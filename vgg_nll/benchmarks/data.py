@@ -17,11 +17,11 @@ from torchvision.transforms import v2
 
 from vgg_nll import hardware
 from vgg_nll.benchmarks.timing import interleaved
-from vgg_nll.data import sources
-from vgg_nll.data.decoding import jpeg_decoder
-from vgg_nll.data.folder import FolderData
-from vgg_nll.data.listing import list_pictures
-from vgg_nll.data.resident import ResidentData
+from vgg_nll.data.memory import sources
+from vgg_nll.data.memory.data_set import ResidentData
+from vgg_nll.data.pictures.data_set import FolderData
+from vgg_nll.data.pictures.decoding import jpeg_decoder
+from vgg_nll.data.pictures.listing import list_pictures
 
 QUALITY = 90
 CLASSES = ("a", "b")

@@ -23,11 +23,11 @@ from torch.nn.parallel import DistributedDataParallel
 from vgg_nll import hardware
 from vgg_nll.benchmarks.step import random_batch
 from vgg_nll.benchmarks.timing import interleaved
+from vgg_nll.distributed.data_parallel import data_parallel
+from vgg_nll.distributed.process_group import Ranks, device_of_rank, joined, leave
 from vgg_nll.errors import ConfigError
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for
-from vgg_nll.ranks import Ranks, device_of_rank, joined, leave
-from vgg_nll.training.data_parallel import data_parallel
 from vgg_nll.training.param_groups import param_groups
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import StepOptions, train_step

@@ -11,10 +11,11 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from vgg_nll import hardware, prepare
+from vgg_nll import hardware
 from vgg_nll.benchmarks.timing import in_subprocess, interleaved
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for, summary
+from vgg_nll.run import setup
 from vgg_nll.training.param_groups import param_groups
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import StepOptions, train_step
@@ -123,7 +124,7 @@ def own_step(model: nn.Module, images: Tensor, target: Tensor, dtype: torch.dtyp
     optimizer = torch.optim.SGD(param_groups(model), lr=1e-4, momentum=0.9, fused=True)
     state = TrainState(model, optimizer, images.device)
     if compiled:
-        state.forward = hardware.compiled(model, images.device, graphs=images.shape[-1] < prepare.CUDA_GRAPH_PIXELS)
+        state.forward = hardware.compiled(model, images.device, graphs=images.shape[-1] < setup.CUDA_GRAPH_PIXELS)
     images = images.contiguous(memory_format=torch.channels_last)
     options = StepOptions(dtype, clip_norm=1.0)
     return lambda: train_step(state, all_logit_nll, images, target, options, learning_rate=1e-4)

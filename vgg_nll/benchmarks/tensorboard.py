@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vgg_nll import hardware, run_folder
+from vgg_nll import hardware
 from vgg_nll.benchmarks.timing import seconds
 from vgg_nll.evaluation import features, loop
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.progress import track
+from vgg_nll.run_folder import paths
 from vgg_nll.tracking.tracker import TensorBoardTracker
 from vgg_nll.training import gradients, history
 from vgg_nll.training.logger import TrainingLogger
@@ -79,7 +80,7 @@ def tensorboard(args: argparse.Namespace) -> list[dict[str, Any]]:
 def _logger(folder: Path, classes: int) -> TrainingLogger:
     return TrainingLogger(
         TensorBoardTracker(folder, 1),
-        folder / run_folder.METRICS_TABLE,
+        folder / paths.METRICS_TABLE,
         class_names=[str(k) for k in range(classes)],
         pixels=_pixels,
         total_steps=1,

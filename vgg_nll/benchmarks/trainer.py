@@ -15,8 +15,10 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from vgg_nll import build, hardware, prepare, run_folder
+from vgg_nll import hardware
 from vgg_nll.benchmarks.timing import seconds
+from vgg_nll.run import build, setup
+from vgg_nll.run_folder import paths
 from vgg_nll.run_folder.record import RunRecord
 from vgg_nll.training import trainer as training_loop
 from vgg_nll.training.profiler import NoProfiler
@@ -89,9 +91,9 @@ def _pairs(cfg: Any, folder: Path) -> tuple[list[float], list[float], int, float
         return norm
 
     (folder / "run").mkdir()
-    with run_folder.lock_run_folder(folder / "run"), Signals() as signals:
-        start = prepare.Start(RunRecord.new(cfg), folder / "run", None, True)
-        made, _ = prepare.prepare(start, signals, prepare.meet(cfg))
+    with paths.lock_run_folder(folder / "run"), Signals() as signals:
+        start = setup.Start(RunRecord.new(cfg), folder / "run", None, True)
+        made, _ = setup.prepare(start, signals, setup.meet(cfg))
         steps = made.data.steps_per_epoch
         made.profiler = turns = _InTurn(_bare(cfg, steps, bare_step), steps, made.state.device)
         with patch.object(training_loop, "train_step", timed):

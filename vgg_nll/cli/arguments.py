@@ -10,9 +10,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from vgg_nll.config import shape, validation
+from vgg_nll.config import rules, schema
 from vgg_nll.config.compose import CONFIGS, is_override, key_of
-from vgg_nll.data.layout import check_root
+from vgg_nll.data.pictures.walk import check_root
 from vgg_nll.errors import ConfigError
 from vgg_nll.escapes import printable
 from vgg_nll.files import expanded
@@ -132,7 +132,7 @@ def _without_default(overrides: Sequence[str]) -> list[str]:
 def _quoted(word: str, in_sweep: bool) -> str:
     """Returns an override whose value is text for Hydra, if it is a path or a name: `Pictures (1)`, `~/a=b`, `2026`."""
     key, equals, value = word.partition("=")
-    is_text = key_of(word) in (*validation.PATHS, *HYDRA_FOLDERS, "name") and key_of(word) != "resume"  # which never gets there
+    is_text = key_of(word) in (*rules.PATHS, *HYDRA_FOLDERS, "name") and key_of(word) != "resume"  # which never gets there
     if not equals or not is_text or value in ("", "null") or value[0] in "'\"":
         return word
     parts = value.split(",") if in_sweep and not Path(value).exists() else [value]
@@ -156,13 +156,13 @@ def _problem(typed: str, word: str, in_sweep: bool) -> str | None:
         return f"{typed}: is not key=value"
     if name == "resume":  # a path, whatever it looks like
         return None
-    if name.partition(".")[0] in shape.OF_SWEEPS and not in_sweep:
+    if name.partition(".")[0] in schema.OF_SWEEPS and not in_sweep:
         return f"{typed}: is a setting of sweeps, which begin with -m"
     if name.startswith("hydra") and (why := _refused_of_hydra(typed, name, in_sweep)):
         return why
     if name in (*HYDRA_FOLDERS, "name") and equals and not value.strip("'\""):
         return f"{typed}: is empty; it takes a folder"
-    if name in (*shape.groups(), "experiment") and equals and (value == "null" or value[:1] in ("[", "{")):
+    if name in (*schema.groups(), "experiment") and equals and (value == "null" or value[:1] in ("[", "{")):
         there = ", ".join(sorted(path.stem for path in (CONFIGS / name).glob("*.yaml")))
         return f"{typed}: takes one name ({there}); several need -m: {name}=<name>,<name>"
     try:

@@ -14,7 +14,7 @@ from yaml import YAMLError
 
 from vgg_nll.cli import torchrun
 from vgg_nll.config.compose import CONFIGS, composed, key_of
-from vgg_nll.config.shape import OF_SWEEPS, leaves
+from vgg_nll.config.schema import OF_SWEEPS, leaves
 from vgg_nll.errors import CheckpointError, ConfigError, DataError, TrainingError
 from vgg_nll.escapes import printable
 from vgg_nll.training.signals import Interrupted

@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from vgg_nll.config import compose, shape
+from vgg_nll.config import compose, schema
 from vgg_nll.escapes import printable
 
 WIDTH = 100
@@ -28,11 +28,11 @@ LINE = re.compile(r"(?P<indent> *)(?P<key>\w+):(?P<value>[^#]*)(# (?P<comment>.*
 
 def page(overrides: Sequence[str]) -> str:
     """Returns the page for the config that these overrides make; a sweep's values are left out."""
-    of_run = [item for item in overrides if compose.key_of(item).partition(".")[0] not in shape.OF_SWEEPS]
+    of_run = [item for item in overrides if compose.key_of(item).partition(".")[0] not in schema.OF_SWEEPS]
     cfg = compose.composed([item for item in of_run if _is_one_value(item)], with_hydra=True)
     chosen = {key: str(name) for key, name in cfg.hydra.runtime.choices.items()}
     texts = comments(compose.CONFIGS / "train.yaml")
-    for group in shape.groups():
+    for group in schema.groups():
         texts |= {f"{group}.{key}": text for key, text in _comments_of_group(group, chosen[group]).items()}
     lines = [
         *_columns(USAGE, max(len(usage) for usage, _ in USAGE) + 2),
@@ -53,12 +53,12 @@ def page(overrides: Sequence[str]) -> str:
 
 
 def _of_sweeps(overrides: Sequence[str]) -> Iterator[str]:
-    own = [item for item in overrides if compose.key_of(item).partition(".")[0] in shape.OF_SWEEPS]
+    own = [item for item in overrides if compose.key_of(item).partition(".")[0] in schema.OF_SWEEPS]
     own = [item for item in own if compose.key_of(item) != "sweep" and _is_one_value(item)]
     cfg = compose.composed(own, "sweep", with_hydra=True)
     chosen = {key: str(name) for key, name in cfg.hydra.runtime.choices.items()}
     texts = comments(compose.CONFIGS / "sweep.yaml")
-    for group in shape.OF_SWEEPS:
+    for group in schema.OF_SWEEPS:
         yield from ("", f"{group}:")
         if group in chosen:
             texts |= {f"{group}.{key}": text for key, text in _comments_of_group(group, chosen[group]).items()}

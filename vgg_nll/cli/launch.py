@@ -1,4 +1,4 @@
-"""The command `python train.py`, also installed as `vgg-nll`: Hydra around `run.train`."""
+"""The command `python train.py`, also installed as `vgg-nll`: Hydra around `run.train.train`."""
 
 import contextlib
 import copy
@@ -15,11 +15,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from vgg_nll import run_folder
 from vgg_nll.cli import arguments, error_messages, help_page, resume, sweep, torchrun
 from vgg_nll.cli.load import load_training
-from vgg_nll.config import shape
+from vgg_nll.config import schema
 from vgg_nll.config.compose import CONFIGS, VERSION_BASE, is_override, key_of
+from vgg_nll.run_folder import paths
 from vgg_nll.run_folder.record import RunRecord
 
 OTHER_FOLDER = "hydra.run.dir=<folder> takes another run folder"
@@ -35,12 +35,12 @@ def main() -> None:
 
     def job(cfg: DictConfig) -> float:
         with error_messages.errors_as_lines(OTHER_FOLDER, traceback=traceback):
-            from vgg_nll import run  # loaded by `StartRun`
+            from vgg_nll.run.train import train  # loaded by `StartRun`
 
             hydra_job = HydraConfig.get()
             record = _record(cfg, hydra_job.runtime.choices, hydra_job.overrides.task)
             folder = Path(hydra_job.runtime.output_dir if cfg.resume is None else cfg.resume).absolute()
-            return run.train(record, folder, resume=cfg.resume, resume_strict=cfg.resume_strict)
+            return train(record, folder, resume=cfg.resume, resume_strict=cfg.resume_strict)
 
     with error_messages.errors_as_lines(OTHER_FOLDER, traceback=traceback):
         typed = arguments.prepare(sys.argv[1:])
@@ -52,7 +52,7 @@ def main() -> None:
             if not arguments.prints(typed):
                 sweep.main(typed, run_one, traceback=traceback)
                 return
-            own = (*shape.OF_SWEEPS, *arguments.SWEEP)
+            own = (*schema.OF_SWEEPS, *arguments.SWEEP)
             typed = [word for word in typed if key_of(word).partition(".")[0] not in own]
         typed = torchrun.of_rank(torchrun.continued(typed))
         sys.argv[1:], config, StartRun.resumed = resume.prepare(typed)
@@ -104,8 +104,8 @@ class StartRun(Callback):
         if torchrun.rank() == 0:  # the others have no folder
             folder = Path(OmegaConf.select(config, "hydra.run.dir"))
             resume.check_new(folder)
-            paths = (folder.absolute() / run_folder.LOG, folder.absolute(), *folder.absolute().parents)
-            self.new[:] = [path for path in paths if not path.exists()]
+            made = (folder.absolute() / paths.LOG, folder.absolute(), *folder.absolute().parents)
+            self.new[:] = [path for path in made if not path.exists()]
 
 
 @contextlib.contextmanager
@@ -117,10 +117,10 @@ def _without_leftovers() -> Iterator[None]:
         yield
     except BaseException as end:
         for path in StartRun.new:
-            if path.name != run_folder.LOG:
+            if path.name != paths.LOG:
                 with contextlib.suppress(OSError):  # not empty
                     path.rmdir()
-            elif not any((path.parent / name).exists() for name in (run_folder.RUN, run_folder.LOCK)):  # of another process
+            elif not any((path.parent / name).exists() for name in (paths.RUN, paths.LOCK)):  # of another process
                 path.unlink(missing_ok=True)
         if StartRun.error is not None:
             raise StartRun.error from end

@@ -8,6 +8,6 @@ def load_training() -> None:
     if "torch" not in sys.modules:
         print("loading PyTorch ...", file=sys.stderr, flush=True)  # seconds without a sign of life
     try:
-        from vgg_nll import run  # noqa: F401
+        from vgg_nll.run import train  # noqa: F401
     except ImportError as error:
         sys.exit(f"error: a library cannot be loaded ({error}); install the project again: pip install -e .")

@@ -10,13 +10,12 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from vgg_nll import run_folder
 from vgg_nll.cli import torchrun
 from vgg_nll.cli.arguments import escaped, path_of
-from vgg_nll.config import shape
+from vgg_nll.config import schema
 from vgg_nll.config.compose import CONFIGS, is_override, key_of
 from vgg_nll.errors import CheckpointError, ConfigError
-from vgg_nll.run_folder import checked_json
+from vgg_nll.run_folder import checked_json, paths
 from vgg_nll.run_folder.record import RunRecord
 
 # What a resumed run must share with its first part, unless `resume_strict=false`; else it would be another run.
@@ -52,7 +51,7 @@ def prepare(arguments: Sequence[str]) -> tuple[list[str], str, RunRecord | None]
     targets = frozenset(item.partition("=")[2] for item in typed if key_of(item).endswith("_target_"))
     try:
         record = RunRecord.open(folder)
-        run_folder.refuse_links(folder)
+        paths.refuse_links(folder)
         record.check(folder, typed_targets=targets, without=groups)
     except CheckpointError as error:
         raise CheckpointError(f"resume={folder}: {error}") from error
@@ -64,15 +63,15 @@ def check_new(folder: Path) -> None:
     """Raises ConfigError or CheckpointError if a new run cannot begin in its folder."""
     if not folder.is_dir():
         return
-    if run_folder.holds_run(folder):
-        raise ConfigError(f"hydra.run.dir={folder}: {run_folder.how_to_continue(folder)}")
-    run_folder.refuse_links(folder)
+    if paths.holds_run(folder):
+        raise ConfigError(f"hydra.run.dir={folder}: {paths.how_to_continue(folder)}")
+    paths.refuse_links(folder)
 
 
 def check(before: RunRecord, now: RunRecord, cfg: DictConfig) -> None:
     """Raises ConfigError if a resumed run would no longer be the same. A finished run ends the process."""
     folder = Path(cfg.resume)
-    was, new = dict(shape.leaves(before.config)), dict(shape.leaves(now.config))
+    was, new = dict(schema.leaves(before.config)), dict(schema.leaves(now.config))
     _check_same_run(folder, was, new, cfg.resume_strict)
     _end_if_finished(folder, before.run_id, was, new)
     _check_state(folder)
@@ -86,19 +85,19 @@ def _check_arguments(folder: Path, typed: Sequence[str]) -> None:
         raise ConfigError(f"resume={folder}: continues in that folder; leave out hydra.run.dir")
     if not folder.is_dir():
         raise CheckpointError(f"resume={folder}: there is no such folder")
-    if not (folder / run_folder.DONE).exists():
+    if not (folder / paths.DONE).exists():
         _check_state(folder)
 
 
 def _check_state(folder: Path) -> None:
     """Raises CheckpointError if there is no state to continue from."""
-    if run_folder.has_checkpoint(folder):
+    if paths.has_checkpoint(folder):
         return
-    if (folder / run_folder.BEST).is_file():
-        why = f" (checkpoint.keep=best removed it); model.weights={folder / run_folder.BEST} starts a new run from its weights"
+    if (folder / paths.BEST).is_file():
+        why = f" (checkpoint.keep=best removed it); model.weights={folder / paths.BEST} starts a new run from its weights"
     else:
-        why = " (its checkpoints were never written: start it anew)" if run_folder.holds_run(folder) else ""
-    raise CheckpointError(f"resume={folder}: holds no run to continue: there is no {run_folder.LAST}{why}")
+        why = " (its checkpoints were never written: start it anew)" if paths.holds_run(folder) else ""
+    raise CheckpointError(f"resume={folder}: holds no run to continue: there is no {paths.LAST}{why}")
 
 
 def _store(before: Mapping[str, Any], folder: Path) -> None:
@@ -106,9 +105,9 @@ def _store(before: Mapping[str, Any], folder: Path) -> None:
 
     A group that is chosen anew is not in `before`; its place in the list of defaults is empty.
     """
-    log, is_first = escaped(str((folder / run_folder.LOG).absolute())), torchrun.rank() == 0
+    log, is_first = escaped(str((folder / paths.LOG).absolute())), torchrun.rank() == 0
     content = {
-        "defaults": [{"hydra": "runs"}, "_self_", *({group: None} for group in shape.groups()), {"experiment": None}],
+        "defaults": [{"hydra": "runs"}, "_self_", *({group: None} for group in schema.groups()), {"experiment": None}],
         **before,
         "resume": escaped(str(folder)),
         "resume_strict": True,
@@ -126,7 +125,7 @@ def _chosen_groups(typed: Sequence[str]) -> set[str]:
         if key_of(item) == "experiment" and path.is_file():
             for part in yaml.safe_load(path.read_text(encoding="utf-8")).get("defaults", []):
                 chosen |= {str(name).split("/")[-1] for name in part} if isinstance(part, dict) else set()
-    return chosen & set(shape.groups())
+    return chosen & set(schema.groups())
 
 
 def _check_same_run(folder: Path, before: dict[str, Any], now: dict[str, Any], strict: bool) -> None:
@@ -152,10 +151,10 @@ def _is_more(now: Any, was: Any) -> bool:
 def _end_if_finished(folder: Path, run_id: str, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Ends the process with a line if the run is finished, unless it has more to do now."""
     was = {key: before.get(key) for key in LENGTH}
-    if not (folder / run_folder.DONE).exists() or any(_is_more(now[key], was[key]) for key in LENGTH):
+    if not (folder / paths.DONE).exists() or any(_is_more(now[key], was[key]) for key in LENGTH):
         return
     try:
-        checked_json.read(folder / run_folder.METRICS, run_id)
+        checked_json.read(folder / paths.METRICS, run_id)
     except CheckpointError as error:
         print(f"warning: {error}; the run is evaluated again", file=sys.stderr)
         return

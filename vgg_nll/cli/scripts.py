@@ -4,9 +4,9 @@ import argparse
 import contextlib
 from pathlib import Path
 
-from vgg_nll import run_folder
-from vgg_nll.config.validation import RULES
+from vgg_nll.config.rules import RULES
 from vgg_nll.errors import ConfigError
+from vgg_nll.run_folder import paths
 
 
 def count(text: str, minimum: int = 1) -> int:
@@ -18,13 +18,13 @@ def count(text: str, minimum: int = 1) -> int:
 
 def check_run(folder: Path, device: str, temperature: str) -> None:
     """Raises CheckpointError if a folder holds no run, ConfigError for a device or a temperature that cannot be."""
-    run_folder.check_holds_run(folder)
+    paths.check_holds_run(folder)
     problem = RULES["device"].find_error(device)
     if problem:
         raise ConfigError(f"--device {device}: {problem}")
     if temperature in ("fit", "saved"):
         return
-    value, low, high = 0.0, run_folder.MIN_TEMPERATURE, run_folder.MAX_TEMPERATURE
+    value, low, high = 0.0, paths.MIN_TEMPERATURE, paths.MAX_TEMPERATURE
     with contextlib.suppress(ValueError):
         value = float(temperature)
     if not low <= value <= high:

@@ -17,9 +17,9 @@ from omegaconf import DictConfig
 
 from vgg_nll.cli import arguments, error_messages
 from vgg_nll.cli.load import load_training
-from vgg_nll.config import shape, validation, words
+from vgg_nll.config import rules, schema, sweep_overrides
 from vgg_nll.config.compose import SEARCH_PATH, composed, is_override, key_of
-from vgg_nll.config.shape import OF_SWEEPS
+from vgg_nll.config.schema import OF_SWEEPS
 from vgg_nll.errors import ConfigError
 from vgg_nll.escapes import printable
 from vgg_nll.progress import track
@@ -71,7 +71,7 @@ def main(typed: Sequence[str], run_one: Callable[..., None], *, traceback: bool)
     """
     request = read(typed)
     cfg, folder = request.cfg, request.folder
-    search: Search = _make("search", cfg.search, words=words.parse(request.words), folder=folder)
+    search: Search = _make("search", cfg.search, words=sweep_overrides.parse(request.words), folder=folder)
     checked = _check_all(search.examples, search.swept)
     device = str(next(iter(checked.values()))["device"])
     run_job = functools.partial(run_one, traceback=traceback)
@@ -133,7 +133,7 @@ def read(typed: Sequence[str]) -> Request:
     cfg = composed([word for word in own if key_of(word) not in ("sweep", "sweep.name")], "sweep")
     errors = [f"sweep={name}: must be a name: letters, digits, and . _ - = +, no / and at most 100 of them" for name in names]
     errors = [error for error, name in zip(errors, names, strict=True) if not NAME.fullmatch(name) and name != "null"]
-    errors += validation.find_errors(dict(shape.leaves(cfg)))
+    errors += rules.find_errors(dict(schema.leaves(cfg)))
     if errors:
         raise ConfigError("\n".join(errors))
     directory = arguments.path_of(DIRECTORY, overrides)
@@ -187,7 +187,7 @@ def _check(overrides: Sequence[str]) -> Leaves:
     cfg = composed(overrides)
     record = RunRecord.new(cfg)
     arguments.check_paths(cfg)
-    return dict(shape.leaves(record.stored_config))
+    return dict(schema.leaves(record.stored_config))
 
 
 def _open(

@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from vgg_nll import run_folder
 from vgg_nll.cli import arguments
 from vgg_nll.config.compose import SEARCH_PATH, key_of
 from vgg_nll.errors import ConfigError
+from vgg_nll.run_folder import paths
 
 NEEDED = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 SECONDS_OF_FIRST = 5  # torchrun looks every tenth of a second
@@ -54,8 +54,8 @@ def _check_environment(size: int) -> None:
 
 def continued(typed: Sequence[str]) -> list[str]:
     """Returns the arguments of this process: after a restart by `torchrun --max-restarts`, those that continue the run."""
-    folder = run_folder.of_restart()
-    if folder is None or not run_folder.has_checkpoint(folder):
+    folder = paths.of_restart()
+    if folder is None or not paths.has_checkpoint(folder):
         return list(typed)
     if rank() == 0:
         print(f"restarted: continues {folder}", flush=True)

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vgg_nll import run_folder
 from vgg_nll.comparison.grouping import Group
 from vgg_nll.comparison.tables import Table
 from vgg_nll.escapes import printable
 from vgg_nll.evaluation.predictions import HEAD
 from vgg_nll.files import read_regular_file
+from vgg_nll.run_folder import paths
 
 MAX_BYTES = 64 << 20
 MAX_IMAGES = 20
@@ -46,7 +46,7 @@ class Disagreement(NamedTuple):
 def read(folder: Path) -> Predictions | None:
     """Returns None if a run folder has no such file, or a damaged one."""
     try:
-        text = read_regular_file(folder / run_folder.PREDICTIONS, MAX_BYTES).decode()
+        text = read_regular_file(folder / paths.PREDICTIONS, MAX_BYTES).decode()
         head, *rows = csv.reader(io.StringIO(text))
         if head != list(HEAD) or not rows:
             return None
@@ -74,9 +74,7 @@ def read_group(group: Group) -> tuple[dict[str, dict[int, Predictions]], list[st
             else:
                 found.setdefault(loss, {})[seed] = content
     number = len(group.runs)
-    lines = (
-        [f"{group.name}: {missing} of {number} runs have no {run_folder.PREDICTIONS}, so no single images"] if missing else []
-    )
+    lines = [f"{group.name}: {missing} of {number} runs have no {paths.PREDICTIONS}, so no single images"] if missing else []
     return found, lines
 
 

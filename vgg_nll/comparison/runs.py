@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vgg_nll import run_folder
-from vgg_nll.config import shape
+from vgg_nll.config import schema
 from vgg_nll.errors import CheckpointError
 from vgg_nll.escapes import printable
 from vgg_nll.evaluation.calibration import NUM_BINS
 from vgg_nll.files import read_regular_file
-from vgg_nll.run_folder import checked_json
+from vgg_nll.run_folder import checked_json, paths
 from vgg_nll.run_folder.record import RunRecord
 
 NUMBER = (int, float)
@@ -89,14 +88,14 @@ def find(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
     A run is finished if its folder holds `DONE` and `metrics.json`. Raises CheckpointError if one of `folders` is not a folder.
     """
     found: dict[Path, Path] = {}
-    run_folder.check_folders(folders)
+    paths.check_folders(folders)
     for folder in folders:
         for name, _, _ in os.walk(folder):
             if _is_run(Path(name)):
                 found.setdefault(Path(name).resolve(), Path(name))
     runs, left_out = [], []
     for path in sorted(found.values()):
-        if not (path / run_folder.DONE).is_file():
+        if not (path / paths.DONE).is_file():
             left_out.append(printable(f"left out, not finished: {path}{_failure(path)}"))
             continue
         try:
@@ -108,20 +107,18 @@ def find(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
 
 def flatten(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yields ("trainer.epochs", "6"), ... for every leaf, as text: 6 and 6.0 give the same text, and a list is one leaf."""
-    for key, value in shape.leaves(content):
+    for key, value in schema.leaves(content):
         yield printable(key), printable(value if isinstance(value, str) else json.dumps(value).removesuffix(".0"))
 
 
 def _is_run(folder: Path) -> bool:
     """Returns whether a run began here, finished or not."""
-    return run_folder.holds_run(folder) or any(
-        (folder / name).is_file() for name in (run_folder.RUN, run_folder.FAILED, run_folder.PRUNED)
-    )
+    return paths.holds_run(folder) or any((folder / name).is_file() for name in (paths.RUN, paths.FAILED, paths.PRUNED))
 
 
 def _failure(folder: Path) -> str:
     """Returns what FAILED or PRUNED says, on one line; empty if there is no such file."""
-    for name in (run_folder.FAILED, run_folder.PRUNED):
+    for name in (paths.FAILED, paths.PRUNED):
         with contextlib.suppress(OSError, ValueError):
             words = read_regular_file(folder / name, MAX_TEXT).decode(errors="replace").split()
             return f" ({name.lower()}: {' '.join(words)[:200]})"
@@ -130,10 +127,10 @@ def _failure(folder: Path) -> str:
 
 def _read(folder: Path) -> Run:
     """Raises CheckpointError, with the path, if the record or metrics.json is missing or damaged, or they are of two runs."""
-    record, path = RunRecord.open(folder), folder / run_folder.METRICS
+    record, path = RunRecord.open(folder), folder / paths.METRICS
     content, config = checked_json.read(path, record.run_id), dict(flatten(record.config))
     if type(record.config.get("seed")) is not int or _is_too_long(config):
-        raise CheckpointError(f"{folder / run_folder.RUN}: is damaged: it holds settings that no run has")
+        raise CheckpointError(f"{folder / paths.RUN}: is damaged: it holds settings that no run has")
     if _is_too_long(content):
         raise CheckpointError(f"{path}: is damaged: it holds text of more than {MAX_TEXT} characters, or is nested too deep")
     split = "test" if "test" in content else "val"

@@ -4,10 +4,10 @@ import lazy_loader
 
 # The names that a config may have as a `_target_`: a run folder keeps them, so the modules behind them may move.
 FACES = {
-    "resident": ["ResidentData"],
-    "folder": ["FolderData"],
-    "listing": ["list_imagenet", "list_pictures"],
-    "sources": ["cifar10", "cifar100", "digits", "fashion_mnist", "mnist", "synthetic"],
+    "memory.data_set": ["ResidentData"],
+    "pictures.data_set": ["FolderData"],
+    "pictures.listing": ["list_imagenet", "list_pictures"],
+    "memory.sources": ["cifar10", "cifar100", "digits", "fashion_mnist", "mnist", "synthetic"],
     "augmentation": ["Augmentation"],
 }
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=FACES)

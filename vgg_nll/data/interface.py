@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vgg_nll import rng
-from vgg_nll.data.bad_images import BadImages
+from vgg_nll.data.bad_files import BadImages
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.errors import DataError
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from vgg_nll.data.decoding import read_picture
+from vgg_nll.data.pictures.decoding import read_picture
 
 MAX_SIZE = 1 << 14
 

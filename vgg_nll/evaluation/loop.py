@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from vgg_nll.distributed.process_group import ALONE, Ranks
 from vgg_nll.evaluation import metrics
 from vgg_nll.evaluation.metrics import Sums
 from vgg_nll.evaluation.mistakes import Misclassified, MostConfidentErrors
 from vgg_nll.losses import Loss
-from vgg_nll.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)

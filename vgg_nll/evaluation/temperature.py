@@ -6,7 +6,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from vgg_nll.losses import argmax_nll
-from vgg_nll.run_folder import MAX_TEMPERATURE, MIN_TEMPERATURE
+from vgg_nll.run_folder.paths import MAX_TEMPERATURE, MIN_TEMPERATURE
 
 
 class Scaled(nn.Module):

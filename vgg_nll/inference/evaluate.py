@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from vgg_nll import build, run_folder
 from vgg_nll.data.interface import Batch, ImageData
 from vgg_nll.errors import CheckpointError, DataError
 from vgg_nll.escapes import printable
@@ -24,7 +23,8 @@ from vgg_nll.inference import trained_model
 from vgg_nll.inference.trained_model import TrainedModel
 from vgg_nll.losses import Loss
 from vgg_nll.progress import track
-from vgg_nll.run_folder import checked_json
+from vgg_nll.run import build
+from vgg_nll.run_folder import checked_json, paths
 from vgg_nll.tracking import evaluation_summaries, tags
 
 FIGURE_WIDTH = 7.0  # inches: twice as wide as in TensorBoard
@@ -104,12 +104,12 @@ def write_evaluation(
         values: metrics by name, {"test": ..., "test at T": ...}; evaluation: what the figures show.
     """
     trained = run.trained
-    folder = trained.folder / run_folder.EVALUATION
+    folder = trained.folder / paths.EVALUATION
     folder.mkdir(exist_ok=True)
     content: dict[str, Any] = {"split": split, "step": trained.step, "temperature": at_temperature, **values}
     content["balanced_accuracy"] = balanced_accuracy(evaluation.sums)
     content["classes"] = per_class(trained.class_names, evaluation.sums)
-    checked_json.write(trained.folder / run_folder.EVALUATION_METRICS, content, trained.run_id)
+    checked_json.write(trained.folder / paths.EVALUATION_METRICS, content, trained.run_id)
     title = f"{split}, step {trained.step}" + (f", T = {at_temperature:.3g}" if at_temperature != 1 else "")
     names = [printable(name) for name in trained.class_names]
     pixels, size = trained.preprocessing.pixels, {"width": FIGURE_WIDTH}
@@ -124,12 +124,12 @@ def write_evaluation(
 
 def write_temperature(trained: TrainedModel, value: float) -> None:
     """Writes a temperature into the run folder, with the step of the checkpoint that it belongs to."""
-    checked_json.write(trained.folder / run_folder.TEMPERATURE, {"temperature": value, "step": trained.step}, trained.run_id)
+    checked_json.write(trained.folder / paths.TEMPERATURE, {"temperature": value, "step": trained.step}, trained.run_id)
 
 
 def read_temperature(trained: TrainedModel) -> float:
     """Returns the temperature that was fitted to this checkpoint. Raises CheckpointError if none was saved for it."""
-    path = trained.folder / run_folder.TEMPERATURE
+    path = trained.folder / paths.TEMPERATURE
     fit = f"python scripts/evaluate.py {shlex.quote(str(trained.folder))} --temperature fits one"
     if not path.exists():
         raise CheckpointError(f"{trained.folder}: has no temperature; {fit}")
@@ -138,7 +138,7 @@ def read_temperature(trained: TrainedModel) -> float:
     except CheckpointError as error:
         raise CheckpointError(f"{error}; {fit} anew") from error
     saved, step = content.get("temperature"), content.get("step")
-    if not isinstance(saved, float) or not run_folder.MIN_TEMPERATURE <= saved <= run_folder.MAX_TEMPERATURE:
+    if not isinstance(saved, float) or not paths.MIN_TEMPERATURE <= saved <= paths.MAX_TEMPERATURE:
         raise CheckpointError(f"{path}: holds no temperature; {fit} anew")
     if step != trained.step:
         raise CheckpointError(f"{path}: is of step {step}, and the checkpoint of step {trained.step}; {fit} anew")

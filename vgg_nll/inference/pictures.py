@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vgg_nll import build
+from vgg_nll.run import build
 from vgg_nll.run_folder.record import RunRecord
 
 

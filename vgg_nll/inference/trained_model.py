@@ -11,16 +11,18 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 
-from vgg_nll import build, rng, run_folder
-from vgg_nll.config.validation import RULES
-from vgg_nll.data.decoding import to_rgb
+from vgg_nll import rng
+from vgg_nll.checkpoints import file as checkpoint_file
+from vgg_nll.config.rules import RULES
+from vgg_nll.data.pictures.decoding import to_rgb
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.errors import CheckpointError
 from vgg_nll.evaluation.metrics import Outputs, softmax_outputs
 from vgg_nll.hardware import choose_dtype
 from vgg_nll.model import VGG16
+from vgg_nll.run import build
+from vgg_nll.run_folder import paths
 from vgg_nll.run_folder.record import RunRecord
-from vgg_nll.training import checkpoint
 from vgg_nll.training.state import check_weights, evaluated_weights
 
 Picture = str | PathLike[str] | Image.Image | Tensor
@@ -105,14 +107,14 @@ def load(run: str | PathLike[str], checkpoint_name: str = "best", device: str = 
 
 def load_weights(folder: Path, record: RunRecord, checkpoint_name: str, device_name: str) -> TrainedModel:
     """Does what `load` does, with the record of the folder, of which the network's part was checked."""
-    content = checkpoint.load(folder / run_folder.CHECKPOINTS / f"{checkpoint_name}.pt", record.run_id)
+    content = checkpoint_file.load(folder / paths.CHECKPOINTS / f"{checkpoint_name}.pt", record.run_id)
     device = build.make_device(device_name)
     class_names, preprocessing = _takes_and_gives(folder, record, device)
     with rng.NoDraws():
         model = build.make_network(
             OmegaConf.create({"model": record.config["model"]}), len(class_names), preprocessing.image_size
         )
-    with checkpoint.errors_as_one(f"{folder}: checkpoints/{checkpoint_name}.pt does not fit its config"):
+    with checkpoint_file.errors_as_one(f"{folder}: checkpoints/{checkpoint_name}.pt does not fit its config"):
         weights = evaluated_weights(content)
         check_weights(model, weights)
         model.load_state_dict(weights, assign=True)  # without a copy
@@ -125,7 +127,7 @@ def load_weights(folder: Path, record: RunRecord, checkpoint_name: str, device_n
 def open_record(folder: Path) -> RunRecord:
     """Returns the record of a run folder that is about to be read, and written to. Raises as `load` does."""
     record = RunRecord.open(folder)
-    run_folder.refuse_links(folder)
+    paths.refuse_links(folder)
     return record
 
 
@@ -135,7 +137,7 @@ def _takes_and_gives(folder: Path, record: RunRecord, device: torch.device) -> t
     try:
         return tuple(record.data.classes), Preprocessing(**record.preprocessing, device=device)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{folder / run_folder.RUN}: is damaged ({error})") from error
+        raise CheckpointError(f"{folder / paths.RUN}: is damaged ({error})") from error
 
 
 def _precision(folder: Path, record: RunRecord) -> str:
@@ -144,5 +146,5 @@ def _precision(folder: Path, record: RunRecord) -> str:
     precision = trainer.get("precision") if isinstance(trainer, dict) else None
     problem = RULES["trainer.precision"].find_error(precision)
     if problem is not None:
-        raise CheckpointError(f"{folder / run_folder.RUN}: trainer.precision={str(precision)[:200]}: {problem}")
+        raise CheckpointError(f"{folder / paths.RUN}: trainer.precision={str(precision)[:200]}: {problem}")
     return str(precision)

@@ -9,14 +9,15 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vgg_nll.config import shape, upgrade, validation
+from vgg_nll.config import rules, schema, upgrade
 from vgg_nll.config.compose import key_of
 from vgg_nll.errors import CheckpointError, ConfigError
 from vgg_nll.files import atomic_write, expanded
-from vgg_nll.run_folder import CONFIG, HYDRA, OVERRIDES, RUN, check_holds_run, checked_json
+from vgg_nll.run_folder import checked_json
+from vgg_nll.run_folder.paths import CONFIG, HYDRA, OVERRIDES, RUN, check_holds_run
 
 MAX_NAMES = 5  # in a message
-_PIXELS = validation.Rule(float, items=3)  # a mean or deviation of pixels
+_PIXELS = rules.Rule(float, items=3)  # a mean or deviation of pixels
 COPY = f"# A copy for people, which no program reads: settings are changed on the command line. {RUN} is what counts.\n"
 
 
@@ -68,7 +69,7 @@ class RunRecord:
     @classmethod
     def new(cls, cfg: DictConfig, choices: Mapping[str, str | None] = {}, overrides: Sequence[str] = ()) -> "RunRecord":
         """Returns the record of a new run. Raises ConfigError with one line for every error of the config."""
-        validation.check(cfg)
+        rules.check(cfg)
         chosen = {group: choice for group, choice in choices.items() if choice is not None and not group.startswith("hydra")}
         return cls(checked_json.new_run_id(), _version(), chosen, list(overrides), plain(cfg))
 
@@ -101,7 +102,7 @@ class RunRecord:
                 "preprocessing": {"image_size": int(), "resize": int(), "mean": list(mean), "std": list(std)} as preprocessing,
             } if isinstance(run_id, str) and classes and _PIXELS.find_error(mean) is _PIXELS.find_error(std) is None:
                 short = all(
-                    isinstance(text, str) and len(text) <= shape.MAX_TEXT for text in (*choices.values(), *overrides, digest)
+                    isinstance(text, str) and len(text) <= schema.MAX_TEXT for text in (*choices.values(), *overrides, digest)
                 )
                 if short and all(isinstance(name, str) for name in classes) and all(type(n) is int for n in sizes.values()):
                     return cls(
@@ -143,15 +144,15 @@ class RunRecord:
             without: sections that are not looked at. Nothing may be built from them.
         """
         used = {key: value for key, value in self.config.items() if key not in without}
-        errors = shape.find_errors(self.config, typed_targets or frozenset(), frozenset(without))
-        errors = errors or validation.find_errors(dict(shape.leaves(used)))
+        errors = schema.find_errors(self.config, typed_targets or frozenset(), frozenset(without))
+        errors = errors or rules.find_errors(dict(schema.leaves(used)))
         if errors:
             hint = "; type it to allow it" if typed_targets is not None and "names this here" in errors[0] else ""
             raise CheckpointError(f"{folder / RUN}: {errors[0]}{hint}")
 
     def check_network(self, folder: Path) -> None:
         """Does what `check` does for what a network is built from, and for nothing else."""
-        self.check(folder, without=(shape.sections() | self.config.keys()) - {"model"})
+        self.check(folder, without=(schema.sections() | self.config.keys()) - {"model"})
 
     def resumed(self, cfg: DictConfig, choices: Mapping[str, str | None], overrides: Sequence[str]) -> "RunRecord":
         """Returns the record with another config, which `choices` and `overrides` have made of it. Raises as `new` does."""
@@ -191,10 +192,10 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     """
     content: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     content |= {"resume": None, "resume_strict": True}
-    for key, value in shape.leaves(content):
+    for key, value in schema.leaves(content):
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, str) and "${" in item:
                 raise ConfigError(f"{key}={value}: holds ${{, which a run folder cannot keep; give the value itself")
-            if not shape.is_scalar(item):
-                raise ConfigError(f"{key}={str(value)[:200]}: must be {shape.ALLOWED}")
+            if not schema.is_scalar(item):
+                raise ConfigError(f"{key}={str(value)[:200]}: must be {schema.ALLOWED}")
     return content

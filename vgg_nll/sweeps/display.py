@@ -4,9 +4,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from vgg_nll import run_folder
 from vgg_nll.escapes import printable
 from vgg_nll.progress import JobBars, duration
+from vgg_nll.run_folder import paths
 from vgg_nll.sweeps.jobs import Job
 from vgg_nll.sweeps.status import FINISHED, INTERRUPTED, PRUNED, WAITING, Status
 
@@ -71,7 +71,7 @@ def _result(status: Status) -> str:
 def _last_line(folder: Path) -> str:
     """Returns the last line of a run's log."""
     try:
-        with (folder / run_folder.LOG).open("rb") as file:
+        with (folder / paths.LOG).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
             lines = file.read().decode(errors="replace").split("\n")
     except OSError:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from vgg_nll.config.words import Words
+from vgg_nll.config.sweep_overrides import Words
 from vgg_nll.errors import ConfigError
 from vgg_nll.sweeps.jobs import Job
 from vgg_nll.sweeps.status import Status

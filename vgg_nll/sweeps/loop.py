@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vgg_nll import run_folder
 from vgg_nll.comparison.keys import IGNORED
 from vgg_nll.config.compose import key_of
 from vgg_nll.files import atomic_write
+from vgg_nll.run_folder import paths
 from vgg_nll.sweeps import record, status
 from vgg_nll.sweeps.display import Display
 from vgg_nll.sweeps.grid import Search
@@ -117,10 +117,10 @@ class Loop:
 
     def _launch(self, job: Job, claim: contextlib.ExitStack) -> None:
         folder, errors = self.sweep.folder_of(job), self.sweep.private(f"{job.name}.err")
-        resumed = run_folder.has_checkpoint(folder)
+        resumed = paths.has_checkpoint(folder)
         folder.mkdir(parents=True, exist_ok=True)
         errors.unlink(missing_ok=True)
-        (folder / run_folder.FAILED).unlink(missing_ok=True)
+        (folder / paths.FAILED).unlink(missing_ok=True)
         # What changes no result, and classes of the user's own, which a record alone may not name.
         free = [word for word in job.overrides if f"{key_of(word)}.".startswith(IGNORED) or key_of(word).endswith("._target_")]
         place = [f"resume={folder}", *free] if resumed else [*job.overrides, f"hydra.run.dir={folder}"]
@@ -156,7 +156,7 @@ class Loop:
         folder.mkdir(exist_ok=True)  # a run that does not begin removes its folder
         printed = _read(running.errors)
         if printed:
-            with (folder / run_folder.LOG).open("a", encoding="utf-8") as log:
+            with (folder / paths.LOG).open("a", encoding="utf-8") as log:
                 log.write(printed)
         now = status.of(folder, look_for_processes=False)
         if now.state in (*DONE_WITH, FAILED):
@@ -170,7 +170,7 @@ class Loop:
             reason = "" if was_asked else (stopped or [f"killed by {by}"])[-1]
             return Status(WAITING if now.state == WAITING and was_asked else INTERRUPTED, reason)
         reason = _reason(printed) or f"the process ended with exit code {code}"
-        atomic_write(folder / run_folder.FAILED, f"{reason}\n")
+        atomic_write(folder / paths.FAILED, f"{reason}\n")
         return Status(FAILED, reason)
 
     def _settle(self, job: Job, now: Status) -> None:

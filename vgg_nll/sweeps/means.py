@@ -7,10 +7,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vgg_nll import run_folder
 from vgg_nll.config.compose import key_of
 from vgg_nll.files import atomic_write
-from vgg_nll.run_folder import checked_json
+from vgg_nll.run_folder import checked_json, paths
 from vgg_nll.sweeps import jobs, record
 from vgg_nll.sweeps.jobs import ALWAYS_OPEN, OWN_RUNS, Job
 from vgg_nll.sweeps.processes import new_process
@@ -56,7 +55,7 @@ class Means:
         found: dict[str, list[str]] = {}
         for job in self._sweep.jobs.values():
             setting = setting_of(job, self._sweep)
-            if setting in self._due and (self._sweep.folder_of(job) / run_folder.DONE).is_file():
+            if setting in self._due and (self._sweep.folder_of(job) / paths.DONE).is_file():
                 found.setdefault(setting, []).append(job.name)
         self._due.clear()
         new = {setting: names for setting, names in found.items() if len(names) > 1 and not self._are_written(setting, names)}
@@ -87,7 +86,7 @@ def _write_all(folder: Path, settings: dict[str, list[str]]) -> None:
     """Runs in a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sweep, which waits for this
     # Not the lock of the record: many runs take longer than a job should wait for that.
-    with run_folder.hold(folder / record.PRIVATE / "means.lock", WAIT_SECONDS) as is_free:
+    with paths.hold(folder / record.PRIVATE / "means.lock", WAIT_SECONDS) as is_free:
         for setting, names in settings.items() if is_free else ():
             _write(folder, setting, sorted(names))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vgg_nll.config.compose import key_of
-from vgg_nll.config.words import Interval, Words, parse
+from vgg_nll.config.sweep_overrides import Interval, Words, parse
 from vgg_nll.errors import ConfigError
 from vgg_nll.sweeps.jobs import Job
 from vgg_nll.sweeps.record import PRIVATE

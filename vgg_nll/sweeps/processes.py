@@ -10,7 +10,7 @@ from typing import Any
 # Loaded once, by the process that the others are forked from, which saves each of them two to four seconds: what a run needs,
 # what means need, and the library that has the digits.
 PRELOADED = [
-    *("vgg_nll.cli.launch", "vgg_nll.run", "vgg_nll.data.resident", "vgg_nll.data.sources", "sklearn.datasets"),
+    *("vgg_nll.cli.launch", "vgg_nll.run", "vgg_nll.data.memory.data_set", "vgg_nll.data.memory.sources", "sklearn.datasets"),
     *("vgg_nll.tracking.event_files", "vgg_nll.comparison.statistics"),
 ]
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vgg_nll import run_folder
 from vgg_nll.comparison.keys import IGNORED
-from vgg_nll.config import shape, upgrade
+from vgg_nll.config import schema, upgrade
 from vgg_nll.errors import CheckpointError, ConfigError
-from vgg_nll.run_folder import checked_json
+from vgg_nll.run_folder import checked_json, paths
 from vgg_nll.run_folder.record import RunRecord
 from vgg_nll.sweeps import jobs
 from vgg_nll.sweeps.jobs import ALWAYS_OPEN, Job
@@ -49,7 +48,7 @@ class Sweep:
 
     def claim(self, job: Job) -> AbstractContextManager[bool]:
         """Tells whether this process may run the job, and holds it for the block; a claim ends with its process."""
-        return run_folder.hold(self.private(f"{job.name}.lock"))
+        return paths.hold(self.private(f"{job.name}.lock"))
 
 
 def check_folder(folder: Path) -> None:
@@ -106,7 +105,7 @@ def _in_words_of_today(sweep: Sweep, written: int) -> Sweep:
     found = []
     for job in sweep.jobs.values():
         with suppress(CheckpointError):
-            leaves = dict(shape.leaves(RunRecord.open(sweep.folder_of(job)).config))
+            leaves = dict(schema.leaves(RunRecord.open(sweep.folder_of(job)).config))
             overrides = tuple(upgrade.renamed_override(word, written) for word in job.overrides)
             found.append((Job(job.name, overrides), leaves))
     return Sweep(
@@ -166,7 +165,7 @@ def remove_empty(folder: Path) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Lets one process at a time change the sweep's own files."""
     (folder / PRIVATE).mkdir(parents=True, exist_ok=True)
-    with run_folder.hold(folder / LOCK, LOCK_SECONDS) as is_free:
+    with paths.hold(folder / LOCK, LOCK_SECONDS) as is_free:
         if not is_free:
             raise ConfigError(f"{folder}: another process has held the sweep for {LOCK_SECONDS} s; stop it, or wait")
         yield

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vgg_nll import run_folder
 from vgg_nll.errors import CheckpointError
 from vgg_nll.escapes import csv_cell, printable
 from vgg_nll.files import atomic_write, read_regular_file
-from vgg_nll.run_folder import checked_json
+from vgg_nll.run_folder import checked_json, paths
 from vgg_nll.sweeps import record
 from vgg_nll.sweeps.jobs import Job
 from vgg_nll.sweeps.record import Sweep
@@ -46,20 +45,20 @@ def of(folder: Path, *, look_for_processes: bool = True) -> Status:
     Args:
         look_for_processes: tells a running job from an interrupted one, by its lock.
     """
-    for marker, state in ((run_folder.PRUNED, PRUNED), (run_folder.FAILED, FAILED)):
+    for marker, state in ((paths.PRUNED, PRUNED), (paths.FAILED, FAILED)):
         if (folder / marker).is_file():
             return Status(state, _line(folder / marker))
-    if (folder / run_folder.DONE).is_file():
+    if (folder / paths.DONE).is_file():
         return _finished(folder)
-    if look_for_processes and run_folder.is_running(folder):
+    if look_for_processes and paths.is_running(folder):
         return Status(RUNNING)
-    begun = run_folder.has_checkpoint(folder) or (folder / run_folder.RUN).is_file()
+    begun = paths.has_checkpoint(folder) or (folder / paths.RUN).is_file()
     return Status(INTERRUPTED if begun else WAITING)
 
 
 def _finished(folder: Path) -> Status:
     try:
-        content = checked_json.read(folder / run_folder.METRICS)
+        content = checked_json.read(folder / paths.METRICS)
     except CheckpointError as error:
         return Status(FAILED, str(error))
     metrics = {f"{split}/{name}": float(value) for split in ("val", "test") for name, value in _numbers(content.get(split))}

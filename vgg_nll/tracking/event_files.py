@@ -13,8 +13,8 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 
-from vgg_nll import run_folder
 from vgg_nll.files import atomic_write
+from vgg_nll.run_folder import paths
 from vgg_nll.tracking import tags
 
 Curve = Sequence[tuple[int, float]]  # (optimizer step, value), in order of steps
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 def event_files(folder: Path) -> list[Path]:
     """Returns the event files of a run in TensorBoard's order: by name, and so by the second of their start."""
-    return sorted(folder.glob(run_folder.EVENT_FILES))
+    return sorted(folder.glob(paths.EVENT_FILES))
 
 
 def write_mark(writer: SummaryWriter, step: int, run_id: str) -> None:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 
 from vgg_nll.data.interface import TRAIN_EVAL, Batch, ImageData, number_of_images
+from vgg_nll.distributed.process_group import Ranks
 from vgg_nll.evaluation import loop
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.losses import Loss
 from vgg_nll.progress import track
-from vgg_nll.ranks import Ranks
 from vgg_nll.training.diagnostics import out_of_memory_as_error
 from vgg_nll.training.state import TrainState
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from vgg_nll.data.interface import Batch, ImageData
+from vgg_nll.distributed.process_group import ALONE, Ranks
 from vgg_nll.model import VGG16
 from vgg_nll.progress import track
-from vgg_nll.ranks import ALONE, Ranks
 
 FrozenBatches = Callable[[int, int], Iterator[Batch]]  # as `ImageData.train_batches`
 

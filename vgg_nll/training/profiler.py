@@ -6,7 +6,7 @@ from typing import Any, Protocol, Self
 
 import torch
 
-from vgg_nll import run_folder
+from vgg_nll.run_folder import paths
 
 log = logging.getLogger(__name__)
 FIRST, WARM_UP, STEPS = 5, 3, 10  # the first steps allocate memory and choose kernels; the next ones start the profiler
@@ -47,7 +47,7 @@ def make_profiler(is_wanted: bool, folder: Path, device: torch.device) -> Profil
         activities.append(torch.profiler.ProfilerActivity.CUDA)
 
     def write(profile: torch.profiler.profile) -> None:
-        trace, operators = folder / run_folder.PROFILE_TRACE, folder / run_folder.PROFILE_OPERATORS
+        trace, operators = folder / paths.PROFILE_TRACE, folder / paths.PROFILE_OPERATORS
         trace.parent.mkdir(exist_ok=True)
         profile.export_chrome_trace(str(trace))
         order = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"

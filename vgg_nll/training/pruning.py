@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vgg_nll import run_folder
 from vgg_nll.errors import CheckpointError
-from vgg_nll.run_folder import checked_json
+from vgg_nll.run_folder import checked_json, paths
 from vgg_nll.run_folder.record import RunRecord
 
 MIN_RUNS = 3  # finished ones: the median of fewer says little
@@ -49,10 +48,10 @@ class MedianRule:
         """Those of all finished runs; read anew, since more may have finished."""
         assert self._folder is not None
         found: list[History] = []
-        for path in sorted(self._folder.glob(f"*/{run_folder.DONE}")):
+        for path in sorted(self._folder.glob(f"*/{paths.DONE}")):
             try:
                 record = RunRecord.open(path.parent)
-                content = checked_json.read(path.with_name(run_folder.METRICS), record.run_id)
+                content = checked_json.read(path.with_name(paths.METRICS), record.run_id)
             except CheckpointError:
                 continue
             match content:

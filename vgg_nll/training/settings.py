@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from vgg_nll.ranks import Ranks
+from vgg_nll.distributed.process_group import Ranks
 from vgg_nll.training.step import StepOptions
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from vgg_nll.data.interface import labels_of
+from vgg_nll.distributed.process_group import ALONE, Ranks
 from vgg_nll.losses import Loss
-from vgg_nll.ranks import ALONE, Ranks
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.weight_average import update_average
 

@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from vgg_nll import hardware, rng, run_folder
+from vgg_nll import hardware, rng
+from vgg_nll.checkpoints.saver import CheckpointSaver
 from vgg_nll.data.interface import TRAIN_EVAL, Batch, ImageData, subsample
+from vgg_nll.distributed.process_group import ALONE, Ranks
 from vgg_nll.errors import TrainingError
 from vgg_nll.evaluation import features
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.losses import Loss
-from vgg_nll.ranks import ALONE, Ranks
+from vgg_nll.run_folder import paths
 from vgg_nll.training import gradients, history, trajectory
-from vgg_nll.training.checkpoint_saver import CheckpointSaver
 from vgg_nll.training.diagnostics import not_finite_error, out_of_memory_as_error
 from vgg_nll.training.evaluator import Evaluator
 from vgg_nll.training.logger import TrainingLogger
@@ -190,7 +191,7 @@ class Trainer:
         self._check_finite()
         if not self.ranks.is_first:
             return
-        if not run_folder.is_whole(self.saver.folder):
+        if not paths.is_whole(self.saver.folder):
             raise TrainingError(
                 f"step {self.state.step}: {self.saver.folder} was removed or renamed; nothing can be saved there"
             )
@@ -203,8 +204,8 @@ class Trainer:
 
     def _last_good(self) -> str:
         self.saver.wait()
-        place = f"{self.saver.folder / run_folder.CHECKPOINTS} holds the last good state"
-        return place if run_folder.has_checkpoint(self.saver.folder) else "no state was saved before"
+        place = f"{self.saver.folder / paths.CHECKPOINTS} holds the last good state"
+        return place if paths.has_checkpoint(self.saver.folder) else "no state was saved before"
 
     def _validation_is_due(self) -> bool:
         return due(self.state.step, self.settings.validate_every_steps(self.data.steps_per_epoch), self.total_steps)

@@ -1,0 +1,63 @@
+"""Data in memory: order and augmentation are functions of (seed, epoch, batch)."""
+
+import pytest
+import torch
+from helpers.configs import Config, make_data
+
+from vgg_nll.data.memory import sources
+from vgg_nll.errors import DataError
+
+
+def test_digits_normalisation_is_of_the_training_images(config: Config) -> None:
+    cfg, (splits, _) = config().data, sources.digits()
+    pixels = splits["train"].images.double() / 255
+    assert list(cfg.mean) == pytest.approx([pixels.mean().item()] * 3, abs=1e-3)
+    assert list(cfg.std) == pytest.approx([pixels.std().item()] * 3, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_batches_are_functions_of_seed_epoch_and_position(config: Config) -> None:
+    one, two = make_data(config, "data.shift_pixels=2"), make_data(config, "data.shift_pixels=2")
+    other_seed = make_data(config, "data.shift_pixels=2", "seed=1")
+    list(two.train_batches(5))  # what ran before does not matter
+    whole = list(one.train_batches(3))
+    resumed = list(two.train_batches(3, start=30))
+    assert len(whole) == one.steps_per_epoch == 1258 // 32
+    assert len(resumed) == len(whole) - 30
+    for (images, target), (images_again, target_again) in zip(whole[30:], resumed, strict=True):
+        assert torch.equal(images, images_again)
+        assert torch.equal(target, target_again)
+    assert not torch.equal(whole[0][0], next(one.train_batches(4))[0])
+    assert not torch.equal(whole[0][0], next(other_seed.train_batches(3))[0])
+
+
+def test_evaluation_sees_every_image_once_as_it_is(config: Config) -> None:
+    data, (splits, _) = make_data(config, "trainer.eval_batch_size=50"), sources.digits()
+    images = torch.cat([images for images, _ in data.eval_batches("val")])
+    target = torch.cat([target for _, target in data.eval_batches("val")])
+    assert torch.equal(target, splits["val"].target)
+    mean, std = config().data.mean[0], config().data.std[0]
+    torch.testing.assert_close(images * std + mean, splits["val"].images / 255, atol=1e-6, rtol=0)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_cutout_is_part_of_training_alone(config: Config) -> None:
+    data, plain = make_data(config, "data.cutout_pixels=8"), make_data(config)
+    assert not torch.equal(next(data.train_batches(0))[0], next(plain.train_batches(0))[0])
+    assert torch.equal(next(data.train_batches(0))[0], next(data.train_batches(0))[0])
+    assert torch.equal(next(data.eval_batches("val"))[0], next(plain.eval_batches("val"))[0])
+
+
+def test_order_changes_with_the_epoch(config: Config) -> None:
+    still = make_data(config, "data.shift_pixels=0")
+    assert not torch.equal(next(still.train_batches(0))[1], next(still.train_batches(1))[1])
+
+
+def test_a_batch_larger_than_the_set_is_refused(config: Config) -> None:
+    with pytest.raises(DataError, match=r"trainer.batch_size=2000 is more than the 1258 training images"):
+        make_data(config, "trainer.batch_size=2000")
+
+
+def test_an_empty_split_is_refused(config: Config) -> None:
+    with pytest.raises(DataError, match=r"the val split is empty; raise data.val_fraction"):
+        make_data(config, "data.val_fraction=0.0002")

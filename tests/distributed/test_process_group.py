@@ -1,0 +1,242 @@
+"""What ranks exchange, in processes of their own; and what a rank gets."""
+
+import itertools
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.processes import CONTEXT, free_port
+from torch import nn
+
+from vgg_nll.distributed import process_group
+from vgg_nll.distributed.data_parallel import SyncBatchNorm2d, synchronise_batch_norm
+from vgg_nll.distributed.process_group import Ranks
+from vgg_nll.errors import ConfigError, TrainingError
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+SIZE = 3
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 7, 8, 9])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_rows_are_dealt_in_order_and_evenly(images: int, size: int) -> None:
+    dealt = [list(range(images))[Ranks(rank, size).rows(images)] for rank in range(size)]
+    assert list(itertools.chain(*dealt)) == list(range(images))
+    assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
+
+
+def test_a_process_alone() -> None:
+    alone, one = process_group.ALONE, torch.ones(2)
+    assert (alone.gather(3), alone.of_first("a"), alone.largest(4)) == ([3], "a", 4)
+    assert alone.add_up(one) is one
+    with alone.first_alone():
+        alone.wait()
+    assert process_group.joined(CPU) == alone
+    process_group.leave()
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen", "gpus", "expected"),
+    [
+        ("auto", CPU, 0, CPU),
+        ("cuda", GPU, 2, torch.device("cuda", 1)),
+        (
+            "cuda:1",
+            torch.device("cuda", 1),
+            2,
+            "device=cuda:1: is one GPU for 2 ranks; device=cuda gives each rank one of its own",
+        ),
+        (
+            "auto",
+            GPU,
+            1,
+            "device=auto: 2 ranks on a machine of 1 GPUs; torchrun --nproc-per-node=1, or device=cpu",
+        ),
+    ],
+)
+def test_the_device_of_a_rank(
+    monkeypatch: pytest.MonkeyPatch, name: str, chosen: torch.device, gpus: int, expected: torch.device | str
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    if isinstance(expected, str):
+        with pytest.raises(ConfigError, match=f"^{re.escape(expected)}$"):
+            process_group.device_of_rank(name, chosen)
+    else:
+        assert process_group.device_of_rank(name, chosen) == expected
+
+
+def test_one_gpu_of_each_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert process_group.device_of_rank("auto", GPU) == torch.device("cuda", 0)
+    assert process_group.device_of_rank("cuda:3", torch.device("cuda", 3)) == torch.device("cuda", 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_line"),
+    [
+        (ConnectionResetError("reset"), True),
+        (RuntimeError("[gloo/pair.cc] Connection closed by peer\nmore"), True),
+        (RuntimeError("NCCL error: unhandled system error"), True),
+        (RuntimeError("out of memory"), False),
+    ],
+)
+@pytest.mark.parametrize("size", ["1", "2"])
+def test_a_lost_peer_is_a_line(monkeypatch: pytest.MonkeyPatch, error: Exception, is_line: bool, size: str) -> None:
+    """With the first line of PyTorch's reason; a process alone has no peer."""
+    monkeypatch.setenv("WORLD_SIZE", size)
+    is_line = is_line and size == "2"
+    with pytest.raises(TrainingError if is_line else type(error)) as found, process_group.lost_peers_as_error():
+        raise error
+    if is_line:
+        assert f"cannot be reached ({str(error).splitlines()[0]})" in str(found.value)
+
+
+def test_gpus_need_nccl(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"^device=cuda: this PyTorch has no NCCL, .*; device=cpu trains on gloo$"):
+        process_group.joined(GPU)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rank", "is_torchrun", "reason"),
+    [
+        ("0", False, "Timed out after . seconds waiting for clients"),
+        ("0", True, "rank 1 did not come within 1 s"),
+        ("1", False, "The client socket has timed out"),
+    ],
+)
+def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch, rank: str, is_torchrun: bool, reason: str) -> None:
+    """Rank 0 for the others, with or without torchrun's store, and these for its address."""
+    monkeypatch.setattr(process_group, "MEETING_SECONDS", 1)
+    port = free_port()
+    address = {"WORLD_SIZE": "2", "RANK": rank, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    for name, value in (address | {"TORCHELASTIC_USE_AGENT_STORE": str(is_torchrun)}).items():
+        monkeypatch.setenv(name, value)
+    agent = torch.distributed.TCPStore("localhost", int(port), is_master=True, wait_for_workers=False) if is_torchrun else None
+    with pytest.raises(TrainingError, match=rf"cannot be reached \({reason}"):
+        process_group.joined(CPU)
+    del agent
+
+
+def test_batch_norm_becomes_one_over_all_ranks() -> None:
+    """With its weights and buffers, the mode, and what is frozen."""
+    outer, inner = nn.BatchNorm2d(3), nn.BatchNorm2d(2)
+    outer.weight.requires_grad_(False)
+    inner.eval()
+    network = nn.Sequential(outer, nn.Sequential(inner, nn.ReLU()))
+    before = dict(network.state_dict())
+    synchronise_batch_norm(network)
+    of_outer, of_inner = (module for module in network.modules() if isinstance(module, SyncBatchNorm2d))
+    assert of_outer.weight is outer.weight and not of_outer.weight.requires_grad
+    assert of_outer.training and not of_inner.training
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def in_ranks(folder: Path, function: Any) -> list[Any]:
+    """Calls a function of this module with each rank of three, in three processes; returns what they give."""
+    port = free_port()
+    processes = [CONTEXT.Process(target=_rank, args=(rank, port, function, folder)) for rank in range(SIZE)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    return [torch.load(folder / str(rank), weights_only=False) for rank in range(SIZE)]
+
+
+def _rank(rank: int, port: str, function: Any, folder: Path) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(SIZE), "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    torch.set_num_threads(1)
+    torch.save(function(process_group.joined(CPU), folder), folder / str(rank))
+    process_group.leave()
+
+
+def exchange(own: Ranks, folder: Path) -> dict[str, Any]:
+    layer = nn.BatchNorm2d(2)
+    with torch.no_grad():
+        layer.weight.fill_(own.rank)
+        layer.running_mean.fill_(own.rank)  # type: ignore[union-attr]
+    own.copy_first(layer, buffers_only=True)
+    buffers = (float(layer.weight[0]), float(layer.running_mean[0]))  # type: ignore[index]
+    own.copy_first(layer)
+    with own.first_alone():
+        seen = len(list(folder.glob("*.note")))
+        (folder / f"{own.rank}.note").write_text("")
+    own.wait()
+    return {
+        "gather": own.gather({"rank": own.rank}),
+        "of_first": own.of_first(f"from {own.rank}"),
+        "add_up": own.add_up(torch.tensor([1.0, own.rank])).tolist(),
+        "largest": own.largest(10 - own.rank),
+        "buffers": buffers,
+        "weight": float(layer.weight[0].detach()),
+        "seen": seen,
+        "notes": len(list(folder.glob("*.note"))),
+    }
+
+
+@pytest.mark.slow
+def test_what_ranks_exchange(tmp_path: Path) -> None:
+    found = in_ranks(tmp_path, exchange)
+    for rank, values in enumerate(found):
+        assert values["gather"] == [{"rank": 0}, {"rank": 1}, {"rank": 2}]
+        assert values["of_first"] == "from 0"
+        assert values["add_up"] == [3.0, 3.0]
+        assert values["largest"] == 10
+        assert values["buffers"] == (rank, 0.0)
+        assert values["weight"] == 0.0
+        assert values["seen"] >= min(rank, 1)  # rank 0 was before the others
+        assert values["notes"] == SIZE
+    assert found[0]["seen"] == 0
+
+
+def images_and_weights() -> tuple[torch.Tensor, torch.Tensor, nn.BatchNorm2d]:
+    draw = torch.Generator().manual_seed(0)
+    layer = nn.BatchNorm2d(4)
+    with torch.no_grad():
+        layer.weight.copy_(torch.rand(4, generator=draw) + 0.5)
+        layer.bias.copy_(torch.randn(4, generator=draw))
+    images = torch.randn(7, 4, 5, 6, generator=draw) * 3 + 2
+    return images, torch.randn(7, 4, 5, 6, generator=draw), layer
+
+
+def normalise(own: Ranks, folder: Path) -> tuple[torch.Tensor, ...]:
+    """This rank's rows of a batch of 7 through the layer, and their gradients."""
+    images, pull, layer = images_and_weights()
+    network = nn.Sequential(layer)
+    synchronise_batch_norm(network)
+    rows = own.rows(len(images))
+    mine = images[rows].requires_grad_()
+    outputs = network(mine)
+    (outputs * pull[rows]).sum().backward()
+    twin = next(module for module in network.modules() if isinstance(module, SyncBatchNorm2d))
+    assert twin.weight.grad is not None and twin.bias.grad is not None
+    gradients = [own.add_up(twin.weight.grad), own.add_up(twin.bias.grad)]  # DistributedDataParallel does this
+    assert mine.grad is not None
+    return (outputs.detach(), mine.grad, *gradients, *twin.buffers())
+
+
+@pytest.mark.slow
+def test_batch_norm_over_ranks_is_that_of_the_whole_batch(tmp_path: Path) -> None:
+    """Outputs, all gradients, running mean and variance, of uneven parts: 3, 2 and 2 images; against PyTorch in float64."""
+    found = in_ranks(tmp_path, normalise)
+    images, pull, layer = images_and_weights()
+    layer.double()
+    whole = images.double().requires_grad_()
+    outputs = layer(whole)
+    (outputs * pull).sum().backward()
+    assert layer.weight.grad is not None and layer.bias.grad is not None and whole.grad is not None
+    expected = [outputs.detach(), whole.grad, layer.weight.grad, layer.bias.grad, *layer.buffers()]
+    for place, value in enumerate(expected):
+        ours = torch.cat([each[place] for each in found]) if place < 2 else found[2][place]
+        torch.testing.assert_close(ours.double(), value.double(), rtol=1e-5, atol=1e-5)

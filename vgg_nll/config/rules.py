@@ -1,0 +1,218 @@
+"""One check of a whole config, which lists every error at once."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from vgg_nll.config import schema
+from vgg_nll.errors import ConfigError
+
+MAX_INTEGER = 2**63  # what PyTorch's integers hold
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Allows for one key: a type, bounds (`above` and `below` exclude their value), or one of `choices`."""
+
+    type: type
+    min_value: float = -math.inf
+    above: float = -math.inf
+    below: float = math.inf
+    max_value: float = math.inf
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+    items: int | None = None  # a list of so many of these; 0: of any number
+    pattern: str = ""  # of text, if the choices are not all; they say it in words
+    is_path: bool = False  # the command line quotes it for Hydra
+    word: str = ""  # that may stand in the place of the value
+
+    def find_error(self, value: Any) -> str | None:
+        """Returns what is allowed if `value` is not; else None."""
+        if (value is None and self.optional) or (self.word and value == self.word):
+            return None
+        if self.items is not None:
+            fits = isinstance(value, list) and self.items in (0, len(value))
+            one = replace(self, items=None, optional=False, word="")
+            return None if fits and not any(one.find_error(item) for item in value) else f"must be {self._expected()}"
+        allowed = (int, float) if self.type is float else (self.type,)
+        right_type = isinstance(value, allowed) and (self.type is bool or not isinstance(value, bool))
+        if not right_type or (re.fullmatch(self.pattern, value) is None if self.pattern else self._is_no_choice(value)):
+            return f"must be {self._expected()}"
+        if isinstance(value, int) and abs(value) >= MAX_INTEGER:
+            return f"must be less than {MAX_INTEGER:g}"
+        if self.type in (int, float):
+            inside = self.min_value <= value <= self.max_value and self.above < value < self.below and math.isfinite(value)
+            return None if inside else f"must be {self._expected()}"
+        return None
+
+    def _is_no_choice(self, value: Any) -> bool:
+        return bool(self.choices) and value not in self.choices
+
+    def _expected(self) -> str:
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        names = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
+        bounds = [
+            f"{word} {bound:g}"
+            for word, bound in (
+                ("at least", self.min_value),
+                ("more than", self.above),
+                ("less than", self.below),
+                ("at most", self.max_value),
+            )
+            if math.isfinite(bound)
+        ]
+        what = f"a list of {self.items or 'any number'}, each " if self.items is not None else ""
+        return (
+            what
+            + names[self.type]
+            + (", " + " and ".join(bounds) if bounds else "")
+            + (", or null" * self.optional)
+            + (f", or {self.word}" if self.word else "")
+        )
+
+
+COUNT = Rule(int, min_value=1)
+SHARE = Rule(float, above=0, below=1)
+FLAG = Rule(bool)
+TEXT = Rule(str)
+NOT_NEGATIVE = Rule(float, min_value=0)
+EPOCHS = Rule(float, above=0, max_value=1e9)  # the product with the steps of an epoch is an integer
+
+# Keys whose values can be judged without the rest. A key that is not here is judged by the constructor that takes it.
+RULES: dict[str, Rule] = {
+    "seed": Rule(int, min_value=0),
+    "name": TEXT,
+    "device": Rule(str, choices=("auto", "cpu", "cuda", "cuda:<number>"), pattern=r"auto|cpu|cuda(:\d+)?"),
+    "resume": Rule(str, optional=True, is_path=True),
+    "resume_strict": FLAG,
+    "checkpoint.every_steps": COUNT,
+    "checkpoint.keep": Rule(str, choices=("all", "best")),
+    "model.batch_norm": FLAG,
+    "model.head": Rule(str, choices=("auto", "paper", "compact")),
+    "model.dropout": Rule(float, min_value=0, below=1),
+    "model.width": Rule(float, above=0, max_value=8),
+    "model.weights": Rule(str, optional=True, is_path=True),
+    "model.freeze": TEXT,
+    "loss.select": Rule(str, choices=("label", "prediction")),
+    "loss.class_reduction": Rule(str, choices=("sum", "mean")),
+    "loss.eps": Rule(float, min_value=0, below=1),
+    "loss.reduction": Rule(str, choices=("mean",)),  # the steps, the sums and the learning rates count on it
+    "loss.weight": Rule(float, min_value=0, items=0, optional=True, word="auto"),
+    "loss.label_smoothing": Rule(float, min_value=0, below=1),
+    "data.root": Rule(str, is_path=True),
+    "data.download": FLAG,
+    "data.follow_links": FLAG,
+    "data.on_error": Rule(str, choices=("skip", "raise")),
+    "data.max_bad_fraction": Rule(float, min_value=0, below=1),
+    "data.image_size": Rule(int, min_value=32, max_value=8192),
+    "data.num_classes": Rule(int, min_value=2),
+    "data.num_images": COUNT,
+    "data.noise": NOT_NEGATIVE,
+    "data.val_fraction": SHARE,
+    "data.test_fraction": Rule(float, min_value=0, below=1),
+    "data.split_seed": Rule(int, min_value=0),
+    "data.balanced": FLAG,
+    "data.train_images": Rule(int, min_value=1, optional=True),
+    "data.mean": Rule(float, items=3, word="auto"),
+    "data.std": Rule(float, above=0, items=3, word="auto"),
+    "data.folds": Rule(int, min_value=2, optional=True),
+    "data.fold": Rule(int, min_value=0),
+    "data.shift_pixels": Rule(int, min_value=0),
+    "data.cutout_pixels": Rule(int, min_value=0),
+    "data.horizontal_flip": FLAG,
+    "data.min_crop": Rule(float, above=0, max_value=1),
+    "data.num_workers": Rule(int, min_value=0),
+    "augment.flip_crop": FLAG,
+    "augment.trivial": FLAG,
+    "augment.erasing": Rule(float, min_value=0, max_value=1),
+    "augment.mixup": NOT_NEGATIVE,
+    "augment.cutmix": NOT_NEGATIVE,
+    "optimizer.lr": Rule(float, above=0),
+    "optimizer.backbone_lr_scale": Rule(float, above=0, max_value=1000),
+    "optimizer.betas": Rule(float, min_value=0, below=1, items=2),
+    "optimizer.weight_decay": NOT_NEGATIVE,
+    "optimizer.momentum": Rule(float, min_value=0, below=1),
+    "optimizer.nesterov": FLAG,
+    "schedule.warmup_epochs": replace(EPOCHS, min_value=0, above=-math.inf),
+    "schedule.decay.final_factor": Rule(float, min_value=0, max_value=1),
+    "schedule.decay.milestones": Rule(float, above=0, below=1, items=0),
+    "schedule.decay.factor": Rule(float, above=0, max_value=1),
+    "trainer.epochs": EPOCHS,
+    "trainer.steps": Rule(int, min_value=1, optional=True),
+    "trainer.batch_size": COUNT,
+    "trainer.eval_batch_size": COUNT,
+    "trainer.accumulation_steps": COUNT,
+    "trainer.clip_norm": Rule(float, min_value=1e-6, optional=True),
+    "trainer.ema_decay": Rule(float, min_value=0, below=1),
+    "trainer.precision": Rule(str, choices=("auto", "float32", "bfloat16")),
+    "trainer.deterministic": FLAG,
+    "trainer.compile": FLAG,
+    "trainer.log_every_steps": COUNT,
+    "trainer.validate_every_epochs": EPOCHS,
+    "trainer.figures_every_epochs": EPOCHS,
+    "trainer.early_stop_validations": Rule(int, min_value=1, optional=True),
+    "trainer.sync_batchnorm": FLAG,
+    "trainer.gradient_compression": Rule(str, choices=("none", "bfloat16", "powersgd")),
+    "trainer.bucket_mb": Rule(float, above=0, max_value=10_000),
+    "trainer.profile": FLAG,
+    "trainer.prune_against": Rule(str, optional=True, is_path=True),
+    "sweep.name": replace(TEXT, optional=True),
+    "sweep.prune": Rule(str, choices=("median", "null"), optional=True),
+    "sweep.fail_fast": FLAG,
+    "launcher.jobs": replace(COUNT, word="auto"),
+    "launcher.cluster": Rule(str, choices=("slurm", "local", "debug")),
+    "launcher.ranks": COUNT,
+    "launcher.partition": replace(TEXT, optional=True),
+    "launcher.timeout_minutes": COUNT,
+    "launcher.gpus": Rule(int, min_value=0),
+    "launcher.cpus": COUNT,
+    "launcher.memory_gb": COUNT,
+    "search.trials": COUNT,
+    "search.sampler_seed": Rule(int, min_value=0),
+    "search.space": Rule(str, items=0),
+}
+PATHS = tuple(key for key, rule in RULES.items() if rule.is_path)
+
+
+def find_errors(values: Mapping[str, Any]) -> list[str]:
+    """Returns one line per error of a flat config {"trainer.batch_size": 32, ...}; an empty list if there is none."""
+    found = []
+    for key, value in values.items():
+        problem = RULES[key].find_error(value) if key in RULES else None
+        if problem is not None:
+            shown = "null" if value is None else value
+            found.append(f"{key}={shown}: {problem}")
+    batch, parts = values.get("trainer.batch_size"), values.get("trainer.accumulation_steps")
+    if isinstance(batch, int) and isinstance(parts, int) and 1 <= batch < parts:
+        found.append(f"trainer.accumulation_steps={parts}: must not be more than trainer.batch_size={batch}")
+    size = values.get("data.image_size")
+    for key in ("data.shift_pixels", "data.cutout_pixels"):
+        if isinstance(size, int) and isinstance(values.get(key), int) and values[key] >= size:
+            found.append(f"{key}={values[key]}: must be less than data.image_size={size}")
+    fold, folds = values.get("data.fold"), values.get("data.folds")
+    if isinstance(fold, int) and fold >= (folds if isinstance(folds, int) else 1):
+        why = f"must be less than data.folds={folds}" if folds else "needs data.folds=<number of folds>"
+        found.append(f"data.fold={fold}: {why}")
+    warmup, epochs = values.get("schedule.warmup_epochs"), values.get("trainer.epochs")
+    numbers = isinstance(warmup, (int, float)) and isinstance(epochs, (int, float))
+    if numbers and values.get("trainer.steps") is None and float(warmup or 0) > float(epochs or 0):
+        found.append(f"schedule.warmup_epochs={warmup}: must not be more than trainer.epochs={epochs}")
+    shares = [values.get(f"data.{name}") for name in ("val_fraction", "test_fraction")]
+    if all(isinstance(share, float) for share in shares) and sum(share or 0 for share in shares) >= 1:
+        found.append("data.val_fraction and data.test_fraction: must leave something to train on (sum less than 1)")
+    return found
+
+
+def check(cfg: DictConfig) -> None:
+    """Raises ConfigError with one line for every error of the config."""
+    found = [f"{key}=???: is required" for key in sorted(OmegaConf.missing_keys(cfg))]
+    content: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    found += schema.find_errors(content, None)
+    found += find_errors({key: value for key, value in schema.leaves(content) if value != "???"})
+    if found:
+        raise ConfigError("\n".join(found))

@@ -1,0 +1,1 @@
+"""Data sets that stay in memory, on the device."""

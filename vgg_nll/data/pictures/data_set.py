@@ -1,0 +1,223 @@
+"""Folders of pictures, one folder per class, read by worker processes."""
+
+import logging
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from vgg_nll import hardware
+from vgg_nll.data.augmentation import Augmentation
+from vgg_nll.data.bad_files import REPLACED, BadImage, BadImages
+from vgg_nll.data.flip_crop import CropAndFlip
+from vgg_nll.data.interface import (
+    TRAIN_EVAL,
+    Batch,
+    check_batch_size,
+    digest_of,
+    fold_split,
+    nested_subset,
+    number_of_images,
+    train_eval_indices,
+    train_order,
+)
+from vgg_nll.data.pictures import report
+from vgg_nll.data.pictures.decoding import jpeg_decoder
+from vgg_nll.data.pictures.listing import Listing, Sample
+from vgg_nll.data.pictures.reader import Key, PictureSet, Transform
+from vgg_nll.data.pictures.workers import load_batches
+from vgg_nll.data.pixel_statistics import resolve_statistics
+from vgg_nll.data.preprocessing import Preprocessing, resizing
+from vgg_nll.distributed.process_group import ALONE, Ranks
+from vgg_nll.escapes import printable
+from vgg_nll.progress import track
+
+log = logging.getLogger(__name__)
+
+MAX_MEASURED = 2000  # pictures whose mean and deviation are taken, evenly spread
+
+
+class FolderData:
+    """`ImageData` over picture files.
+
+    Training pictures are cropped at random (`min_crop` to 1 of the area), resized, and, with `horizontal_flip`, mirrored with
+    probability 1/2; the others are resized to `image_size / 0.875` and cropped in the middle, the usual ImageNet protocol.
+    Every draw is a function of (seed, epoch, index), for any number of workers.
+
+    A picture that cannot be read is replaced by another one of its class and split, the same in every epoch.
+
+    Args:
+        source: the pictures.
+        mean, std: per channel, of pixels scaled to [0, 1]; "auto": those of up to 2,000 training pictures.
+        augmentation: what else happens to training pictures; None: nothing.
+        train_images: so many of the training pictures, stratified; fewer are a subset of more. None: all.
+        balanced: training pictures are drawn, with repeats, so that classes are equally frequent.
+        on_error: "skip", or "raise" for a DataError at the first picture that cannot be read.
+        max_bad_fraction: of pictures that cannot be read; more are an error.
+        folds, fold: cross-validation: all pictures are pooled, and fold number `fold` of `folds` is tested;
+            None: as the folders are.
+        num_workers: processes that read, decode, crop and resize pictures; 0: this process does.
+        ranks: of each training batch, the rows of this one are read.
+
+    Raises DataError if too many pictures cannot be used, and for a training set smaller than a batch.
+    """
+
+    def __init__(
+        self,
+        source: Listing,
+        *,
+        image_size: int,
+        mean: list[float] | str,
+        std: list[float] | str,
+        min_crop: float,
+        horizontal_flip: bool,
+        num_workers: int,
+        augmentation: Augmentation | None = None,
+        train_images: int | None = None,
+        balanced: bool = False,
+        on_error: str = "skip",
+        max_bad_fraction: float = 0.01,
+        folds: int | None = None,
+        fold: int = 0,
+        batch_size: int,
+        eval_batch_size: int,
+        seed: int,
+        device: torch.device,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self._num_workers, self._seed, self._device, self._balanced = num_workers, seed, device, balanced
+        self._batch_size, self._eval_batch_size, self._ranks = batch_size, eval_batch_size, ranks
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+        number = sum(map(len, source.samples.values())) + sum(row.is_damaged for row in source.bad)
+        self.bad_images = BadImages(number, raises=on_error == "raise", max_fraction=max_bad_fraction)
+        self.bad_images.add(source.bad)
+        samples = source.samples if folds is None else _refold(source.samples, folds, fold)
+        if train_images is not None:
+            part = nested_subset(_labels(samples["train"]), train_images, seed=0)
+            samples = samples | {"train": [samples["train"][k] for k in part.tolist()]}
+        self._listing = replace(source, samples=samples, by_content=source.by_content and folds is None)
+        self.class_names = source.class_names
+        self.sizes = {name: len(files) for name, files in samples.items()}
+        self.class_counts = _labels(samples["train"]).bincount(minlength=len(self.class_names)).float()
+        self.digest = _digest(self._listing)
+        check_batch_size(batch_size, self.sizes["train"])
+        self.hint = _hint(num_workers)
+        self.steps_per_epoch = self.sizes["train"] // batch_size
+        self._augmentation = augmentation or Augmentation()
+        flip_crop = self._augmentation.flip_crop
+        # Large pictures keep twice this or more on their shorter side, so that the smallest crop has image_size pixels.
+        needed = image_size if not flip_crop else max(image_size, math.ceil(image_size / math.sqrt(3 * min_crop)))
+        resize, skips = round(image_size / 0.875), on_error == "skip"
+        middle = partial(_without_draw, resizing(image_size, resize))
+        self.is_augmented = flip_crop or self._augmentation.changes
+        crop = CropAndFlip(image_size, min_crop, horizontal_flip) if flip_crop else middle
+        self._train = PictureSet(samples["train"], partial(_augmented, crop, self._augmentation), needed, seed, skips)
+        part = train_eval_indices(_labels(samples["train"]), number_of_images(self, TRAIN_EVAL))
+        evaluated = samples | {TRAIN_EVAL: [samples["train"][k] for k in part.tolist()]}
+        self._eval = {
+            name: PictureSet(files, middle, image_size, seed, skips, samples.get(name, samples["train"]))
+            for name, files in evaluated.items()
+        }
+        mean, std = resolve_statistics(mean, std, partial(self._sample_of_training, middle, image_size))
+        self.preprocessing = Preprocessing(image_size, resize, mean, std, device)
+
+    def survey(self) -> list[str]:
+        """Looks into the folder; returns what a person should know of it. Raises DataError if too many pictures are bad."""
+        headers = report.Headers(self._listing)
+        self.bad_images.add(headers.bad)
+        return list(report.lines(self._listing, headers, list(self.bad_images.rows.values()), self.preprocessing.image_size))
+
+    def train_order(self, epoch: int) -> Tensor:
+        return train_order(_labels(self._train.samples), self._seed, epoch, self._balanced)
+
+    def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        size, rows = self._batch_size, self._ranks.rows(self._batch_size)
+        places = torch.arange(rows.start, rows.stop)
+        # A mixture takes the image before each one: that of the first row is read, too.
+        before = int(self._augmentation.mixes and self._ranks.size > 1)
+        if before:
+            places = torch.cat([places[:1] - 1, places]) % size
+        order = self.train_order(epoch)[: self.steps_per_epoch * size].view(-1, size)[start:, places]
+        batches = self._load(self._train, [(epoch, i) for i in order.flatten().tolist()], len(places))
+        for step, (images, target) in enumerate(batches, start):
+            images, target = self._augmentation.mix(images, target, len(self.class_names), self._seed, epoch, step)
+            yield images[before:], target[before:]
+
+    def eval_batches(self, split: str, first: int = 0, every: int = 1) -> Iterator[Batch]:
+        pictures, size = self._eval[split], self._eval_batch_size
+        order = [(0, i) for i in range(len(pictures)) if i // size % every == first]
+        yield from self._load(pictures, order, size)
+
+    def _load(self, pictures: "PictureSet", order: list[Key], batch_size: int) -> Iterator[Batch]:
+        for images, target in self._read(pictures, order, batch_size):
+            yield self.preprocessing.normalise(images.permute(0, 3, 1, 2)), target
+
+    def _read(self, pictures: "PictureSet", order: list[Key], batch_size: int) -> Iterator[Batch]:
+        """Yields batches of bytes [B, H, W, 3] on the device; notes the pictures that could not be read."""
+        pin_memory = self._device.type == "cuda"
+        batches = load_batches(
+            pictures, order, batch_size, num_workers=self._num_workers, pin_memory=pin_memory, seed=self._seed
+        )
+        done = 0
+        for images, target, reasons in batches:
+            for (_, index), reason in zip(order[done:], reasons, strict=False):
+                if reason:
+                    self._note(pictures.samples[index], reason)
+            done += len(reasons)
+            images, target = hardware.to_device((images, target), self._device, self._copies)
+            yield images, target
+
+    def _note(self, sample: Sample, reason: str) -> None:
+        if sample.path in self.bad_images.rows:
+            return
+        split = next(name for name, samples in self._listing.samples.items() if sample in samples)
+        self.bad_images.add([BadImage(sample.path, split, self.class_names[sample.label], reason, REPLACED, True)])
+        log.warning(f"warning: {printable(sample.path)}: {reason}; another picture of its class takes its place")
+
+    def _sample_of_training(self, middle: Transform, image_size: int) -> Iterator[Tensor]:
+        samples = self._train.samples[:: -(-len(self._train) // MAX_MEASURED)]
+        pictures = PictureSet(samples, middle, image_size, self._seed, self._train.skips, self._train.samples)
+        batches = self._read(pictures, [(0, i) for i in range(len(samples))], self._eval_batch_size)
+        for images, _ in track(batches, -(-len(samples) // self._eval_batch_size), "mean and deviation"):
+            yield images.permute(0, 3, 1, 2).cpu()
+
+
+def _without_draw(transform: v2.Transform, picture: Tensor, _: torch.Generator) -> Tensor:
+    return transform(picture)
+
+
+def _augmented(crop: Transform, augmentation: Augmentation, picture: Tensor, generator: torch.Generator) -> Tensor:
+    return augmentation.image(crop(picture, generator), generator)
+
+
+def _digest(listing: Listing) -> str:
+    """Returns a hash of the names of all files, below the root."""
+    start = len(str(listing.root))
+    return digest_of(
+        os.fsencode(f"{name}{path[start:]}\0") for name, files in sorted(listing.samples.items()) for path, *_ in files
+    )
+
+
+def _labels(samples: list[Sample]) -> Tensor:
+    return torch.tensor([sample.label for sample in samples])
+
+
+def _hint(num_workers: int) -> str:
+    advice = [f"raise data.num_workers (now {num_workers})"]
+    if jpeg_decoder() is None:
+        advice.append("install torchcodec")
+        log.info("data: torchcodec is missing, or does not fit this PyTorch; PIL reads the pictures, which takes longer")
+    return f"{', '.join(advice)}, or keep smaller pictures on the disk"
+
+
+def _refold(samples: dict[str, list[Sample]], folds: int, fold: int) -> dict[str, list[Sample]]:
+    """Returns the pictures of a cross-validation; validation gets its share of what is not tested."""
+    files = [sample for part in samples.values() for sample in part]
+    val_share = len(samples["val"]) / (len(samples["train"]) + len(samples["val"]))
+    index = fold_split(_labels(files), folds, fold, val_share)
+    return {name: [files[k] for k in members.tolist()] for name, members in index.items()}

@@ -1,0 +1,182 @@
+"""Lists a folder of pictures: which file is of which class and split. Opens files only if their content decides the split."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from vgg_nll.data.bad_files import LEFT_OUT, BadImage
+from vgg_nll.data.pictures import walk
+from vgg_nll.data.pictures.class_names import imagenet_names
+from vgg_nll.data.pictures.duplicates import split_by_content
+from vgg_nll.errors import DataError
+from vgg_nll.files import expanded
+
+SPLITS = ("train", "val", "test")
+MEANT = {
+    "train": ("training",),
+    "val": ("valid", "validation", "validate", "dev", "eval"),
+    "test": ("testing", "tests"),
+}
+MAX_NAMES = 5  # in a message
+
+
+class Sample(NamedTuple):
+    """A picture: its file, its class, the size of the file."""
+
+    path: str
+    label: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The pictures of a folder, by split, and its other files."""
+
+    root: Path
+    samples: dict[str, list[Sample]]
+    class_names: tuple[str, ...]
+    bad: list[BadImage]
+    by_content: bool  # whether the content of pictures decided their split
+
+
+def list_pictures(
+    *,
+    root: str | Path,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    split_seed: int = 0,
+    follow_links: bool = False,
+) -> Listing:
+    """Lists `root/train/<class>/`, `root/val/` and `root/test/`; or `root/<class>/`, split by content.
+
+    Without `root/val`, `val_fraction` of the training pictures validate. The classes are those of the training pictures.
+
+    Args:
+        val_fraction, test_fraction, split_seed: of pictures that are not in folders val/ and test/; 0 for no test.
+        follow_links: also links that lead out of the root.
+
+    Raises DataError if folders are missing, empty, or probably misnamed, or if there are fewer than two classes.
+    """
+    root = expanded(str(root)).absolute()
+    walk.check_root(root)
+    names = walk.class_folders(root)
+    _check_names(root, names)
+    has_splits = "train" in names
+    folders = {name: root / name for name in SPLITS if name in names} if has_splits else {"train": root}
+    class_names = _class_names(root, folders["train"])
+    samples, bad = {}, []
+    for split, folder in folders.items():
+        _check_classes(root, folders["train"], folder, class_names)
+        samples[split], left_out = _list_split(root, folder, split if has_splits else "", class_names, follow_links)
+        bad += left_out
+    if has_splits:
+        bad += [_row(file, "", "") for file in walk.beside_the_classes(root)]
+        others = [walk.Found(str(root / name), 0, "is a folder beside train/, val/ and test/") for name in names]
+        bad += [_row(folder, "", "") for folder in others if Path(folder.path).name not in SPLITS]
+    shares = {"val": val_fraction} if "val" not in samples else {}
+    shares |= {} if has_splits or test_fraction == 0 else {"test": test_fraction}
+    if shares:
+        samples |= _split(samples["train"], shares, split_seed)
+    _check_splits(root, samples, shares, class_names)
+    ordered = {split: samples[split] for split in SPLITS if split in samples}
+    return Listing(root, ordered, tuple(class_names), bad, by_content=bool(shares))
+
+
+def _check_splits(root: Path, samples: dict[str, list[Sample]], shares: dict[str, float], class_names: list[str]) -> None:
+    """Raises DataError if a split has no pictures, or a class none to train on."""
+    for split in samples:
+        if not samples[split]:
+            added = (
+                f"add some, or raise data.{split}_fraction={shares[split]:g}" if split in shares else "add some, or remove it"
+            )
+            raise DataError(f"data.root={root}: there are no pictures in {split}/; {added}")
+    there = {sample.label for sample in samples["train"]}
+    for label, name in enumerate(class_names):
+        if label not in there:
+            raise DataError(
+                f"data.root={root}: all pictures of the class {name} validate or test, none is left to train on; add some, or "
+                "take another data.split_seed"
+            )
+
+
+def list_imagenet(*, root: str | Path, follow_links: bool = False) -> Listing:
+    """Lists ImageNet's `root/train/n01440764/`, ... and `root/val/n01440764/`, ..., with the English names of its classes.
+
+    Raises DataError as `list_pictures` does, and for other classes.
+    """
+    listing = list_pictures(root=root, follow_links=follow_links)
+    return replace(listing, class_names=imagenet_names(listing.class_names))
+
+
+def _check_names(root: Path, names: list[str]) -> None:
+    """Raises DataError if a folder seems to be that of a split under another name."""
+    meant = {name: split for name in names for split in SPLITS if split not in names and name.lower() in (split, *MEANT[split])}
+    all_splits = set(names) <= {*SPLITS, *meant}
+    if "train" in names or (names and all_splits):
+        for name, split in meant.items():
+            raise DataError(f"data.root={root}: {name}/ is not read; rename it to {split}/, if that is what it is")
+        if "train" not in names:
+            raise DataError(f"data.root={root}: there is no train/; {walk.EXPECTED_TREE.format(root=root)}")
+    for name in names:
+        if "train" not in names and name in SPLITS:
+            others = ", ".join([other for other in names if other != name][:MAX_NAMES])
+            raise DataError(
+                f"data.root={root}: {name}/ stands beside folders that are no splits ({others}); move those into train/, or "
+                "rename it, if it is a class"
+            )
+
+
+def _class_names(root: Path, train: Path) -> list[str]:
+    names = walk.class_folders(train)
+    where = "" if train == root else " in train/"
+    if not names:
+        raise DataError(f"data.root={root}: no class folders with pictures{where}; {walk.EXPECTED_TREE.format(root=root)}")
+    if len(names) == 1:
+        raise DataError(f"data.root={root}: one class folder only{where}, {names[0]}/; a network tells two or more apart")
+    return names
+
+
+def _check_classes(root: Path, train: Path, folder: Path, class_names: list[str]) -> None:
+    """Raises DataError if a split has a class that the training pictures lack; the other way round is said later."""
+    extra = [name for name in walk.class_folders(folder) if name not in class_names]
+    if extra:
+        lacks = [name for name in class_names if not (folder / name).is_dir()]
+        also = f" (and {folder.name}/ has no {', '.join(lacks[:MAX_NAMES])})" if lacks else ""
+        raise DataError(
+            f"data.root={root}: {folder.name}/ and {train.name}/ differ in their class folders: {folder.name}/ has "
+            f"{', '.join(extra[:MAX_NAMES])}, which {train.name}/ lacks{also}; rename or remove it"
+        )
+
+
+def _list_split(
+    root: Path, folder: Path, split: str, class_names: list[str], follow_links: bool
+) -> tuple[list[Sample], list[BadImage]]:
+    samples: list[Sample] = []
+    bad = [_row(file, split, "") for file in walk.beside_the_classes(folder)]
+    for label, name in enumerate(class_names):
+        before = len(samples)
+        for file in walk.walk(folder / name, root, follow_links) if (folder / name).is_dir() else ():
+            if file.reason:
+                bad.append(_row(file, split, name))
+            else:
+                samples.append(Sample(file.path, label, file.bytes))
+        if len(samples) == before and split in ("train", ""):
+            advice = f"add some to {folder / name}, or remove it"
+            raise DataError(f"data.root={root}: the class {name} has no pictures{_why(bad, name)}; {advice}")
+    return samples, bad
+
+
+def _why(bad: list[BadImage], name: str) -> str:
+    found = [row for row in bad if row.class_name == name]
+    return f" ({len(found)} other files; {Path(found[0].path).name} {found[0].reason})" if found else ""
+
+
+def _row(file: walk.Found, split: str, class_name: str) -> BadImage:
+    return BadImage(file.path, split, class_name, file.reason, LEFT_OUT, file.is_bad)
+
+
+def _split(samples: list[Sample], shares: dict[str, float], seed: int) -> dict[str, list[Sample]]:
+    parts: dict[str, list[Sample]] = {name: [] for name in ("train", *shares)}
+    for sample, split in zip(samples, split_by_content([sample.path for sample in samples], shares, seed), strict=True):
+        parts[split].append(sample)
+    return parts

@@ -1,0 +1,75 @@
+"""Picture files as a data set for worker processes."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vgg_nll import rng
+from vgg_nll.data.pictures.decoding import read_picture, reason_of
+from vgg_nll.data.pictures.listing import Sample
+from vgg_nll.errors import DataError
+
+Transform = Callable[[Tensor, torch.Generator], Tensor]
+Key = tuple[int, int]  # epoch, index
+
+
+class PictureSet(Dataset[Any]):
+    """Maps (epoch, index) to a uint8 picture [H, W, 3], its class, and why another one took its place ("").
+
+    Args:
+        transform: uint8 [3, H, W] and a generator -> [3, image_size, image_size]; it gets that of (seed, epoch, index).
+        image_size: pixels that a side needs; see `read_picture`.
+        skips: whether a picture that cannot be read is replaced by another one of its class, the same in every epoch.
+        pool: where the other one comes from; None: `samples`.
+    """
+
+    def __init__(
+        self,
+        samples: list[Sample],
+        transform: Transform,
+        image_size: int,
+        seed: int,
+        skips: bool,
+        pool: list[Sample] | None = None,
+    ) -> None:
+        self.samples, self.transform, self.image_size, self.seed, self.skips = samples, transform, image_size, seed, skips
+        self._pool = samples if pool is None else pool
+        self._by_class: dict[int, list[str]] = {}  # made when a picture cannot be read
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, int, str]:
+        path, label, _ = self.samples[key[1]]
+        reason = ""
+        try:
+            picture = read_picture(Path(path), self.image_size)
+        except DataError as error:
+            if not self.skips:
+                raise
+            reason = reason_of(error, path)
+            picture = self._another(key[1])
+        square = self.transform(picture, rng.generator(self.seed, "augment", *key))
+        return square.permute(1, 2, 0).contiguous(), label, reason
+
+    def _another(self, index: int) -> Tensor:
+        """Reads another picture of the class: the first one that can be read, from a drawn place on."""
+        if not self._by_class:
+            by_class: dict[int, list[str]] = defaultdict(list)
+            for sample in self._pool:
+                by_class[sample.label].append(sample.path)
+            self._by_class = by_class
+        path, label, _ = self.samples[index]
+        members = self._by_class[label]
+        start = int(torch.randint(len(members), (), generator=rng.generator(self.seed, "replacement", index)))
+        for other in members[start:] + members[:start]:
+            try:
+                return read_picture(Path(other), self.image_size)
+            except DataError:
+                continue
+        raise DataError(f"{path}: cannot be read, and no other picture of its class can; add some, or remove the class")

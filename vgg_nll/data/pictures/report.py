@@ -1,0 +1,136 @@
+"""What is in a folder of pictures, as lines for a person, before training."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+from vgg_nll.data.bad_files import REPLACED, BadImage
+from vgg_nll.data.pictures.decoding import read_header, reason_of
+from vgg_nll.data.pictures.duplicates import copies
+from vgg_nll.data.pictures.listing import Listing, Sample
+from vgg_nll.errors import DataError
+from vgg_nll.escapes import printable
+from vgg_nll.progress import track
+
+MAX_CLASSES = 20  # in the table
+MAX_HEADERS = 5000  # pictures whose headers are read, evenly spread
+IMBALANCE = 3  # times as many pictures in the largest class as in the smallest
+MAX_SHOWN, MAX_REASONS = 3, 8
+
+
+class Headers:
+    """What the headers of pictures say, and the pictures that have none."""
+
+    def __init__(self, listing: Listing) -> None:
+        self.formats: Counter[str] = Counter()
+        self.modes: Counter[str] = Counter()
+        self.sizes: list[tuple[int, int]] = []
+        self.bad: list[BadImage] = []
+        self.of = sum(map(len, listing.samples.values()))
+        pictures = [(split, sample) for split, samples in listing.samples.items() for sample in samples]
+        looked_at = pictures[:: -(-len(pictures) // MAX_HEADERS)]
+        for split, sample in track(looked_at, len(looked_at), "headers"):
+            try:
+                picture_format, mode, size = read_header(Path(sample.path))
+            except DataError as error:
+                reason = reason_of(error, sample.path)
+                self.bad.append(BadImage(sample.path, split, listing.class_names[sample.label], reason, REPLACED, True))
+            else:
+                self.formats[picture_format] += 1
+                self.modes[mode] += 1
+                self.sizes.append(size)
+
+
+def lines(listing: Listing, headers: Headers, bad: list[BadImage], image_size: int) -> Iterator[str]:
+    """Yields what a person should know of the folder: classes, sizes, formats, files left out, and what to change."""
+    yield from _table(listing)
+    if headers.sizes:
+        yield _on_the_disk(headers)
+    if listing.by_content:
+        yield "split by content: a picture and its copies stay on one side, whatever is added; data.split_seed draws anew"
+    for verb, damaged in (("left out", False), ("cannot be used", True)):
+        reasons = Counter(row.reason for row in bad if row.is_damaged == damaged)
+        if reasons:
+            what = "pictures" if damaged else "other files"
+            yield f"{verb}: {reasons.total():,} {what}, listed in the run's bad_images.csv"
+            yield from _counts(reasons)
+    yield from _warnings(listing, headers, image_size)
+
+
+def _table(listing: Listing) -> Iterator[str]:
+    splits = list(listing.samples)
+    counts = {split: Counter(sample.label for sample in samples) for split, samples in listing.samples.items()}
+    order = sorted(range(len(listing.class_names)), key=lambda k: -counts["train"][k])
+    shown = order if len(order) <= MAX_CLASSES else order[: MAX_CLASSES // 2] + order[-MAX_CLASSES // 2 :]
+    names = {k: printable(listing.class_names[k]) for k in shown}
+    width = max(map(len, ("class", *names.values())))
+    yield f"  {'class':<{width}}" + "".join(f"{split:>9}" for split in splits)
+    for place, k in enumerate(shown):
+        if len(shown) < len(order) and place == MAX_CLASSES // 2:
+            yield f"  ... {len(order) - len(shown)} classes between these"
+        yield f"  {names[k]:<{width}}" + "".join(f"{counts[split][k]:>9,}" for split in splits)
+
+
+def _on_the_disk(headers: Headers) -> str:
+    small, large = (pick(headers.sizes, key=lambda size: size[0] * size[1]) for pick in (min, max))
+    middle = [round(median(side)) for side in zip(*headers.sizes, strict=True)]
+    text = f"pictures of {small[0]}x{small[1]} to {large[0]}x{large[1]} pixels (median {middle[0]}x{middle[1]}); "
+    text += ", ".join(f"{count:,} {name}" for name, count in headers.formats.most_common())
+    others = [(mode, count) for mode, count in headers.modes.most_common() if mode != "RGB"]
+    text += "; become RGB: " + ", ".join(f"{count:,} {mode}" for mode, count in others) if others else ""
+    return text + (f" (of {len(headers.sizes):,} looked at)" if len(headers.sizes) + len(headers.bad) < headers.of else "")
+
+
+def _counts(reasons: Counter[str]) -> Iterator[str]:
+    for reason, count in reasons.most_common(MAX_REASONS):
+        yield f"{count:>7,}  {printable(reason)}"
+    rest = len(reasons) - MAX_REASONS
+    if rest > 0:
+        yield f"         and {rest} other reasons"
+
+
+def _warnings(listing: Listing, headers: Headers, image_size: int) -> Iterator[str]:
+    counts = Counter(sample.label for sample in listing.samples["train"])
+    most, fewest = (pick(counts, key=lambda k: counts[k]) for pick in (max, min))
+    if counts[most] >= IMBALANCE * counts[fewest]:
+        largest, smallest = (printable(listing.class_names[k]) for k in (most, fewest))
+        yield (
+            f"warning: {largest} has {counts[most] / counts[fewest]:.1f} times as many training pictures as {smallest}; "
+            "loss.weight=auto or data.balanced=true makes classes count the same"
+        )
+    for split, samples in listing.samples.items():
+        there = {sample.label for sample in samples}
+        missing = [printable(name) for k, name in enumerate(listing.class_names) if k not in there]
+        if missing:
+            more = f" and {len(missing) - MAX_SHOWN} more" if len(missing) > MAX_SHOWN else ""
+            yield f"warning: {split} has no picture of {', '.join(missing[:MAX_SHOWN])}{more}: it says nothing of them"
+    small = sum(min(size) < image_size for size in headers.sizes)
+    if 2 * small > len(headers.sizes):
+        share = small / len(headers.sizes)
+        yield f"note: {share:.0%} of the pictures are smaller than data.image_size={image_size}, and are enlarged"
+    yield from _copies(listing)
+
+
+def _copies(listing: Listing) -> Iterator[str]:
+    where: dict[str, tuple[str, Sample]] = {s.path: (split, s) for split, part in listing.samples.items() for s in part}
+    try:
+        groups = copies((path, sample.bytes) for path, (_, sample) in where.items())
+    except DataError as error:
+        yield f"note: copies were not looked for: {error}"
+        return
+    across = [group for group in groups if len({where[path][0] for path in group}) > 1]
+    contradicting = [group for group in groups if len({where[path][1].label for path in group}) > 1]
+    if groups:
+        spare = sum(len(group) - 1 for group in groups)
+        yield f"copies: {spare:,} pictures have the same bytes as another ({_pair(groups[0])})"
+    if across:
+        advice = "tests on them are too good; remove one of each"
+        yield f"warning: {len(across):,} pictures stand in two splits ({_pair(across[0])}): {advice}"
+    if contradicting:
+        example = _pair(contradicting[0])
+        yield f"warning: {len(contradicting):,} pictures stand in two classes ({example}): remove the wrong one of each"
+
+
+def _pair(group: list[str]) -> str:
+    return f"{printable(group[0])} = {printable(group[1])}"

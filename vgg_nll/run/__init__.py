@@ -1,0 +1,1 @@
+"""What a run does: record -> parts -> training -> results."""

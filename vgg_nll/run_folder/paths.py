@@ -1,0 +1,166 @@
+"""The folder of a run: the names in it, the lock on it, and what is removed if no run began."""
+
+import itertools
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from vgg_nll.errors import CheckpointError, ConfigError
+
+HYDRA = ".hydra"
+CONFIG, OVERRIDES = f"{HYDRA}/config.yaml", f"{HYDRA}/overrides.yaml"  # copies for people
+RUN = "run.json"  # what the run is: its record
+LOG = "train.log"
+LOCK = ".lock"
+EVENT_FILES = "events.out.tfevents.*"  # TensorBoard's
+CHECKPOINTS = "checkpoints"
+LAST, PREVIOUS, BEST = f"{CHECKPOINTS}/last.pt", f"{CHECKPOINTS}/previous.pt", f"{CHECKPOINTS}/best.pt"
+DAMAGED = f"{CHECKPOINTS}/damaged.pt"  # a last.pt that could not be read
+METRICS = "metrics.json"
+METRICS_TABLE = "metrics.csv"  # a row per validation
+BAD_IMAGES = "bad_images.csv"  # files of the data set that could not be used
+PREDICTIONS = "predictions.csv"  # of every image of the tested split
+TEMPERATURE = "temperature.json"
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0  # in it
+EVALUATION, EVALUATION_METRICS = "evaluation", "evaluation/evaluation.json"
+EXPORT = "export"  # files for other programs
+EXPORTS = {"onnx": "model.onnx", "torch_export": "model.pt2", "safetensors": "model.safetensors"}  # by format, in it
+PROFILE_TRACE, PROFILE_OPERATORS = "profile/trace.json", "profile/operators.txt"
+DONE, FAILED = "DONE", "FAILED"
+PRUNED = "PRUNED"  # in a sweep: stopped since others are better
+PROJECTOR = "projector_config.pbtxt"  # TensorBoard's; the pictures lie in folders that are named by their steps
+OURS = (
+    *(HYDRA, RUN, LOG, LOCK, CHECKPOINTS, METRICS, METRICS_TABLE, BAD_IMAGES, PREDICTIONS, TEMPERATURE, EVALUATION),
+    *("profile", EXPORT, DONE, FAILED, PRUNED, PROJECTOR),
+)
+LOCK_SECONDS = 10  # the worker processes of a killed run hold its lock for some seconds
+
+
+def remember_for_restart(folder: Path) -> None:
+    """Notes the folder for processes that torchrun starts in the place of failed ones, beside the notes of their errors."""
+    note = _restart_note()
+    if note is not None and os.environ["LOCAL_RANK"] == "0":
+        note.write_text(str(folder), encoding="utf-8")
+
+
+def of_restart() -> Path | None:
+    """Returns the folder of the run that this process goes on with, as torchrun has restarted it; None if there is none."""
+    note = _restart_note()
+    return Path(note.read_text(encoding="utf-8")) if note is not None and note.is_file() else None
+
+
+def _restart_note() -> Path | None:
+    errors = os.environ.get("TORCHELASTIC_ERROR_FILE")  # <a folder of this launch>/attempt_0/<local rank>/error.json
+    return Path(errors).parents[2] / "vgg_nll_run_folder" if errors else None
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run folder holds a state to resume from, sound or not."""
+    return any((folder / name).is_file() for name in (LAST, PREVIOUS))
+
+
+def check_holds_run(folder: Path) -> None:
+    """Raises CheckpointError if a folder is not that of a run, with the run that was probably meant: around it, or inside."""
+    if (folder / RUN).is_file():
+        return
+    around = [parent for parent in list(folder.parents)[:2] if (parent / RUN).is_file()]
+    inside = sorted(path.parent for path in folder.glob(f"*/{RUN}"))
+    meant = f"; its run folder is {around[0]}" if around else f"; it holds runs, the first is {inside[0]}" if inside else ""
+    raise CheckpointError(f"{folder}: holds no run (there is no {RUN}){meant}")
+
+
+def check_folders(folders: Iterable[Path]) -> None:
+    """Raises CheckpointError if one of them is not a folder."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise CheckpointError(f"{folder}: {'is not a folder' if folder.exists() else 'there is no such folder'}")
+
+
+def keep_best(folder: Path) -> None:
+    """Removes every checkpoint of a finished run but the best weights."""
+    for name in (LAST, PREVIOUS, DAMAGED):
+        (folder / name).unlink(missing_ok=True)
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a folder holds a run that another run must not overwrite."""
+    return has_checkpoint(folder) or any((folder / name).exists() for name in (DONE, METRICS))
+
+
+def how_to_continue(folder: Path) -> str:
+    """Returns what a person can do with a folder that holds a run, for a message."""
+    if not (folder / RUN).exists():
+        there = next((folder / name for name in (BEST, LAST, PREVIOUS) if (folder / name).is_file()), None)
+        weights = f"model.weights={there} starts a new run from its weights, " if there else ""
+        return f"holds results of a run whose record, {RUN}, is gone; {weights}hydra.run.dir=<folder> takes another folder"
+    if has_checkpoint(folder):
+        return f"holds a run already; resume={folder} continues it, hydra.run.dir=<folder> starts another"
+    if (folder / BEST).is_file():
+        return "holds a finished run already, of which the best weights were kept; hydra.run.dir=<folder> starts another"
+    return "holds the results of a run without checkpoints: remove it, or start in another folder with hydra.run.dir=<folder>"
+
+
+def refuse_links(folder: Path) -> None:
+    """Raises CheckpointError if a link, a pipe or a device has the place of a run's file: a write would follow it, a read wait.
+
+    Files of other names are the user's own.
+    """
+    ours = [path for path in folder.iterdir() if path.name in OURS or path.name.isdigit() or path.match(EVENT_FILES)]
+    below = [Path(place) / name for top in ours for place, *names in os.walk(top) for name in itertools.chain(*names)]
+    for path in (*ours, *below):
+        kind = path.lstat().st_mode
+        if not (stat.S_ISDIR(kind) or stat.S_ISREG(kind)):
+            what = "a link" if stat.S_ISLNK(kind) else "not a file"
+            raise CheckpointError(f"{path}: is {what}, where a run has a file of its own; remove it")
+
+
+def is_whole(folder: Path) -> bool:
+    """Tells whether the folder of a run in progress is still there: not removed, not renamed."""
+    return (folder / LOCK).exists()
+
+
+@contextmanager
+def lock_run_folder(folder: Path) -> Iterator[None]:
+    """Holds the folder until the block or the process ends. If no run began in it, the file of the lock goes with the block.
+
+    Raises ConfigError if another process holds it.
+    """
+    with hold(folder / LOCK, LOCK_SECONDS) as is_free:
+        if not is_free:
+            raise ConfigError(f"{folder}: another process is training there; wait until it ends, or stop it")
+        try:
+            yield
+        finally:
+            if not ((folder / RUN).exists() or holds_run(folder)):
+                (folder / LOCK).unlink(missing_ok=True)
+
+
+@contextmanager
+def hold(path: Path, seconds: float = 0.0) -> Iterator[bool]:
+    """Tells whether this process holds a lock file for the block: not if another one still holds it after so many seconds.
+
+    A lock ends with its process, however that ends.
+    """
+    lock = FileLock(path, timeout=seconds)
+    try:
+        lock.acquire(poll_interval=0.05)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def is_running(folder: Path) -> bool:
+    """Tells whether a process trains in a run folder."""
+    path = folder / LOCK
+    if not path.exists():
+        return False
+    with hold(path) as is_free:
+        return not is_free
