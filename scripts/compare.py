@@ -8,7 +8,7 @@ from pathlib import Path
 from vgg_nll.cli.error_messages import errors_as_lines
 from vgg_nll.errors import CheckpointError, ConfigError
 from vgg_nll.run_folder import paths
-from vgg_nll.sweeps.account import account
+from vgg_nll.sweeps.status import account
 
 
 def main() -> None:

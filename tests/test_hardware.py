@@ -14,7 +14,7 @@ from helpers.configs import ROOT
 from vgg_nll import hardware
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16
-from vgg_nll.training.param_groups import param_groups
+from vgg_nll.training.optim import param_groups
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import StepOptions, train_step
 

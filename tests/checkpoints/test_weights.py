@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.models import VGG16_BN_Weights, VGG16_Weights
 
 from vgg_nll.checkpoints import file as checkpoint_file
-from vgg_nll.checkpoints.weights import load_initial_weights
+from vgg_nll.checkpoints.pretrained import load_initial_weights
 from vgg_nll.errors import CheckpointError, ConfigError
 from vgg_nll.model import VGG16
 

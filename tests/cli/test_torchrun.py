@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from vgg_nll.cli import torchrun
+from vgg_nll.distributed import restart
 from vgg_nll.errors import ConfigError
 from vgg_nll.run_folder import paths
 
@@ -99,7 +100,7 @@ def test_a_restart_continues_the_run_if_it_has_a_checkpoint(monkeypatch: pytest.
     errors.parent.mkdir(parents=True)
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(errors))
     typed = ["loss=argmax", "resume_strict=false"]
-    paths.remember_for_restart(folder)
+    restart.remember_folder(folder)
     assert torchrun.continued(typed) == typed
     (folder / "checkpoints").mkdir(parents=True)
     (folder / paths.LAST).touch()

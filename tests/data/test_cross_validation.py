@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig
 from torchvision import datasets
 
-from vgg_nll.data.interface import ImageData, fold_split
+from vgg_nll.data.interface import ImageData
+from vgg_nll.data.splits import fold_split
 from vgg_nll.errors import DataError
 
 Config = Callable[..., DictConfig]

@@ -8,7 +8,8 @@ from scipy import stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from vgg_nll.data.flip_crop import CropAndFlip, cutout, random_box, random_horizontal_flip, random_shift
+from vgg_nll.data.memory.shift_flip import cutout, random_horizontal_flip, random_shift
+from vgg_nll.data.pictures.crop import CropAndFlip, random_box
 
 ROUNDING = 0 if "AVX" in torch.backends.cpu.get_cpu_capability() else 1  # without AVX torchvision resizes floats
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from helpers.configs import Config, make_data
 
-from vgg_nll.data.interface import nested_subset, stratified_split, subsample
+from vgg_nll.data.interface import subsample
+from vgg_nll.data.splits import nested_subset, stratified_split
 from vgg_nll.errors import DataError
 
 

@@ -8,7 +8,8 @@ import torch
 from helpers.configs import Config, make_data
 from helpers.pictures import write_folder
 
-from vgg_nll.data.interface import TRAIN_EVAL, number_of_images, train_eval_indices
+from vgg_nll.data.interface import TRAIN_EVAL, number_of_images
+from vgg_nll.data.splits import train_eval_indices
 
 
 @pytest.mark.parametrize(("number", "part"), [(1, 1), (15, 1), (16, 1), (32, 2), (1257, 78), (16_000, 1000), (50_000, 1000)])

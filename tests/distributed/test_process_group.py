@@ -165,9 +165,9 @@ def exchange(own: Ranks, folder: Path) -> dict[str, Any]:
     layer = nn.BatchNorm2d(2)
     with torch.no_grad():
         layer.weight.fill_(own.rank)
-        layer.running_mean.fill_(own.rank)  # type: ignore[union-attr]
+        layer.running_mean.fill_(own.rank)
     own.copy_first(layer, buffers_only=True)
-    buffers = (float(layer.weight[0]), float(layer.running_mean[0]))  # type: ignore[index]
+    buffers = (float(layer.weight[0]), float(layer.running_mean[0]))
     own.copy_first(layer)
     with own.first_alone():
         seen = len(list(folder.glob("*.note")))

@@ -185,13 +185,9 @@ def test_nothing_readable(finished: Path, tmp_path: Path, script: Script, capsys
 
 
 def test_each_picture_is_read_once_beside_the_network(finished: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network, reads, read = (
-        load(finished, device="cpu"),
-        [],
-        type(load(finished, device="cpu").preprocessing).read,
-    )
+    network, reads, read = load(finished, device="cpu"), [], predict.read_prepared
     monkeypatch.setattr(
-        type(network.preprocessing), "read", lambda self, path: reads.append((path, threading.get_ident())) or read(self, path)
+        predict, "read_prepared", lambda path, how: reads.append((path, threading.get_ident())) or read(path, how)
     )
     paths = find_pictures([pictures])
     list(predict.predict_files(network, paths, top_k=1, temperature=1.0, batch_size=3))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vgg_nll.data.memory import sources
 from vgg_nll.losses import argmax_nll
 from vgg_nll.model import VGG16
-from vgg_nll.training.param_groups import param_groups
+from vgg_nll.training.optim import param_groups
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import StepOptions, train_step
 

@@ -10,7 +10,7 @@ from torch import nn
 from vgg_nll.model import VGG16
 from vgg_nll.tracking import tags
 from vgg_nll.training import gradients
-from vgg_nll.training.param_groups import param_groups
+from vgg_nll.training.optim import param_groups
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import StepOptions, train_step
 

@@ -1,4 +1,4 @@
-"""The history of a run: its rows, and metrics.csv."""
+"""Rows of metrics, and the trajectories of single images."""
 
 import csv
 import math
@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from vgg_nll.evaluation.metrics import Images
 from vgg_nll.training import history
-from vgg_nll.training.trajectory import empty
+from vgg_nll.training.history import count_flips, empty_trajectory, extend_trajectory
 
 OF_TRAIN = {"loss": 0.5, "accuracy": 1.0, "nll_argmax": 0.5, "confidence": 0.75, "ece": 0.25, "brier": 9.0}
 
@@ -25,7 +26,7 @@ def test_a_row() -> None:
     assert (row["flips_forgotten"], row["flips_learnt"]) == (0.5, 0.0)
     first = history.row(0, 0.0, {"loss": 2.0}, OF_TRAIN, flips[:1])
     assert math.isnan(first["flips_forgotten"])
-    assert list(history.row(0, 0.0, {"loss": 2.0}, OF_TRAIN, empty())) == list(first)
+    assert list(history.row(0, 0.0, {"loss": 2.0}, OF_TRAIN, empty_trajectory())) == list(first)
 
 
 def test_losses_are_those_of_training() -> None:
@@ -49,3 +50,32 @@ def test_a_full_disk_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     history.write(tmp_path / "missing" / "metrics.csv", [{"step": 0}])
     (record,) = caplog.records
     assert "metrics.csv was not written, training continues" in record.message
+
+
+def images(correct: list[int], true_margin: list[float] | None = None) -> Images:
+    zeros = torch.zeros(len(correct), dtype=torch.float64)
+    margin = zeros if true_margin is None else torch.tensor(true_margin, dtype=torch.float64)
+    return Images(zeros, zeros, torch.tensor(correct, dtype=torch.float64), margin, zeros, zeros)
+
+
+def test_flips_are_of_the_last_two_validations() -> None:
+    rows = extend_trajectory(empty_trajectory(), images([1, 1, 0, 0, 1]))
+    assert count_flips(rows) == {}
+    rows = extend_trajectory(rows, images([1, 0, 1, 1, 1], [1, -2, 3, 4, 5]))
+    assert count_flips(rows) == {"flips/forgotten": 1 / 5, "flips/learnt": 2 / 5}
+    assert rows[1].tolist() == [[1, -2, 3, 4, 5], [1, 0, 1, 1, 1]]
+    rows = extend_trajectory(rows, images([1, 0, 1, 1, 1]))
+    assert count_flips(rows) == {"flips/forgotten": 0, "flips/learnt": 0}
+
+
+@pytest.mark.parametrize(("number", "kept"), [(1, 1), (512, 512), (513, 257), (5000, 500)])
+def test_of_many_images_an_evenly_spread_part_is_kept(number: int, kept: int) -> None:
+    rows = extend_trajectory(empty_trajectory(), images([1] * number, [float(k) for k in range(number)]))
+    assert rows.shape == (1, 2, kept)
+    assert len(set(rows[0, 0].diff().tolist())) <= 1
+
+
+def test_other_images_begin_another_one() -> None:
+    """A run that is resumed with other data, and resume_strict=false."""
+    rows = extend_trajectory(empty_trajectory(), images([1, 1, 0]))
+    assert extend_trajectory(rows, images([0, 1])).shape == (1, 2, 2)

@@ -11,8 +11,9 @@ from omegaconf import DictConfig
 
 from vgg_nll import rng
 from vgg_nll.checkpoints import file as checkpoint_file
+from vgg_nll.checkpoints.weights import is_finite
 from vgg_nll.run import build
-from vgg_nll.training.state import TrainState, is_finite
+from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import StepOptions, train_step
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ from torch import nn
 from vgg_nll.evaluation import loop
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16
-from vgg_nll.training.param_groups import param_groups
+from vgg_nll.training.optim import param_groups
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import StepOptions, train_step
 

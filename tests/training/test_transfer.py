@@ -13,16 +13,15 @@ from torch import nn
 
 from vgg_nll import rng
 from vgg_nll.checkpoints import file as checkpoint_file
-from vgg_nll.data.interface import train_order
+from vgg_nll.data.splits import train_order
 from vgg_nll.errors import ConfigError
 from vgg_nll.inference import trained_model
 from vgg_nll.model import VGG16
 from vgg_nll.run import build
 from vgg_nll.training.frozen_features import frozen_batches
-from vgg_nll.training.param_groups import param_groups
+from vgg_nll.training.optim import make_average, param_groups
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import StepOptions, train_step
-from vgg_nll.training.weight_average import make_average
 
 Config = Callable[..., DictConfig]
 CPU = torch.device("cpu")

@@ -16,7 +16,7 @@ from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.progress import track
 from vgg_nll.run_folder import paths
-from vgg_nll.training.param_groups import param_groups
+from vgg_nll.training.optim import param_groups
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import StepOptions, train_step
 

@@ -28,7 +28,7 @@ from vgg_nll.distributed.process_group import Ranks, device_of_rank, joined, lea
 from vgg_nll.errors import ConfigError
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for
-from vgg_nll.training.param_groups import param_groups
+from vgg_nll.training.optim import param_groups
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import StepOptions, train_step
 

@@ -19,11 +19,11 @@ from vgg_nll.progress import track
 from vgg_nll.run_folder import paths
 from vgg_nll.tracking.tracker import TensorBoardTracker
 from vgg_nll.training import gradients, history
+from vgg_nll.training.history import MAX_IMAGES
 from vgg_nll.training.logger import TrainingLogger
-from vgg_nll.training.param_groups import param_groups
+from vgg_nll.training.optim import param_groups
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import StepOptions, train_step
-from vgg_nll.training.trajectory import MAX_IMAGES
 
 
 def tensorboard(args: argparse.Namespace) -> list[dict[str, Any]]:

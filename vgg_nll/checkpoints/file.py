@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from torch import Tensor
 
 from vgg_nll import hardware
 from vgg_nll.errors import CheckpointError
@@ -19,7 +18,6 @@ from vgg_nll.files import atomic_write
 from vgg_nll.run_folder import paths
 
 FORMAT_VERSION = 1
-FIRST_WEIGHT = "features.0.weight"
 
 
 def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:
@@ -46,7 +44,7 @@ def load(path: Path, run_id: str | None = None) -> dict[str, Any]:
     Raises CheckpointError if the file is missing, damaged, not a checkpoint of this project, of a newer format, or of another
     run.
     """
-    content = _load_tensors(path)
+    content = load_tensors(path)
     version = content.get("format_version") if isinstance(content, dict) else None
     if not isinstance(version, int):
         raise CheckpointError(f"{path}: not a checkpoint of this project")
@@ -72,45 +70,6 @@ def load_newest(run: Path, run_id: str | None = None) -> tuple[dict[str, Any], s
             raise CheckpointError(f"{error}; {older}" if previous.exists() else str(error)) from error
 
 
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """Returns name -> tensor of a checkpoint of ours, or of a state dict that another program saved (also as .safetensors).
-
-    The first convolution, `features.0.weight`, is looked for: in the file, and in the dicts that it holds ("model",
-    "state_dict", "net", ...), under any prefix ("module.", "_orig_mod.", "model.", ...). Raises CheckpointError as `load` does.
-    """
-    content = _load_safetensors(path) if path.suffix == ".safetensors" else _load_tensors(path)
-    parts = [content, *content.values()] if isinstance(content, dict) else []
-    dicts = [_tensors(part) for part in parts if isinstance(part, dict)]
-    for tensors in dicts:
-        for name in tensors:
-            if name.endswith(FIRST_WEIGHT):
-                prefix = name.removesuffix(FIRST_WEIGHT)
-                return {other.removeprefix(prefix): value for other, value in tensors.items() if other.startswith(prefix)}
-    return next(filter(None, dicts), {})
-
-
-def _tensors(content: dict[Any, Any]) -> dict[str, Tensor]:
-    """Returns the tensors that hold numbers of the usual kind; those of few bits as float32."""
-    return {
-        str(name): value.float() if value.is_floating_point() and value.itemsize == 1 else value
-        for name, value in content.items()
-        if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
-    }
-
-
-def _load_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-    except ImportError as error:
-        raise CheckpointError(f"{path}: needs the package safetensors (pip install safetensors)") from error
-    try:
-        return load(path.read_bytes())
-    except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
-        raise CheckpointError(f"{path}: cannot be read ({reason})") from error
-
-
 @contextmanager
 def errors_as_one(what: str) -> Iterator[None]:
     """Raises one CheckpointError, which begins with `what`, for a checkpoint that cannot be read or does not fit."""
@@ -124,7 +83,7 @@ def errors_as_one(what: str) -> Iterator[None]:
         raise CheckpointError(f"{what}: {' '.join(str(error).split())}") from error
 
 
-def _load_tensors(path: Path) -> Any:
+def load_tensors(path: Path) -> Any:
     """Returns what `torch.save` wrote, ours or another's, if it consists of tensors and plain values.
 
     Every byte is compared with the checksums (CRC-32) in the file.

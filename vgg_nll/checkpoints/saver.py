@@ -5,19 +5,33 @@ import logging
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vgg_nll import hardware
 from vgg_nll.checkpoints import file as checkpoint_file
+from vgg_nll.checkpoints.weights import check_weights, evaluated_weights
 from vgg_nll.errors import CheckpointError
 from vgg_nll.files import remove_unfinished
 from vgg_nll.run_folder import paths
-from vgg_nll.training.state import TrainState, check_weights, evaluated_weights
 
 log = logging.getLogger(__name__)
+
+
+class SavedState(Protocol):
+    """What is saved and restored: `training.state.TrainState`."""
+
+    model: nn.Module
+    step: int
+    best_step: int
+    best_metrics: dict[str, float]
+
+    @property
+    def evaluated(self) -> nn.Module: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, content: dict[str, Any]) -> None: ...
 
 
 class CheckpointSaver:
@@ -42,7 +56,7 @@ class CheckpointSaver:
         self._has_saved = paths.has_checkpoint(folder)
         self._failure: OSError | None = None
 
-    def restore(self, state: TrainState, name: str) -> None:
+    def restore(self, state: SavedState, name: str) -> None:
         """Loads the last sound state of the run, and makes sure that `best.pt` belongs to it.
 
         A damaged `last.pt` becomes `damaged.pt`. Raises CheckpointError if no checkpoint can be read, or it does not fit.
@@ -107,7 +121,7 @@ class CheckpointSaver:
         weights: dict[str, Tensor] = content["model"]
         return weights
 
-    def load_best_into(self, state: TrainState) -> str:
+    def load_best_into(self, state: SavedState) -> str:
         """Loads the weights of the best step into the network that is evaluated; returns why that cannot be, or nothing."""
         try:
             weights = self.load_best(state.best_step)

@@ -1,99 +1,93 @@
-"""Weights to start from: torchvision's, a file of any usual format, or a run of ours."""
+"""Weights of a network: read from files of any usual kind, and checked against the network that takes them."""
 
-import logging
-import re
-from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torchvision.models import VGG16_BN_Weights, VGG16_Weights
 
-from vgg_nll.checkpoints import file as checkpoint_file
-from vgg_nll.errors import CheckpointError, ConfigError
-from vgg_nll.files import expanded
-from vgg_nll.run_folder import paths
-from vgg_nll.training.state import is_finite
+from vgg_nll.checkpoints.file import load_tensors
+from vgg_nll.errors import CheckpointError
 
-log = logging.getLogger(__name__)
-IMAGENET = "IMAGENET1K_V1"  # torchvision's other weights, IMAGENET1K_FEATURES, have no head, and take other pixels
-Weights = Mapping[str, Tensor]
+FIRST_WEIGHT = "features.0.weight"
 
 
-def load_initial_weights(model: nn.Module, source: str, *, batch_norm: bool) -> None:
-    """Loads weights into a network, and says in one line which.
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Returns name -> tensor of a checkpoint of ours, or of a state dict that another program saved (also as .safetensors).
 
-    Everything must fit, but for a last layer of another size, which stays as it was drawn. So does the whole head if the source
-    has another kind of head, or none.
-
-    Args:
-        source: "IMAGENET1K_V1", torchvision's weights, fetched on first use and checked by their hash; a file (.pth, .pt,
-            .safetensors); or a run folder, for the weights of its best step.
-        batch_norm: whether the network has it: torchvision has weights of both kinds.
-
-    Raises ConfigError for weights of another network, with the first difference; CheckpointError for what cannot be read.
+    The first convolution, `features.0.weight`, is looked for: in the file, and in the dicts that it holds ("model",
+    "state_dict", "net", ...), under any prefix ("module.", "_orig_mod.", "model.", ...). Raises CheckpointError as `load` does.
     """
-    with checkpoint_file.errors_as_one("model.weights"):
-        weights = _read(source, batch_norm)
-    own = model.state_dict()
-    _check_features(source, weights, own)
-    drawn = _not_loaded(source, model, weights, own)
-    fitting = {name: weights[name] for name in own if name in weights and name not in drawn}
-    if not all(map(is_finite, fitting.values())):
-        raise ConfigError(f"model.weights={source}: holds NaN or infinity")
-    model.load_state_dict(fitting, strict=False)
-    log.info(f"model: {len(fitting)} tensors from {source}" + (f"; drawn at random: {', '.join(drawn)}" if drawn else ""))
+    content = _load_safetensors(path) if path.suffix == ".safetensors" else load_tensors(path)
+    parts = [content, *content.values()] if isinstance(content, dict) else []
+    dicts = [_tensors(part) for part in parts if isinstance(part, dict)]
+    for tensors in dicts:
+        for name in tensors:
+            if name.endswith(FIRST_WEIGHT):
+                prefix = name.removesuffix(FIRST_WEIGHT)
+                return {other.removeprefix(prefix): value for other, value in tensors.items() if other.startswith(prefix)}
+    return next(filter(None, dicts), {})
 
 
-def _read(source: str, batch_norm: bool) -> Weights:
-    path = expanded(source)
-    if not path.exists() and re.fullmatch(r"[A-Z0-9_]+", source):
-        return _torchvisions(source, batch_norm)
-    if path.is_dir():
-        paths.check_holds_run(path)
-        return checkpoint_file.load_weights(path / paths.BEST)
-    return checkpoint_file.load_weights(path)
+def _tensors(content: dict[Any, Any]) -> dict[str, Tensor]:
+    """Returns the tensors that hold numbers of the usual kind; those of few bits as float32."""
+    return {
+        str(name): value.float() if value.is_floating_point() and value.itemsize == 1 else value
+        for name, value in content.items()
+        if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
+    }
 
 
-def _torchvisions(name: str, batch_norm: bool) -> Weights:
-    if name != IMAGENET:
-        raise CheckpointError(f"{name}: there are no such weights; there are {IMAGENET}, files, and run folders")
-    weights = VGG16_BN_Weights.IMAGENET1K_V1 if batch_norm else VGG16_Weights.IMAGENET1K_V1
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        return weights.get_state_dict(progress=True, check_hash=True)
-    except (OSError, RuntimeError) as error:  # no network; another hash
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{name}: could not be downloaded ({reason}); fetch {weights.url}, and name the file") from error
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+    except ImportError as error:
+        raise CheckpointError(f"{path}: needs the package safetensors (pip install safetensors)") from error
+    try:
+        return load(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        raise CheckpointError(f"{path}: cannot be read ({reason})") from error
 
 
-def _check_features(source: str, weights: Weights, own: Weights) -> None:
-    """Raises ConfigError with the first convolution, or batch norm, that differs."""
-    mine, theirs = ({name for name in names if name.startswith("features.")} for names in (own, weights))
-    counts = {name for name in mine if name.endswith("num_batches_tracked")}  # older files lack them; no result needs them
-    advice = "model=vgg16 and vgg16_bn differ"
-    for name in sorted(mine - theirs - counts):
-        found = ", ".join(list(weights)[:3]) or "no tensors"
-        raise ConfigError(f"model.weights={source}: has no {name} of this network ({advice}), but {found}")
-    for name in sorted(theirs - mine):
-        raise ConfigError(f"model.weights={source}: has {name}, which this network has not ({advice})")
-    for name in sorted(mine & theirs):
-        if weights[name].shape != own[name].shape:
-            shapes = f"{list(weights[name].shape)} there, {list(own[name].shape)} in this network"
-            raise ConfigError(f"model.weights={source}: {name} is {shapes}: another model.width?")
+def evaluated_weights(content: dict[str, Any]) -> dict[str, Tensor]:
+    """Returns the weights of a checkpoint that were evaluated: their average, if it holds one."""
+    weights: dict[str, Tensor] = content.get("average") or content["model"]  # best.pt holds these alone
+    return weights
 
 
-def _not_loaded(source: str, model: nn.Module, weights: Weights, own: Weights) -> list[str]:
-    """Returns the names of the last layer, if it has another size; of the whole head, if the source has another kind, or none.
+def check_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Raises ValueError with the first difference if `weights` are not of this very model."""
+    own = model.state_dict()
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
+        raise ValueError("the checkpoint holds no weights")
+    for name in sorted(own.keys() ^ weights.keys()):
+        side = "the checkpoint" if name in own else "the model"
+        raise ValueError(f"the weights are of another model: {side} has no {name}")
+    for name, tensor in own.items():
+        saved = weights[name]
+        if not has_numbers(saved):
+            raise ValueError(f"{name} is not a tensor")
+        if tensor.shape != saved.shape:
+            shapes = f"{list(saved.shape)} in the checkpoint, {list(tensor.shape)} in the model"
+            raise ValueError(f"the weights are of another model: {name} is {shapes}")
+        if tensor.dtype != saved.dtype:
+            raise ValueError(f"the weights are of another model: {name} is {saved.dtype}, not {tensor.dtype}")
+        if not is_finite(saved):
+            raise ValueError(f"{name} holds NaN or infinity")
 
-    Raises ConfigError with the first other difference.
+
+def is_finite(values: Tensor) -> bool:
+    """Returns whether a tensor holds neither NaN nor infinity.
+
+    In one pass, without the copies that `isfinite` makes: those took longer than reading 134 M weights from the disk.
     """
-    last = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
-    head, theirs = ([name for name in names if name.startswith("classifier.")] for names in (own, weights))
-    if {name.rpartition(".")[0] for name in head} != {name.rpartition(".")[0] for name in theirs}:
-        return sorted(head)
-    drawn = []
-    for name in head:
-        fits = name in weights and weights[name].shape == own[name].shape
-        if not fits and not name.startswith(f"{last}."):
-            what = f"{name} is {list(weights[name].shape)} there" if name in weights else f"has no {name}"
-            raise ConfigError(f"model.weights={source}: {what}, {list(own[name].shape)} in this network")
-        drawn += [] if fits else [name]
-    return sorted(f"{last}.{part}" for part in ("bias", "weight")) if drawn else []
+    if not values.is_floating_point() or values.numel() == 0:
+        return bool(values.isfinite().all())
+    return bool(torch.stack(values.aminmax()).isfinite().all())  # both are NaN if one value is
+
+
+def has_numbers(value: Any) -> bool:
+    """Tells whether a value is a tensor of the usual kind: neither sparse nor without memory."""
+    return isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta

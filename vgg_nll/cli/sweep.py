@@ -28,10 +28,9 @@ from vgg_nll.sweeps import record
 from vgg_nll.sweeps.display import Display
 from vgg_nll.sweeps.grid import Search
 from vgg_nll.sweeps.jobs import Job
-from vgg_nll.sweeps.local import Launcher
+from vgg_nll.sweeps.local import Launcher, new_process
 from vgg_nll.sweeps.loop import Loop
 from vgg_nll.sweeps.means import Means
-from vgg_nll.sweeps.processes import new_process
 from vgg_nll.sweeps.record import Sweep
 from vgg_nll.sweeps.status import DONE_WITH
 from vgg_nll.sweeps.summary import print_dashboard, print_summary

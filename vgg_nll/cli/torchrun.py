@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vgg_nll.cli import arguments
 from vgg_nll.config.compose import SEARCH_PATH, key_of
+from vgg_nll.distributed import restart
 from vgg_nll.errors import ConfigError
 from vgg_nll.run_folder import paths
 
@@ -54,7 +55,7 @@ def _check_environment(size: int) -> None:
 
 def continued(typed: Sequence[str]) -> list[str]:
     """Returns the arguments of this process: after a restart by `torchrun --max-restarts`, those that continue the run."""
-    folder = paths.of_restart()
+    folder = restart.folder_to_continue()
     if folder is None or not paths.has_checkpoint(folder):
         return list(typed)
     if rank() == 0:

@@ -1,17 +1,15 @@
 """Preprocessing: pictures of one size as bytes, then normalised; the same in training, evaluation and prediction."""
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from vgg_nll.data.pictures.decoding import read_picture
-
 MAX_SIZE = 1 << 14
+AUTO = "auto"
 
 
 class Preprocessing:
@@ -45,10 +43,6 @@ class Preprocessing:
             "std": self.std.tolist(),
         }
 
-    def read(self, path: Path) -> Tensor:
-        """Reads a picture file as uint8 [3, image_size, image_size]. Raises DataError with the path if it cannot be read."""
-        return self.transform(read_picture(path, self.image_size))
-
     def normalise(self, images: Tensor) -> Tensor:
         """Maps uint8 [B, 3, H, W] in 0..255 to float32 `(x / 255 - mean) / std`, channels-last in memory."""
         rows = images.permute(0, 2, 3, 1).flatten(2)  # [B, H, 3 W]: PyTorch is slow if the last dimension is 3 channels
@@ -64,3 +58,29 @@ class Preprocessing:
 def resizing(image_size: int, resize: int) -> v2.Transform:
     """Returns the transform that resizes the shorter side of uint8 [..., 3, H, W] to `resize`, and crops the middle."""
     return v2.Compose([v2.Resize(resize), v2.CenterCrop(image_size)])
+
+
+def resolve_statistics(
+    mean: list[float] | str, std: list[float] | str, batches: Callable[[], Iterable[Tensor]]
+) -> tuple[list[float], list[float]]:
+    """Returns mean and deviation as they are, or, for "auto", those of the images: uint8 [B, 3, H, W], looked at if needed.
+
+    A channel without any contrast gets the deviation 1.
+    """
+    if mean != AUTO and std != AUTO:
+        assert isinstance(mean, list) and isinstance(std, list)
+        return mean, std
+    measured_mean, measured_std = channel_statistics(batches())
+    return (mean if isinstance(mean, list) else measured_mean), (std if isinstance(std, list) else measured_std)
+
+
+def channel_statistics(batches: Iterable[Tensor]) -> tuple[list[float], list[float]]:
+    """Returns mean and (population) standard deviation per channel of pixels scaled to [0, 1], from exact counts of bytes."""
+    counts = torch.zeros(3, 256, dtype=torch.float64)
+    for images in batches:
+        counts += torch.stack([torch.bincount(images[:, k].flatten(), minlength=256) for k in range(3)])
+    values = torch.arange(256, dtype=torch.float64) / 255
+    shares = counts / counts.sum(dim=1, keepdim=True)
+    mean = shares @ values
+    std = (shares * (values - mean[:, None]) ** 2).sum(dim=1).sqrt()
+    return mean.tolist(), std.masked_fill(std == 0, 1.0).tolist()

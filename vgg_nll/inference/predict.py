@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vgg_nll.data.pictures.reader import read_prepared
 from vgg_nll.errors import DataError
 from vgg_nll.inference.trained_model import TrainedModel
 
@@ -67,7 +68,7 @@ def _read_batch(trained: TrainedModel, paths: Sequence[Path]) -> ReadBatch:
     pictures, readable, messages = [], [], []
     for path in paths:
         try:
-            pictures.append(trained.preprocessing.read(path))
+            pictures.append(read_prepared(path, trained.preprocessing))
             readable.append(path)
         except DataError as error:
             messages.append(str(error))

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from vgg_nll import rng
 from vgg_nll.checkpoints import file as checkpoint_file
+from vgg_nll.checkpoints.weights import check_weights, evaluated_weights
 from vgg_nll.config.rules import RULES
 from vgg_nll.data.pictures.decoding import to_rgb
+from vgg_nll.data.pictures.reader import read_prepared
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.errors import CheckpointError
 from vgg_nll.evaluation.metrics import Outputs, softmax_outputs
@@ -23,7 +25,6 @@ from vgg_nll.model import VGG16
 from vgg_nll.run import build
 from vgg_nll.run_folder import paths
 from vgg_nll.run_folder.record import RunRecord
-from vgg_nll.training.state import check_weights, evaluated_weights
 
 Picture = str | PathLike[str] | Image.Image | Tensor
 BATCH_SIZE = 64
@@ -80,7 +81,7 @@ class TrainedModel:
     def _read(self, picture: Picture) -> Tensor:
         """Returns a picture as the network takes it, uint8 [3, image_size, image_size], on the CPU."""
         if isinstance(picture, (str, PathLike)):
-            return self.preprocessing.read(Path(picture))
+            return read_prepared(Path(picture), self.preprocessing)
         pixels = picture
         if isinstance(picture, Image.Image):
             pixels = to_rgb(picture)

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from vgg_nll import rng
-from vgg_nll.checkpoints.weights import load_initial_weights
+from vgg_nll.checkpoints.pretrained import load_initial_weights
 from vgg_nll.config.compose import MAY_INSTANTIATE
 from vgg_nll.data.interface import ImageData
 from vgg_nll.distributed.process_group import ALONE, Ranks
@@ -24,8 +24,7 @@ from vgg_nll.losses import Loss
 from vgg_nll.losses.class_weights import ClassWeighted, balanced_weights
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.tracking.tracker import GuardedTracker, Tracker
-from vgg_nll.training.param_groups import param_groups
-from vgg_nll.training.schedule import Schedule
+from vgg_nll.training.optim import Schedule, param_groups
 from vgg_nll.training.settings import TrainerSettings
 
 # What makes a part smaller, for messages.

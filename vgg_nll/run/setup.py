@@ -29,13 +29,13 @@ from vgg_nll.training import diagnostics
 from vgg_nll.training.first_batches import FirstBatches
 from vgg_nll.training.frozen_features import FrozenBatches, frozen_batches
 from vgg_nll.training.logger import TrainingLogger
+from vgg_nll.training.optim import make_average
 from vgg_nll.training.profiler import make_profiler
 from vgg_nll.training.pruning import MedianRule
 from vgg_nll.training.settings import TrainerSettings
 from vgg_nll.training.signals import Signals
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.trainer import Trainer
-from vgg_nll.training.weight_average import make_average
 
 log = logging.getLogger(__name__)
 CUDA_GRAPH_PIXELS = 128  # a side: the kernels of smaller images take less time than their start

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vgg_nll import hardware
+from vgg_nll.distributed import restart
 from vgg_nll.distributed.process_group import is_first_rank, leave, lost_peers_as_error
 from vgg_nll.errors import ConfigError
 from vgg_nll.evaluation import report
@@ -61,7 +62,7 @@ def train(record: RunRecord, folder: Path, *, resume: str | None = None, resume_
         signals.defer()
         if ranks.is_first:
             _begin(trainer, start, shown)
-        paths.remember_for_restart(start.folder)
+        restart.remember_folder(start.folder)
         try:
             with lost_peers_as_error():
                 trainer.fit()

@@ -12,7 +12,7 @@ from vgg_nll.files import atomic_write
 from vgg_nll.run_folder import checked_json, paths
 from vgg_nll.sweeps import jobs, record
 from vgg_nll.sweeps.jobs import ALWAYS_OPEN, OWN_RUNS, Job
-from vgg_nll.sweeps.processes import new_process
+from vgg_nll.sweeps.local import new_process
 from vgg_nll.sweeps.record import Sweep
 from vgg_nll.tracking import tags
 

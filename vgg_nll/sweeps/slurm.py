@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vgg_nll.errors import ConfigError
-from vgg_nll.sweeps.local import JobMain, Share, Started, run_job
-from vgg_nll.sweeps.processes import new_process
+from vgg_nll.sweeps.local import JobMain, Share, Started, new_process, run_job
 from vgg_nll.sweeps.record import PRIVATE
 
 FAILURE = 1

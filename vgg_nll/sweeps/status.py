@@ -3,7 +3,8 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,3 +102,26 @@ def _cell(value: Any) -> str:
 def _order(name: str) -> tuple[bool, str]:
     """Test metrics before those of validation."""
     return name.startswith("val/"), name
+
+
+MISSING = "missing"  # what a job that never began is to a comparison
+
+
+def account(folders: Iterable[Path]) -> tuple[list[str], list[str]]:
+    """Returns a line for each sweep in and below the folders: how many of its jobs are finished, failed, ...; and a line for
+    each job that has no run folder that a comparison would see."""
+    lines, missing = [], []
+    for path in sorted({path.resolve(): path for folder in folders for path in folder.rglob(record.RECORD)}.values()):
+        try:
+            sweep = record.read(path.parent)
+        except CheckpointError as error:
+            missing.append(f"left out: {error}")
+            continue
+        states = {job: of(sweep.folder_of(job)).state for job in sweep.jobs.values()}
+        words = Counter(MISSING if state == WAITING else state for state in states.values())
+        counts = ", ".join(f"{count} {state}" for state, count in words.most_common())
+        lines.append(printable(f"{path.parent}: {len(states)} jobs: {counts}"))
+        missing += [
+            printable(f"left out, missing: {sweep.folder_of(job)}") for job, state in states.items() if state == WAITING
+        ]
+    return lines, missing

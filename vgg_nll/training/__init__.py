@@ -4,5 +4,5 @@ import lazy_loader
 
 # The names that a config may have as a `_target_`: a run folder keeps them, so the modules behind them may move.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submod_attrs={"schedule": ["cosine_decay", "linear_decay", "no_decay", "step_decay"]}
+    __name__, submod_attrs={"optim": ["cosine_decay", "linear_decay", "no_decay", "step_decay"]}
 )

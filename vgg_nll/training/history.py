@@ -1,15 +1,19 @@
-"""Every validation of a run, in order: a part of its state, and metrics.csv, for people without TensorBoard."""
+"""Every validation of a run, in order: rows of metrics, and what single images go through.
+
+Both are parts of the state; the rows are metrics.csv, too, for people without TensorBoard.
+"""
 
 import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
+from vgg_nll.evaluation.metrics import Images
 from vgg_nll.files import write_csv
 from vgg_nll.tracking import tags
-from vgg_nll.training.trajectory import count_flips
 
 log = logging.getLogger(__name__)
 Row = dict[str, float]
@@ -45,3 +49,32 @@ def write(path: Path, history: Sequence[Row]) -> None:
         write_csv(path, list(history[0]), rows)
     except OSError as error:
         log.warning(f"warning: {path} was not written, training continues ({error})")
+
+
+MAX_IMAGES = 512  # evenly spread over the validation images: 4 kB a validation in the checkpoint
+
+
+def empty_trajectory() -> Tensor:
+    """Returns the trajectory before the first validation, [0, 2, 0]."""
+    return torch.zeros(0, 2, 0)
+
+
+def extend_trajectory(trajectory: Tensor, images: Images) -> Tensor:
+    """Returns a trajectory [V, 2, M] with a row for this validation: log(p / (1 - p)) of the label, and 1 if right.
+
+    It begins anew if the number of images has changed.
+    """
+    every = -(-len(images.correct) // MAX_IMAGES)
+    row = torch.stack([images.true_margin[::every], images.correct[::every]]).float()[None]
+    return torch.cat([trajectory, row]) if trajectory.shape[2] == row.shape[2] else row
+
+
+def count_flips(trajectory: Tensor) -> dict[str, float]:
+    """Returns by tag the fraction of images that were right at the validation before and are wrong now, and the reverse."""
+    if len(trajectory) < 2:
+        return {}
+    before, now = trajectory[-2:, 1] == 1
+    return {
+        tags.FORGOTTEN: float((before & ~now).double().mean()),
+        tags.LEARNT: float((~before & now).double().mean()),
+    }

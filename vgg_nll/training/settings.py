@@ -49,3 +49,8 @@ class TrainerSettings:
         before = max(0, step - self.validate_every_steps(steps_per_epoch))
         every = max(1, round(self.figures_every_epochs * steps_per_epoch))
         return step // every > before // every
+
+
+def due(step: int, every: int, total: int) -> bool:
+    """Tells whether something that happens every `every` steps, and after the last one, is due after `step` steps."""
+    return step > 0 and (step % every == 0 or step == total)

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vgg_nll.training import trajectory
-from vgg_nll.training.history import Row
+from vgg_nll.checkpoints.weights import check_weights, evaluated_weights, has_numbers, is_finite
+from vgg_nll.training.history import Row, empty_trajectory
 
 NUMBERS = ("step", "validated_step", "best_step", "validations_since_best", "seconds", "window_images")
 
@@ -48,7 +48,7 @@ class TrainState:
     best_step: int = -1
     best_metrics: dict[str, float] = field(default_factory=dict)
     history: list[Row] = field(default_factory=list)  # a row per validation
-    trajectory: Tensor = field(default_factory=trajectory.empty)  # [V, 2, M], of single validation images
+    trajectory: Tensor = field(default_factory=empty_trajectory)  # [V, 2, M], of single validation images
     validations_since_best: int = 0
     seconds: float = 0.0  # of training, over all processes
     window_loss: Tensor = field(init=False)  # sum over images
@@ -144,12 +144,6 @@ class TrainState:
         return checked
 
 
-def evaluated_weights(content: dict[str, Any]) -> dict[str, Tensor]:
-    """Returns the weights of a checkpoint that were evaluated: their average, if it holds one."""
-    weights: dict[str, Tensor] = content.get("average") or content["model"]  # best.pt holds these alone
-    return weights
-
-
 def _moments_after_a_step(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Returns what this optimizer keeps of a parameter, from a step of a copy with one number to optimize."""
     number = nn.Parameter(torch.zeros(1))
@@ -168,47 +162,11 @@ def _laid_out(saved: Any, expected: Any, parameter: Tensor, what: str) -> Any:
             raise ValueError(f"{what} is a {type(saved).__name__}")
         return saved
     shape = parameter.shape if expected.dim() else expected.shape
-    if not _has_numbers(saved) or saved.shape != shape:
+    if not has_numbers(saved) or saved.shape != shape:
         raise ValueError(f"{what} has the shape {list(getattr(saved, 'shape', []))}, not {list(shape)}")
     if saved.dtype != expected.dtype or not is_finite(saved):
         raise ValueError(f"{what} is {saved.dtype}, not {expected.dtype}, or not finite")
     return torch.empty_like(parameter, dtype=saved.dtype, device="cpu").copy_(saved) if expected.dim() else saved.clone()
-
-
-def check_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Raises ValueError with the first difference if `weights` are not of this very model."""
-    own = model.state_dict()
-    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
-        raise ValueError("the checkpoint holds no weights")
-    for name in sorted(own.keys() ^ weights.keys()):
-        side = "the checkpoint" if name in own else "the model"
-        raise ValueError(f"the weights are of another model: {side} has no {name}")
-    for name, tensor in own.items():
-        saved = weights[name]
-        if not _has_numbers(saved):
-            raise ValueError(f"{name} is not a tensor")
-        if tensor.shape != saved.shape:
-            shapes = f"{list(saved.shape)} in the checkpoint, {list(tensor.shape)} in the model"
-            raise ValueError(f"the weights are of another model: {name} is {shapes}")
-        if tensor.dtype != saved.dtype:
-            raise ValueError(f"the weights are of another model: {name} is {saved.dtype}, not {tensor.dtype}")
-        if not is_finite(saved):
-            raise ValueError(f"{name} holds NaN or infinity")
-
-
-def is_finite(values: Tensor) -> bool:
-    """Returns whether a tensor holds neither NaN nor infinity.
-
-    In one pass, without the copies that `isfinite` makes: those took longer than reading 134 M weights from the disk.
-    """
-    if not values.is_floating_point() or values.numel() == 0:
-        return bool(values.isfinite().all())
-    return bool(torch.stack(values.aminmax()).isfinite().all())  # both are NaN if one value is
-
-
-def _has_numbers(value: Any) -> bool:
-    """Tells whether a value is a tensor of the usual kind: neither sparse nor without memory."""
-    return isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
 
 
 def _is_row(row: Any) -> bool:
@@ -236,9 +194,9 @@ def _check_numbers(content: dict[str, Any]) -> None:
     if not rows_are_numbers or len({tuple(row) for row in history}) > 1:
         raise ValueError("the checkpoint's history is not rows of the same numbers")
     rows = content["trajectory"]
-    if not _has_numbers(rows) or rows.dtype != torch.float32 or rows.dim() != 3 or rows.shape[1] != 2:
+    if not has_numbers(rows) or rows.dtype != torch.float32 or rows.dim() != 3 or rows.shape[1] != 2:
         raise ValueError("the checkpoint's trajectory is not [V, 2, M] numbers of torch.float32")
     for name, dtype in (("window_loss", torch.float64), ("window_correct", torch.int64)):
         window = content[name]
-        if not _has_numbers(window) or window.shape != torch.Size([]) or window.dtype != dtype:
+        if not has_numbers(window) or window.shape != torch.Size([]) or window.dtype != dtype:
             raise ValueError(f"the checkpoint's {name} is not one number of {dtype}")

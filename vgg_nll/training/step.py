@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from vgg_nll.data.interface import labels_of
 from vgg_nll.distributed.process_group import ALONE, Ranks
 from vgg_nll.losses import Loss
+from vgg_nll.training.optim import update_average
 from vgg_nll.training.state import TrainState
-from vgg_nll.training.weight_average import update_average
 
 
 @dataclass(frozen=True)

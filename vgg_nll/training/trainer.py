@@ -18,14 +18,13 @@ from vgg_nll.evaluation import features
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.losses import Loss
 from vgg_nll.run_folder import paths
-from vgg_nll.training import gradients, history, trajectory
+from vgg_nll.training import gradients, history
 from vgg_nll.training.diagnostics import not_finite_error, out_of_memory_as_error
 from vgg_nll.training.evaluator import Evaluator
 from vgg_nll.training.logger import TrainingLogger
 from vgg_nll.training.profiler import Profiler
 from vgg_nll.training.pruning import MedianRule
-from vgg_nll.training.schedule import due
-from vgg_nll.training.settings import TrainerSettings
+from vgg_nll.training.settings import TrainerSettings, due
 from vgg_nll.training.signals import Interrupted, Signals
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import StepOptions, train_step
@@ -174,7 +173,7 @@ class Trainer:
                 )
             before = state.best_metrics.get("accuracy", -1.0)
             is_best = values["accuracy"] >= before and state.step > 0
-            state.trajectory = trajectory.extended(state.trajectory, evaluation.sums.by_image())
+            state.trajectory = history.extend_trajectory(state.trajectory, evaluation.sums.by_image())
             if is_best:
                 state.best_step, state.best_metrics = state.step, values
             if state.step > 0:  # the untrained network is for the curves only

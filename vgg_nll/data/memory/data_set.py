@@ -6,25 +6,12 @@ import torch
 from torch import Tensor
 
 from vgg_nll import rng
-from vgg_nll.data import flip_crop
 from vgg_nll.data.augmentation import Augmentation
 from vgg_nll.data.bad_files import BadImages
-from vgg_nll.data.interface import (
-    TRAIN_EVAL,
-    Batch,
-    Source,
-    Split,
-    check_batch_size,
-    check_labels,
-    digest_of,
-    fold_split,
-    nested_subset,
-    number_of_images,
-    train_eval_indices,
-    train_order,
-)
-from vgg_nll.data.pixel_statistics import resolve_statistics
-from vgg_nll.data.preprocessing import Preprocessing
+from vgg_nll.data.interface import TRAIN_EVAL, Batch, Source, Split, check_batch_size, check_labels, digest_of, number_of_images
+from vgg_nll.data.memory import shift_flip
+from vgg_nll.data.preprocessing import Preprocessing, resolve_statistics
+from vgg_nll.data.splits import fold_split, nested_subset, train_eval_indices, train_order
 from vgg_nll.distributed.process_group import ALONE, Ranks
 from vgg_nll.errors import DataError
 
@@ -133,9 +120,9 @@ class ResidentData:
 
     def _augment(self, images: Tensor, epoch: int, step: int) -> Tensor:
         draw = rng.generator(self._seed, "augment", epoch, step)
-        images = flip_crop.random_shift(images, self._shift_pixels, draw)
-        images = flip_crop.random_horizontal_flip(images, draw) if self._horizontal_flip else images
-        return flip_crop.cutout(images, self._cutout_pixels, draw)
+        images = shift_flip.random_shift(images, self._shift_pixels, draw)
+        images = shift_flip.random_horizontal_flip(images, draw) if self._horizontal_flip else images
+        return shift_flip.cutout(images, self._cutout_pixels, draw)
 
 
 def _refold(splits: dict[str, Split], folds: int, fold: int) -> dict[str, Split]:

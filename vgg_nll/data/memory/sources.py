@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torchvision import datasets
 
-from vgg_nll.data.interface import Source, Split, stratified_split
+from vgg_nll.data.interface import Source, Split
 from vgg_nll.data.memory import idx
+from vgg_nll.data.splits import stratified_split
 from vgg_nll.errors import DataError
 from vgg_nll.files import expanded
 

@@ -14,25 +14,15 @@ from torchvision.transforms import v2
 from vgg_nll import hardware
 from vgg_nll.data.augmentation import Augmentation
 from vgg_nll.data.bad_files import REPLACED, BadImage, BadImages
-from vgg_nll.data.flip_crop import CropAndFlip
-from vgg_nll.data.interface import (
-    TRAIN_EVAL,
-    Batch,
-    check_batch_size,
-    digest_of,
-    fold_split,
-    nested_subset,
-    number_of_images,
-    train_eval_indices,
-    train_order,
-)
+from vgg_nll.data.interface import TRAIN_EVAL, Batch, check_batch_size, digest_of, number_of_images
 from vgg_nll.data.pictures import report
+from vgg_nll.data.pictures.crop import CropAndFlip
 from vgg_nll.data.pictures.decoding import jpeg_decoder
 from vgg_nll.data.pictures.listing import Listing, Sample
 from vgg_nll.data.pictures.reader import Key, PictureSet, Transform
 from vgg_nll.data.pictures.workers import load_batches
-from vgg_nll.data.pixel_statistics import resolve_statistics
-from vgg_nll.data.preprocessing import Preprocessing, resizing
+from vgg_nll.data.preprocessing import Preprocessing, resizing, resolve_statistics
+from vgg_nll.data.splits import fold_split, nested_subset, train_eval_indices, train_order
 from vgg_nll.distributed.process_group import ALONE, Ranks
 from vgg_nll.escapes import printable
 from vgg_nll.progress import track

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from vgg_nll import rng
 from vgg_nll.data.pictures.decoding import read_picture, reason_of
 from vgg_nll.data.pictures.listing import Sample
+from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.errors import DataError
 
 Transform = Callable[[Tensor, torch.Generator], Tensor]
@@ -73,3 +74,8 @@ class PictureSet(Dataset[Any]):
             except DataError:
                 continue
         raise DataError(f"{path}: cannot be read, and no other picture of its class can; add some, or remove the class")
+
+
+def read_prepared(path: Path, preprocessing: Preprocessing) -> Tensor:
+    """Reads a picture file as uint8 [3, image_size, image_size]. Raises DataError with the path if it cannot be read."""
+    return preprocessing.transform(read_picture(path, preprocessing.image_size))

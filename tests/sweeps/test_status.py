@@ -8,9 +8,9 @@ from sweeps.fake import finish
 
 from vgg_nll.run_folder import paths
 from vgg_nll.sweeps import record
-from vgg_nll.sweeps.account import account
 from vgg_nll.sweeps.jobs import Job
 from vgg_nll.sweeps.record import Sweep
+from vgg_nll.sweeps.status import account
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Parameter groups: weight decay for weights alone; the fused update is PyTorch's plain one, element by element."""
+"""Parameter groups, and the learning rate as a function of the step."""
 
 import copy
 
@@ -8,7 +8,8 @@ from torch import nn
 
 from vgg_nll.model import VGG16
 from vgg_nll.model.layers import Conv3x3
-from vgg_nll.training.param_groups import param_groups
+from vgg_nll.training.optim import Schedule, cosine_decay, linear_decay, no_decay, param_groups, step_decay
+from vgg_nll.training.settings import due
 
 OPTIMIZERS = {"adamw": (torch.optim.AdamW, {}), "sgd": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True})}
 
@@ -47,3 +48,33 @@ def test_decay_is_for_weights() -> None:
     weights, others = param_groups(model)
     assert len(weights["params"]) == 14 and "weight_decay" not in weights
     assert len(others["params"]) == 14 + 2 * 13 and others["weight_decay"] == 0.0
+
+
+def test_warm_up_then_decay() -> None:
+    schedule = Schedule(linear_decay, total_steps=14, warmup_steps=4)
+    assert [schedule(step) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    assert [schedule(step) for step in (4, 9, 13, 14)] == pytest.approx([1.0, 0.5, 0.1, 0.0])
+
+
+@pytest.mark.parametrize(("progress", "factor"), [(0, 1.0), (0.25, 0.8535534), (0.5, 0.5), (1, 0.0)])
+def test_cosine(progress: float, factor: float) -> None:
+    assert cosine_decay(progress) == pytest.approx(factor)
+
+
+def test_other_decays() -> None:
+    assert [step_decay(p, milestones=(0.5, 0.75), factor=0.1) for p in (0, 0.49, 0.5, 0.75, 1)] == pytest.approx(
+        [1, 1, 0.1, 0.01, 0.01]
+    )
+    assert no_decay(0.7) == 1
+    assert linear_decay(1, final_factor=0.2) == pytest.approx(0.2)
+    assert cosine_decay(1, final_factor=0.2) == pytest.approx(0.2)
+
+
+def test_all_warm_up() -> None:
+    schedule = Schedule(linear_decay, total_steps=4, warmup_steps=4)
+    assert [schedule(step) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+def test_due() -> None:
+    assert [step for step in range(12) if due(step, 5, 11)] == [5, 10, 11]
+    assert not due(0, 1, 5)
