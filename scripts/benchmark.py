@@ -61,7 +61,7 @@ def main() -> None:
         device = hardware.describe(hardware.choose_device(args.device))
     except ValueError as error:
         parser.error(str(error))
-    with errors_as_lines(), hardware.kernels(deterministic=False):
+    with errors_as_lines(), hardware.deterministic_algorithms(enabled=False):
         results = getattr(importlib.import_module(f"vgg_nll.benchmarks.{args.name}"), args.name)(args)
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     table = format_table(list(results[0]), [[str(value) for value in row.values()] for row in results], markdown=True)

@@ -93,11 +93,11 @@ def test_cuda_device() -> None:
 def test_kernels_are_chosen_for_a_block(before: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     monkeypatch.setattr("torch.backends.cudnn.benchmark", before)
-    with hardware.kernels(deterministic=False):
+    with hardware.deterministic_algorithms(enabled=False):
         assert not torch.are_deterministic_algorithms_enabled()
         assert torch.backends.cudnn.benchmark
     assert torch.backends.cudnn.benchmark == before
-    with hardware.kernels(deterministic=True):
+    with hardware.deterministic_algorithms(enabled=True):
         assert torch.are_deterministic_algorithms_enabled()
         assert not torch.backends.cudnn.benchmark
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"

@@ -19,7 +19,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 
 def room(path: Path) -> str:
-    """vgg_nll/data/folder.py -> data; vgg_nll/run.py -> run."""
+    """vgg_nll/data/splits.py -> data; vgg_nll/rng.py -> rng."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -40,7 +40,7 @@ def imports(path: Path) -> set[str]:
     ("libraries", "homes"),
     [
         (("tensorboard", "torch.utils.tensorboard"), {"tracking"}),
-        (("hydra", "omegaconf"), {"build", "config", "prepare", "run_folder", "run_summary", "cli", "inference"}),
+        (("hydra", "omegaconf"), {"config", "run", "run_folder", "cli", "inference"}),
         (("matplotlib",), {"plots", "comparison", "tracking"}),  # tracking: the type
         (("tqdm",), {"progress"}),
         (("filelock",), {"run_folder"}),
@@ -62,8 +62,8 @@ def test_few_files_read_a_config() -> None:
         if names & {getattr(node, "id", None), getattr(node, "attr", None), getattr(node, "arg", None)}
     }
     of_a_run = {
-        *("cli/launch.py", "cli/arguments.py", "cli/resume.py", "config/compose.py", "config/shape.py", "config/validation.py"),
-        *("run_folder/record.py", "run.py", "prepare.py", "build.py", "run_summary.py"),
+        *("cli/launch.py", "cli/arguments.py", "cli/resume.py", "config/compose.py", "config/schema.py", "config/rules.py"),
+        *("run_folder/record.py", "run/train.py", "run/setup.py", "run/build.py", "run/announce.py"),
     }
     others = {
         *("cli/sweep.py", "cli/help_page.py", "cli/error_messages.py", "benchmarks/trainer.py"),

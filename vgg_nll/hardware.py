@@ -78,14 +78,14 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
 
 
 @contextmanager
-def kernels(*, deterministic: bool) -> Iterator[None]:
-    """Inside the block, chooses a GPU's convolutions by trial; or, if `deterministic`, kernels that always give the same bits
+def deterministic_algorithms(*, enabled: bool) -> Iterator[None]:
+    """Inside the block, chooses a GPU's convolutions by trial; or, if `enabled`, kernels that always give the same bits
     (slower, or an error if there is no such kernel)."""
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    if deterministic:
+    if enabled:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
-    torch.use_deterministic_algorithms(deterministic)
-    torch.backends.cudnn.benchmark = not deterministic
+    torch.use_deterministic_algorithms(enabled)
+    torch.backends.cudnn.benchmark = not enabled
     try:
         yield
     finally:

@@ -163,10 +163,10 @@ def most_confident_errors(
     for k, (picture, outputs, label) in enumerate(zip(pictures, probabilities, target, strict=True)):
         x, y = CELL * (k % columns), 0.3 + ROW * (k // columns)
         axes.imshow(picture, extent=(x + 0.04, x + 0.68, y + 0.98, y + 0.34), interpolation="nearest")
-        guess = int(outputs.argmax())
+        prediction = int(outputs.argmax())
         axes.text(x + 0.04, y + 0.14, f"label {caption(class_names[label], 18)}", fontsize=TEXT, va="bottom")
-        said = f"predicted {caption(class_names[guess], 8)}, {confidences[k]}"
-        axes.text(x + 0.04, y + 0.3, said, fontsize=TEXT, va="bottom")
+        text = f"predicted {caption(class_names[prediction], 8)}, {confidences[k]}"
+        axes.text(x + 0.04, y + 0.3, text, fontsize=TEXT, va="bottom")
         bars += _softmax_bars(axes, x + 1.15, y + 0.38, outputs, label, class_names)
     axes.add_collection(PatchCollection(bars, match_original=True))
     axes.set(xlim=(0, width), ylim=(ROW * rows + 0.3, 0), aspect="equal")  # imshow changes them

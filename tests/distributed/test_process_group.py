@@ -30,12 +30,12 @@ def test_rows_are_dealt_in_order_and_evenly(images: int, size: int) -> None:
 
 def test_a_process_alone() -> None:
     alone, one = process_group.ALONE, torch.ones(2)
-    assert (alone.gather(3), alone.of_first("a"), alone.largest(4)) == ([3], "a", 4)
-    assert alone.add_up(one) is one
-    with alone.first_alone():
-        alone.wait()
-    assert process_group.joined(CPU) == alone
-    process_group.leave()
+    assert (alone.gather(3), alone.broadcast_object("a"), alone.all_reduce_max(4)) == ([3], "a", 4)
+    assert alone.all_reduce_sum(one) is one
+    with alone.rank_zero_first():
+        alone.barrier()
+    assert process_group.init_process_group(CPU) == alone
+    process_group.destroy_process_group()
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_gpus_need_nccl(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: False)
     with pytest.raises(ConfigError, match=r"^device=cuda: this PyTorch has no NCCL, .*; device=cpu trains on gloo$"):
-        process_group.joined(GPU)
+        process_group.init_process_group(GPU)
 
 
 @pytest.mark.slow
@@ -117,14 +117,14 @@ def test_gpus_need_nccl(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch, rank: str, is_torchrun: bool, reason: str) -> None:
     """Rank 0 for the others, with or without torchrun's store, and these for its address."""
-    monkeypatch.setattr(process_group, "MEETING_SECONDS", 1)
+    monkeypatch.setattr(process_group, "RENDEZVOUS_SECONDS", 1)
     port = free_port()
     address = {"WORLD_SIZE": "2", "RANK": rank, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
     for name, value in (address | {"TORCHELASTIC_USE_AGENT_STORE": str(is_torchrun)}).items():
         monkeypatch.setenv(name, value)
     agent = torch.distributed.TCPStore("localhost", int(port), is_master=True, wait_for_workers=False) if is_torchrun else None
     with pytest.raises(TrainingError, match=rf"cannot be reached \({reason}"):
-        process_group.joined(CPU)
+        process_group.init_process_group(CPU)
     del agent
 
 
@@ -157,8 +157,8 @@ def in_ranks(folder: Path, function: Any) -> list[Any]:
 def _rank(rank: int, port: str, function: Any, folder: Path) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(SIZE), "MASTER_ADDR": "localhost", "MASTER_PORT": port}
     torch.set_num_threads(1)
-    torch.save(function(process_group.joined(CPU), folder), folder / str(rank))
-    process_group.leave()
+    torch.save(function(process_group.init_process_group(CPU), folder), folder / str(rank))
+    process_group.destroy_process_group()
 
 
 def exchange(own: Ranks, folder: Path) -> dict[str, Any]:
@@ -166,18 +166,18 @@ def exchange(own: Ranks, folder: Path) -> dict[str, Any]:
     with torch.no_grad():
         layer.weight.fill_(own.rank)
         layer.running_mean.fill_(own.rank)
-    own.copy_first(layer, buffers_only=True)
+    own.broadcast_module(layer, buffers_only=True)
     buffers = (float(layer.weight[0]), float(layer.running_mean[0]))
-    own.copy_first(layer)
-    with own.first_alone():
+    own.broadcast_module(layer)
+    with own.rank_zero_first():
         seen = len(list(folder.glob("*.note")))
         (folder / f"{own.rank}.note").write_text("")
-    own.wait()
+    own.barrier()
     return {
         "gather": own.gather({"rank": own.rank}),
-        "of_first": own.of_first(f"from {own.rank}"),
-        "add_up": own.add_up(torch.tensor([1.0, own.rank])).tolist(),
-        "largest": own.largest(10 - own.rank),
+        "broadcast_object": own.broadcast_object(f"from {own.rank}"),
+        "all_reduce_sum": own.all_reduce_sum(torch.tensor([1.0, own.rank])).tolist(),
+        "all_reduce_max": own.all_reduce_max(10 - own.rank),
         "buffers": buffers,
         "weight": float(layer.weight[0].detach()),
         "seen": seen,
@@ -190,9 +190,9 @@ def test_what_ranks_exchange(tmp_path: Path) -> None:
     found = in_ranks(tmp_path, exchange)
     for rank, values in enumerate(found):
         assert values["gather"] == [{"rank": 0}, {"rank": 1}, {"rank": 2}]
-        assert values["of_first"] == "from 0"
-        assert values["add_up"] == [3.0, 3.0]
-        assert values["largest"] == 10
+        assert values["broadcast_object"] == "from 0"
+        assert values["all_reduce_sum"] == [3.0, 3.0]
+        assert values["all_reduce_max"] == 10
         assert values["buffers"] == (rank, 0.0)
         assert values["weight"] == 0.0
         assert values["seen"] >= min(rank, 1)  # rank 0 was before the others
@@ -221,7 +221,7 @@ def normalise(own: Ranks, folder: Path) -> tuple[torch.Tensor, ...]:
     (outputs * pull[rows]).sum().backward()
     twin = next(module for module in network.modules() if isinstance(module, SyncBatchNorm2d))
     assert twin.weight.grad is not None and twin.bias.grad is not None
-    gradients = [own.add_up(twin.weight.grad), own.add_up(twin.bias.grad)]  # DistributedDataParallel does this
+    gradients = [own.all_reduce_sum(twin.weight.grad), own.all_reduce_sum(twin.bias.grad)]  # DistributedDataParallel does this
     assert mine.grad is not None
     return (outputs.detach(), mine.grad, *gradients, *twin.buffers())
 

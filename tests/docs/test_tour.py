@@ -205,7 +205,7 @@ def test_scalars(visit: Visit, runs: Runs, tag: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "tag", [tags.RELIABILITY_DIAGRAM, tags.ACCURACY_COVERAGE, tags.CONFUSION_MATRIX, tags.CONFIDENT_MISTAKES]
+    "tag", [tags.RELIABILITY_DIAGRAM, tags.ACCURACY_COVERAGE, tags.CONFUSION_MATRIX, tags.MOST_CONFIDENT_ERRORS]
 )
 def test_images(visit: Visit, runs: Runs, sweep: Path, tag: str) -> None:
     """Every run's picture is on the page: byte for byte the last one of its event files, and not one colour."""

@@ -83,7 +83,7 @@ def test_temperature(mine: Path, evaluate: Callable[..., int], capsys: pytest.Ca
     assert content["val at T"]["nll_argmax"] < content["val"]["nll_argmax"]
     evaluation = inference.evaluate(inference.open_run(mine, device="cpu"), "val", content["temperature"])
     sums = evaluation.sums
-    assert len(evaluation.mistakes.target) == int(sums.images - sums.correct) > 0
+    assert len(evaluation.most_confident_errors.target) == int(sums.images - sums.correct) > 0
     assert evaluation.values["nll_argmax"] == pytest.approx(content["val at T"]["nll_argmax"])
 
 

@@ -21,6 +21,7 @@ from helpers.configs import ROOT
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from vgg_nll.data.pictures import reader
 from vgg_nll.data.pictures.walk import PICTURES, find_pictures
 from vgg_nll.inference import evaluate, predict
 from vgg_nll.inference.trained_model import load
@@ -185,7 +186,7 @@ def test_nothing_readable(finished: Path, tmp_path: Path, script: Script, capsys
 
 
 def test_each_picture_is_read_once_beside_the_network(finished: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network, reads, read = load(finished, device="cpu"), [], predict.read_prepared
+    network, reads, read = load(finished, device="cpu"), [], reader.read_prepared
     monkeypatch.setattr(
         predict, "read_prepared", lambda path, how: reads.append((path, threading.get_ident())) or read(path, how)
     )

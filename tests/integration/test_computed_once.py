@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 import vgg_nll
 from vgg_nll import rng
 from vgg_nll.data.interface import Batch
-from vgg_nll.data.memory.data_set import ResidentData
+from vgg_nll.data.memory.data_set import InMemoryData
 from vgg_nll.training.first_batches import FirstBatches
 
 
@@ -46,14 +46,14 @@ def test_a_network_that_gets_weights_draws_none(stopped: Path, light: tuple[str,
 def test_the_first_batches_are_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...]) -> None:
     """For the images in TensorBoard (16, of 4 batches), for the untrained loss, and for the first steps."""
     loaded: list[tuple[int, int]] = []
-    train_batches = ResidentData.train_batches
+    train_batches = InMemoryData.train_batches
 
-    def counted(self: ResidentData, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def counted(self: InMemoryData, epoch: int, start: int = 0) -> Iterator[Batch]:
         for place, batch in enumerate(train_batches(self, epoch, start), start):
             loaded.append((epoch, place))
             yield batch
 
-    monkeypatch.setattr(ResidentData, "train_batches", counted)
+    monkeypatch.setattr(InMemoryData, "train_batches", counted)
     train(tmp_path, *TINY, "trainer.steps=2", *overrides)
     assert loaded == [(0, place) for place in range(4)]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.data.interface import Batch
-from vgg_nll.data.memory.data_set import ResidentData
+from vgg_nll.data.memory.data_set import InMemoryData
 from vgg_nll.errors import TrainingError
 from vgg_nll.model import VGG16
 from vgg_nll.training import trainer
@@ -31,14 +31,14 @@ from vgg_nll.training import trainer
 def test_images_that_are_not_finite(
     light: tuple[str, ...], stopped: Path, spoiled: str, value: float, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = getattr(ResidentData, spoiled)
+    original = getattr(InMemoryData, spoiled)
 
-    def batches(self: ResidentData, *args: object) -> Iterator[Batch]:
+    def batches(self: InMemoryData, *args: object) -> Iterator[Batch]:
         for images, target in original(self, *args):
             images[0, 0, 0, 0] = value
             yield images, target
 
-    monkeypatch.setattr(ResidentData, spoiled, batches)
+    monkeypatch.setattr(InMemoryData, spoiled, batches)
     with pytest.raises(TrainingError, match=words):
         train(stopped, *light, f"resume={stopped}")
     assert "TrainingError" in (stopped / "FAILED").read_text()

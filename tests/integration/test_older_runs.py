@@ -148,10 +148,11 @@ def test_only_what_is_newer_than_a_record_is_filled_in(
 def test_names_change_in_the_order_of_formats(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the order of the lines; two names may be swapped; what is there does not hide what is renamed."""
     edit_config(run, a=1, x={"k": 1}, y={"k": 2}, old={"n": 1}, new={})
-    monkeypatch.setattr(upgrade, "FORMAT", 3)
-    lines = {"b": (3, "c"), "a": (2, "b"), "x": (2, "y"), "y": (2, "x"), "old": (2, "new"), "gone.below": (2, None)}
-    monkeypatch.setattr(upgrade, "CHANGED", lines)
-    monkeypatch.setattr(upgrade, "SINCE", {"data.nothing.here": (2, 1), "data.there": (2, 1)})
+    first, second = upgrade.FORMAT + 1, upgrade.FORMAT + 2
+    monkeypatch.setattr(upgrade, "FORMAT", second)
+    of_first = {"a": "b", "x": "y", "y": "x", "old": "new", "gone.below": None}
+    monkeypatch.setattr(upgrade, "CHANGED", {"b": (second, "c")} | {old: (first, new) for old, new in of_first.items()})
+    monkeypatch.setattr(upgrade, "SINCE", {"data.nothing.here": (first, 1), "data.there": (first, 1)})
     config = RunRecord.open(run).config
     assert (config["c"], config["x"], config["y"], config["new"]) == (1, {"k": 2}, {"k": 1}, {"n": 1})
     assert not {"a", "b", "old"} & config.keys()

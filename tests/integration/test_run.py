@@ -21,7 +21,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.data.interface import Batch
-from vgg_nll.data.memory.data_set import ResidentData
+from vgg_nll.data.memory.data_set import InMemoryData
 from vgg_nll.model import VGG16, summary
 from vgg_nll.progress import duration
 from vgg_nll.run_folder.record import RunRecord
@@ -174,13 +174,13 @@ def test_without_tracking_all_but_the_curves_is_there(epoch: tuple[Path, str], t
 
 @pytest.mark.usefixtures("no_figures")
 def test_best_is_chosen_on_validation_and_test_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reads, original = [], ResidentData.eval_batches
+    reads, original = [], InMemoryData.eval_batches
 
-    def eval_batches(self: ResidentData, split: str, *part: int) -> Iterator[Batch]:
+    def eval_batches(self: InMemoryData, split: str, *part: int) -> Iterator[Batch]:
         reads.append(split)
         return original(self, split, *part)
 
-    monkeypatch.setattr(ResidentData, "eval_batches", eval_batches)
+    monkeypatch.setattr(InMemoryData, "eval_batches", eval_batches)
     content = train(tmp_path, *TINY, "trainer.epochs=3", "optimizer.lr=1e-3")
     # A row of each class; before the first step, after every epoch, and for the projector: at most 2,000 images.
     assert reads == ["train_eval"] + ["val", "train_eval"] * 4 + ["test", "val"]

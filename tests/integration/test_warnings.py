@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.data.interface import Batch
-from vgg_nll.data.memory.data_set import ResidentData
+from vgg_nll.data.memory.data_set import InMemoryData
 from vgg_nll.errors import TrainingError
 from vgg_nll.losses import AllLogitNLL, ArgmaxNLL
 from vgg_nll.model import VGG16
@@ -33,9 +33,9 @@ def test_waiting_for_images_warns_once(
     Step 1 waits for nothing: the untrained loss was that of its batch.
     """
     caplog.set_level("INFO")
-    now, train_batches, forward = [0.0], ResidentData.train_batches, VGG16.forward
+    now, train_batches, forward = [0.0], InMemoryData.train_batches, VGG16.forward
 
-    def slow_batches(self: ResidentData, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def slow_batches(self: InMemoryData, epoch: int, start: int = 0) -> Iterator[Batch]:
         for batch in train_batches(self, epoch, start):
             now[0] += 1.0
             yield batch
@@ -44,7 +44,7 @@ def test_waiting_for_images_warns_once(
         now[0] += step_seconds if self.training else 0.0
         return forward(self, images)
 
-    monkeypatch.setattr(ResidentData, "train_batches", slow_batches)
+    monkeypatch.setattr(InMemoryData, "train_batches", slow_batches)
     monkeypatch.setattr(VGG16, "forward", slow_forward)
     monkeypatch.setattr("vgg_nll.training.logger.time", SimpleNamespace(perf_counter=lambda: now[0]))
     train(tmp_path, *QUICK, "trainer.steps=6")

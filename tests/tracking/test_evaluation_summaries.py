@@ -13,7 +13,7 @@ from vgg_nll import plots
 from vgg_nll.evaluation import loop, metrics
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.tracking import evaluation_summaries, tags
-from vgg_nll.tracking.summaries import Histogram, Picture, PrecisionRecall, Scalars
+from vgg_nll.tracking.summaries import FigureSummary, Histogram, PrecisionRecall, Scalars
 
 
 def evaluated(images: int, classes: int) -> Evaluation:
@@ -115,7 +115,7 @@ def test_summaries() -> None:
     assert (len(every.values), len(right.values)) == (300, int(sums.correct))
     assert np.quantile(every.values, 0.95) == pytest.approx(evaluation.values["margin_p95"])
     summaries = evaluation_summaries.pictures_and_curves(evaluation, [str(k) for k in range(25)], as_bytes, "validation")
-    assert {summary.tag for summary in summaries if isinstance(summary, Picture)} == {
+    assert {summary.tag for summary in summaries if isinstance(summary, FigureSummary)} == {
         *("calibration/reliability_diagram", "selection/accuracy_coverage"),
         *("mistakes/confusion_matrix", "mistakes/most_confident"),
     }

@@ -28,11 +28,11 @@ from vgg_nll.tracking.event_files import event_files
 from vgg_nll.tracking.summaries import (
     Embedding,
     EmbeddingData,
+    FigureSummary,
     Histogram,
     Hyperparameters,
     ImageGrid,
     Layers,
-    Picture,
     PrecisionRecall,
     Scalars,
     SessionEnd,
@@ -58,7 +58,7 @@ def use(tracker: Tracker) -> None:
         Scalars({"loss/train": 2.5, "confidence/incorrect": math.nan}),
         Histogram("confidence/margin_histogram", np.array([1.0, 4.0, 2.0, math.inf]), "log-odds"),
         Histogram("confidence/margin_histogram_incorrect", np.array([math.nan]), "log-odds"),
-        Picture("calibration/reliability_diagram", lambda: reliability_diagram([1, 3], [0, 3], [0.4, 2.7])),
+        FigureSummary("calibration/reliability_diagram", lambda: reliability_diagram([1, 3], [0, 3], [0.4, 2.7])),
         PrecisionRecall("precision_recall/a", np.array([[2, 1], [2, 0], [0, 2], [0, 1], [0.5, 1], [1, 0.5]])),
         PrecisionRecall("precision_recall/b", np.array([[0, 0], [2, 0], [0, 2], [0, 0], [0, 1], [math.nan] * 2])),
         Hyperparameters({"loss": "argmax", "lr": 0.1}),
@@ -206,7 +206,7 @@ def test_what_cannot_be_drawn_is_left_out(tmp_path: Path, caplog: pytest.LogCapt
     """With one warning a picture; the curves continue."""
     tracker = GuardedTracker(lambda: TensorBoardTracker(tmp_path, 1))
     for step in (1, 2):
-        tracker.add(Picture("a/b", fails(ValueError("no font"))), step)
+        tracker.add(FigureSummary("a/b", fails(ValueError("no font"))), step)
         tracker.add(Scalars({"loss/train": 1.0}), step)
     tracker.close()
     assert [(tag, step) for tag, step, _ in points(tmp_path)] == [("loss/train", 1), ("loss/train", 2)]
@@ -218,7 +218,7 @@ def test_what_cannot_be_drawn_is_left_out(tmp_path: Path, caplog: pytest.LogCapt
 def test_what_was_taken_before_the_disk_refused_is_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tracker = GuardedTracker(lambda: TensorBoardTracker(tmp_path, 1))
     tracker.add(Scalars({"loss/train": 1.0}), 1)
-    tracker.add(Picture("a/b", fails(OSError("no space left"))), 1)
+    tracker.add(FigureSummary("a/b", fails(OSError("no space left"))), 1)
     tracker.add(Scalars({"loss/train": 2.0}), 2)
     assert [(tag, step) for tag, step, _ in points(tmp_path)] == [("loss/train", 1)]  # at once, without an end
     tracker.close()

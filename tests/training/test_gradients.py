@@ -39,21 +39,21 @@ def test_pushes(classes: int, scale: float) -> None:
             parts = size[label], size[leading], size[rest].mean() if rest else math.nan
             for push, value in zip(("true_class", "leading_wrong", "other_classes"), parts, strict=True):
                 expected.setdefault(f"gradient/{loss}/{push}", []).append(value)
-    found = gradients.pushes(logits, target)
+    found = gradients.logit_gradient_norms(logits, target)
     assert found == pytest.approx({tag: np.mean(values) for tag, values in expected.items()}, rel=1e-4, nan_ok=True)
 
 
 def test_of_a_sure_and_wrong_network_only_method_2_pushes_the_wrong_class_harder() -> None:
     """Method 1 is bounded by 1, method 2 grows with the margin: the point of the picture."""
     logits = torch.tensor([[30.0, 0.0, 0.0]])
-    found = gradients.pushes(logits, torch.tensor([1]))
+    found = gradients.logit_gradient_norms(logits, torch.tensor([1]))
     assert found["gradient/argmax/leading_wrong"] == pytest.approx(1.0)
     assert found["gradient/all_logit/leading_wrong"] > 1.5
 
 
 def test_bfloat16_logits_and_their_graph_are_left_alone() -> None:
     logits = torch.randn(4, 3).bfloat16().requires_grad_()
-    gradients.pushes(logits, torch.tensor([0, 1, 2, 0]))
+    gradients.logit_gradient_norms(logits, torch.tensor([0, 1, 2, 0]))
     assert logits.grad is None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vgg_nll.evaluation.metrics import Images
+from vgg_nll.evaluation.metrics import PerImageResults
 from vgg_nll.training import history
 from vgg_nll.training.history import count_flips, empty_trajectory, extend_trajectory
 
@@ -52,10 +52,10 @@ def test_a_full_disk_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert "metrics.csv was not written, training continues" in record.message
 
 
-def images(correct: list[int], true_margin: list[float] | None = None) -> Images:
+def images(correct: list[int], true_margin: list[float] | None = None) -> PerImageResults:
     zeros = torch.zeros(len(correct), dtype=torch.float64)
     margin = zeros if true_margin is None else torch.tensor(true_margin, dtype=torch.float64)
-    return Images(zeros, zeros, torch.tensor(correct, dtype=torch.float64), margin, zeros, zeros)
+    return PerImageResults(zeros, zeros, torch.tensor(correct, dtype=torch.float64), margin, zeros, zeros)
 
 
 def test_flips_are_of_the_last_two_validations() -> None:

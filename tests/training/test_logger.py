@@ -14,7 +14,7 @@ from vgg_nll.evaluation import loop
 from vgg_nll.evaluation.features import Features
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.tracking import tags
-from vgg_nll.tracking.summaries import Embedding, Picture, Scalars, SessionEnd, Summary
+from vgg_nll.tracking.summaries import Embedding, FigureSummary, Scalars, SessionEnd, Summary
 from vgg_nll.training import history
 from vgg_nll.training.logger import TrainingLogger
 from vgg_nll.training.state import TrainState, Window
@@ -190,7 +190,7 @@ def test_figures_come_if_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     state = validated(evaluated(), evaluated())
     logger = make_logger(tracker, tmp_path / "metrics.csv")
     logger.validation_point(state, evaluated(), is_best=False, with_figures=with_figures)
-    figures = [summary for summary, _ in tracker.added if isinstance(summary, Picture)]
+    figures = [summary for summary, _ in tracker.added if isinstance(summary, FigureSummary)]
     assert [figure.tag for figure in figures] == ["flips/true_class_probability"] * with_figures
     assert titles == [(["a", "b"], "validation, step 6")] * with_figures
     assert [summary for summary, _ in tracker.added if isinstance(summary, SessionEnd)] == marks * with_figures

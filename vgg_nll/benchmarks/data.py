@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 from vgg_nll import hardware
 from vgg_nll.benchmarks.timing import interleaved
 from vgg_nll.data.memory import sources
-from vgg_nll.data.memory.data_set import ResidentData
+from vgg_nll.data.memory.data_set import InMemoryData
 from vgg_nll.data.pictures.data_set import FolderData
 from vgg_nll.data.pictures.decoding import jpeg_decoder
 from vgg_nll.data.pictures.listing import list_pictures
@@ -50,7 +50,7 @@ def data(args: argparse.Namespace) -> list[dict[str, Any]]:
             rows += _rows(epochs, args, processes, device, dict.fromkeys(epochs, args.pictures // BATCH * BATCH))
     torch.set_num_threads(1)
     resident = {
-        "digits, shift": ResidentData(sources.digits(), shift_pixels=1, **_common(device, HALF, HALF)),
+        "digits, shift": InMemoryData(sources.digits(), shift_pixels=1, **_common(device, HALF, HALF)),
         "32x32, nothing": _square(device),
         "32x32, shift and flip": _square(device, shift_pixels=4, horizontal_flip=True),
         "32x32, shift, flip and cutout": _square(device, shift_pixels=4, horizontal_flip=True, cutout_pixels=8),
@@ -91,8 +91,8 @@ def _ours(folder: str, processes: int, device: torch.device) -> FolderData:
     return FolderData(list_pictures(root=folder), num_workers=processes, **crop, **_common(device, MEAN, STD))
 
 
-def _square(device: torch.device, **augmentation: Any) -> ResidentData:
-    return ResidentData(sources.synthetic(num_images=2000), **augmentation, **_common(device, HALF, HALF))
+def _square(device: torch.device, **augmentation: Any) -> InMemoryData:
+    return InMemoryData(sources.synthetic(num_images=2000), **augmentation, **_common(device, HALF, HALF))
 
 
 def _epoch(batches: Callable[[], Iterator[Any]]) -> Callable[[], None]:

@@ -24,7 +24,7 @@ from vgg_nll import hardware
 from vgg_nll.benchmarks.step import random_batch
 from vgg_nll.benchmarks.timing import interleaved
 from vgg_nll.distributed.data_parallel import data_parallel
-from vgg_nll.distributed.process_group import Ranks, device_of_rank, joined, leave
+from vgg_nll.distributed.process_group import Ranks, destroy_process_group, device_of_rank, init_process_group
 from vgg_nll.errors import ConfigError
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for
@@ -83,11 +83,11 @@ def _measure(rank: int, port: int, variants: list[str], args: argparse.Namespace
     torch.set_num_threads(1)
     hardware.keep_freed_memory()
     device = device_of_rank(args.device, hardware.choose_device(args.device))
-    ranks = joined(device)
+    ranks = init_process_group(device)
     rows = [_row(name, args, ranks, *_times(_steps(name, args, ranks, device), args, ranks, device)) for name in variants]
     if rank == 0:
         answer.send(rows)
-    leave()
+    destroy_process_group()
 
 
 def _times(
@@ -97,7 +97,7 @@ def _times(
     sent: list[int] = []
 
     def call(name: str) -> None:
-        ranks.of_first(name)
+        ranks.broadcast_object(name)
         before = _written_bytes()
         steps[name]()
         if name == ALL and device.type == "cpu":
@@ -105,9 +105,9 @@ def _times(
 
     if ranks.is_first:
         times = interleaved({name: functools.partial(call, name) for name in steps}, args.repeats, "steps", device)
-        ranks.of_first("")
+        ranks.broadcast_object("")
         return times, sent[-args.repeats :]  # without those before the first measured call
-    while name := ranks.of_first(None):
+    while name := ranks.broadcast_object(None):
         if name == ALL:
             steps[name]()
     return {}, []

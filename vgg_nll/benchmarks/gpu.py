@@ -105,17 +105,17 @@ def measure(args: argparse.Namespace) -> int:
     for number, part in enumerate(chosen, 1):
         start, file = time.monotonic(), args.out / f"{part.name}.json"
         if _is_done(file, part, device):
-            said = "measured before"
+            outcome = "measured before"
         elif part.needs is not None and not part.needs.is_dir():
-            said = f"left out: there is no {part.needs}"
+            outcome = f"left out: there is no {part.needs}"
         elif start >= end:
-            said, missing = "not begun: the time is over", missing + 1
+            outcome, missing = "not begun: the time is over", missing + 1
         else:
             found = _measure(part, device, args.out.absolute() / part.name, end)
             atomic_write(file, json.dumps(found, indent=2) + "\n")
             missing += found["exit_code"] != 0
-            said = f"{found['seconds']:.0f} s" + ("" if found["exit_code"] == 0 else f", failed: {file}")
-        print(f"{number}/{len(chosen)}  {part.name}: {said}", flush=True)
+            outcome = f"{found['seconds']:.0f} s" + ("" if found["exit_code"] == 0 else f", failed: {file}")
+        print(f"{number}/{len(chosen)}  {part.name}: {outcome}", flush=True)
     if missing:
         print(f"{missing} parts have no result; the same command continues with them", file=sys.stderr)
     return missing

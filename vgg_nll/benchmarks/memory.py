@@ -24,7 +24,7 @@ def memory(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _peak(args: argparse.Namespace) -> float:
     device = hardware.choose_device(args.device)
-    with hardware.kernels(deterministic=False):
+    with hardware.deterministic_algorithms(enabled=False):
         step = own_step(own_model(args, device), *random_batch(args, device), hardware.choose_dtype("auto", device))
         for _ in range(STEPS):
             step()

@@ -94,7 +94,7 @@ def _logger(folder: Path, classes: int) -> TrainingLogger:
 
 def _gradients(model: VGG16, images: Tensor, target: Tensor, batch_size: int) -> dict[str, float]:
     logits = torch.randn(batch_size, model.num_classes, device=images.device)
-    return gradients.pushes(logits, target[:batch_size]) | gradients.layer_norms(model)
+    return gradients.logit_gradient_norms(logits, target[:batch_size]) | gradients.layer_norms(model)
 
 
 def _pixels(images: Tensor) -> Tensor:

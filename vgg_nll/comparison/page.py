@@ -21,7 +21,7 @@ TERMINAL = 100  # columns
 
 
 @dataclass(frozen=True)
-class Picture:
+class EmbeddedImage:
     """A PNG: a file beside the Markdown file, embedded in the HTML page."""
 
     name: str
@@ -43,7 +43,7 @@ class Section:
     notes: Sequence[str] = ()  # a list, highlighted together with the text: what to know before the numbers
     table: Table | None = None
     droppable: Sequence[str] = ()  # columns of the table that a terminal may do without, the least important first
-    pictures: Sequence[Picture] = ()
+    pictures: Sequence[EmbeddedImage] = ()
     level: int = 2  # of the title
 
     def markdown(self) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from vgg_nll.comparison import figures, predictions, tables
 from vgg_nll.comparison.grouping import Group, config_differences, group_runs, shared_provenance
-from vgg_nll.comparison.page import Picture, Report, Section
+from vgg_nll.comparison.page import EmbeddedImage, Report, Section
 from vgg_nll.comparison.runs import Run
 from vgg_nll.comparison.statistics import Point, mean_over_runs
 from vgg_nll.errors import CheckpointError, ConfigError, DataError
@@ -18,7 +18,7 @@ from vgg_nll.tracking.event_files import Curve, read_curves
 
 CONSTANTS = ("data", "model", "settings")  # columns that are left out if they have one value
 DROPPABLE = ("seconds", "minimum", "when wrong %", "ECE %", "95% interval")
-Pictures = Callable[[Path, Sequence[int], str], np.ndarray]  # run folder, indices, split -> uint8 [K, H, W, 3]
+ReadImages = Callable[[Path, Sequence[int], str], np.ndarray]  # run folder, indices, split -> uint8 [K, H, W, 3]
 METHOD = (
     "±: sample standard deviation over seeds. Intervals: 95%, of the mean over seeds (Student's t, n - 1 degrees of freedom); "
     "they do not cover the choice of test images, and have no bounds (an accuracy may exceed 100%). p: two-sided t-test of the "
@@ -49,7 +49,7 @@ def make(
     left_out: Sequence[str],
     sweeps: Sequence[str] = (),
     chosen: Sequence[str] = (),
-    pictures: Pictures | None = None,
+    pictures: ReadImages | None = None,
 ) -> Report:
     """Returns the report of at least one finished run.
 
@@ -132,7 +132,7 @@ def _differences(group: Group, title: str) -> list[Section]:
     return sections
 
 
-def _curves(group: Group, curves: Mapping[Path, Mapping[str, Curve]], name: str) -> list[Picture]:
+def _curves(group: Group, curves: Mapping[Path, Mapping[str, Curve]], name: str) -> list[EmbeddedImage]:
     """Returns the picture of the group's curves; none if no run has any."""
     bands = {
         loss: {
@@ -144,10 +144,10 @@ def _curves(group: Group, curves: Mapping[Path, Mapping[str, Curve]], name: str)
     if not any(points for by_tag in bands.values() for points in by_tag.values()):
         return []
     caption = CURVES_CAPTION + _without_common_step(group, bands, curves)
-    return [Picture(name, figures.png(figures.curves(bands)), caption)]
+    return [EmbeddedImage(name, figures.png(figures.curves(bands)), caption)]
 
 
-def _reliability(group: Group, name: str) -> list[Picture]:
+def _reliability(group: Group, name: str) -> list[EmbeddedImage]:
     """Returns the picture of the group's reliability diagrams; none if the group has no test split."""
     diagrams = []
     for loss, by_seed in group.losses.items():
@@ -156,18 +156,18 @@ def _reliability(group: Group, name: str) -> list[Picture]:
             total = sum(bins[1:], start=bins[0])
             title = f"{caption(loss, figures.NAME)}\nECE {total.ece:.2%}, {_count(len(bins), 'seed')}"
             diagrams.append((title, total.images, total.correct, total.confidence))
-    return [Picture(name, figures.png(figures.reliability(diagrams)), RELIABILITY_CAPTION)] if diagrams else []
+    return [EmbeddedImage(name, figures.png(figures.reliability(diagrams)), RELIABILITY_CAPTION)] if diagrams else []
 
 
-def _margins(found: predictions.Found, name: str) -> list[Picture]:
+def _margins(found: predictions.Found, name: str) -> list[EmbeddedImage]:
     """Returns the picture of the log-odds of all predictions; none if no run has any."""
     right, wrong = (predictions.margins(found, right=is_right) for is_right in (True, False))
     if not any(len(values) for values in right.values()):
         return []
-    return [Picture(name, figures.png(figures.margin_histograms(right, wrong)), MARGINS_CAPTION)]
+    return [EmbeddedImage(name, figures.png(figures.margin_histograms(right, wrong)), MARGINS_CAPTION)]
 
 
-def _disagreements(group: Group, found: predictions.Found, pictures: Pictures | None, name: str) -> list[Section]:
+def _disagreements(group: Group, found: predictions.Found, pictures: ReadImages | None, name: str) -> list[Section]:
     """Returns a section for each pair of losses that disagree on images; the pictures of all are read at once."""
     pairs = {pair: predictions.disagreement(found, *pair) for pair in combinations(group.losses, 2)}
     tables_of = {pair: part for pair, part in pairs.items() if part is not None}
@@ -184,7 +184,7 @@ def _disagreements(group: Group, found: predictions.Found, pictures: Pictures | 
         if drawn:
             captions = [caption(f"{row[0]}: {row[1]}", 24) for row in part.table.rows]
             figure = figures.images(np.stack([drawn[index] for index in part.indices]), captions)
-            shown = [Picture(f"{name}-{k + 1}", figures.png(figure), "In the order of the table.")]
+            shown = [EmbeddedImage(f"{name}-{k + 1}", figures.png(figure), "In the order of the table.")]
         title = f"Images on which {first} and {second} disagree: {group.name}"
         sections.append(Section(title, text, table=part.table, pictures=shown))
     return sections

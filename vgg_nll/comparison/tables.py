@@ -103,8 +103,8 @@ def without_constants(table: Table, columns: Sequence[str]) -> tuple[Table, str]
     places = [k for k, name in enumerate(table.head) if name in columns and len({row[k] for row in table.rows}) == 1]
     kept = [k for k in range(len(table.head)) if k not in places]
     head, *rows = ([line[k] for k in kept] for line in (table.head, *table.rows))
-    said = ", ".join(f"{table.head[k]} {table.rows[0][k]}" for k in places if table.rows)
-    return Table(head, rows), said
+    constants = ", ".join(f"{table.head[k]} {table.rows[0][k]}" for k in places if table.rows)
+    return Table(head, rows), constants
 
 
 def without_common_words(table: Table, column: str) -> Table:

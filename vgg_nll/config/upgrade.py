@@ -10,7 +10,7 @@ from typing import Any
 
 from vgg_nll.errors import CheckpointError
 
-FORMAT = 1  # of the records that are written now
+FORMAT = 2  # of the records that are written now
 
 # Key or section that the program reads by name -> the format in which it came, and what older runs did. An argument of a class
 # needs no line: its default is what the class did before.
@@ -18,7 +18,9 @@ SINCE: Mapping[str, tuple[int, Any]] = {}
 
 # Old key, section, class, or choice such as "loss=argmax" -> the format in which it went, and its name since then; None: a key
 # that nothing reads any more.
-CHANGED: Mapping[str, tuple[int, str | None]] = {}
+CHANGED: Mapping[str, tuple[int, str | None]] = {
+    "vgg_nll.data.ResidentData": (2, "vgg_nll.data.InMemoryData"),
+}
 
 
 def checked_format(path: Path, content: Mapping[str, Any]) -> int | None:

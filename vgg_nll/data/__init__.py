@@ -4,7 +4,7 @@ import lazy_loader
 
 # The names that a config may have as a `_target_`: a run folder keeps them, so the modules behind them may move.
 FACES = {
-    "memory.data_set": ["ResidentData"],
+    "memory.data_set": ["InMemoryData"],
     "pictures.data_set": ["FolderData"],
     "pictures.listing": ["list_imagenet", "list_pictures"],
     "memory.sources": ["cifar10", "cifar100", "digits", "fashion_mnist", "mnist", "synthetic"],

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vgg_nll.errors import ConfigError, TrainingError
 
-MEETING_SECONDS = 120  # torchrun starts all at once; PyTorch loads in seconds, from a slow disk in a minute
+RENDEZVOUS_SECONDS = 120  # torchrun starts all at once; PyTorch loads in seconds, from a slow disk in a minute
 PEERS = (dist.DistError, ConnectionError)
 
 
@@ -54,7 +54,7 @@ class Ranks:
         dist.all_gather_object(values, value, group=self.control)
         return values
 
-    def of_first(self, value: Any) -> Any:
+    def broadcast_object(self, value: Any) -> Any:
         """Returns the value of rank 0."""
         if self.size == 1:
             return value
@@ -62,13 +62,13 @@ class Ranks:
         dist.broadcast_object_list(values, src=0, group=self.control)
         return values[0]
 
-    def add_up(self, tensor: Tensor) -> Tensor:
+    def all_reduce_sum(self, tensor: Tensor) -> Tensor:
         """Adds a tensor over all ranks, in place; returns it. The host does not wait for a GPU."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
-    def largest(self, number: int) -> int:
+    def all_reduce_max(self, number: int) -> int:
         """Returns the largest of all ranks' numbers. The hosts wait for each other, not for a GPU: 0.1 ms on one machine."""
         if self.size == 1:
             return number
@@ -76,34 +76,34 @@ class Ranks:
         dist.all_reduce(numbers, dist.ReduceOp.MAX, group=self.control)
         return int(numbers)
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Waits until every rank has come here."""
         if self.size > 1:
             dist.barrier(group=self.control)
 
     @torch.no_grad()
-    def copy_first(self, module: nn.Module, *, buffers_only: bool = False) -> None:
+    def broadcast_module(self, module: nn.Module, *, buffers_only: bool = False) -> None:
         """Gives a module the buffers of rank 0, and its weights, too, unless `buffers_only`."""
         if self.size > 1:
             for tensor in module.buffers() if buffers_only else module.state_dict().values():
                 dist.broadcast(tensor, src=0)
 
     @contextmanager
-    def first_alone(self) -> Iterator[None]:
+    def rank_zero_first(self) -> Iterator[None]:
         """Runs the block in rank 0, then in the others."""
         if not self.is_first:
-            self.wait()
+            self.barrier()
         try:
             yield
         finally:
             if self.is_first:
-                self.wait()
+                self.barrier()
 
 
 ALONE = Ranks()
 
 
-def joined(device: torch.device) -> Ranks:
+def init_process_group(device: torch.device) -> Ranks:
     """Joins the other processes that torchrun started; ALONE if there are none.
 
     Raises ConfigError if they cannot talk to each other on this device.
@@ -118,15 +118,15 @@ def joined(device: torch.device) -> Ranks:
     with lost_peers_as_error():
         rank = int(os.environ["RANK"])
         is_master = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-        limit = timedelta(seconds=MEETING_SECONDS)
+        limit = timedelta(seconds=RENDEZVOUS_SECONDS)
         server = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, is_master, limit)
-        store = dist.PrefixStore(_meeting(server, rank, size), server)
+        store = dist.PrefixStore(_rendezvous(server, rank, size), server)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size)
         return Ranks(rank, size, dist.new_group(backend="gloo"))
 
 
-def _meeting(store: dist.Store, rank: int, size: int) -> str:
+def _rendezvous(store: dist.Store, rank: int, size: int) -> str:
     """Returns a name that the ranks of this start share, and no earlier one.
 
     torchrun's store outlives a restart, with the addresses of processes that are gone, and machines may count restarts
@@ -138,11 +138,11 @@ def _meeting(store: dist.Store, rank: int, size: int) -> str:
         name = str(store.get(f"vgg_nll/name/{own}").decode())
         store.set(f"{name}/met/{rank}", "")
         return name
-    name, end = f"vgg_nll/{own}", time.monotonic() + MEETING_SECONDS
+    name, end = f"vgg_nll/{own}", time.monotonic() + RENDEZVOUS_SECONDS
     for other in range(1, size):
         while not store.check([f"{name}/met/{other}"]):
             if time.monotonic() > end:
-                raise ConnectionError(f"rank {other} did not come within {MEETING_SECONDS} s")
+                raise ConnectionError(f"rank {other} did not come within {RENDEZVOUS_SECONDS} s")
             if store.check([f"vgg_nll/token/{other}"]):
                 store.set(f"vgg_nll/name/{store.get(f'vgg_nll/token/{other}').decode()}", name)
             time.sleep(0.02)
@@ -158,7 +158,7 @@ def is_first_rank() -> bool:
     return _size() == 1 or os.environ["RANK"] == "0"
 
 
-def leave() -> None:
+def destroy_process_group() -> None:
     """Ends the exchange with the other processes, if there was one."""
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -14,11 +14,11 @@ def precision_recall(sums: Sums) -> Tensor:
     a class without images.
     """
     # From the largest threshold down: a threshold counts the images of all those above it.
-    taken, hits = (counts.flip(1).cumsum(1).flip(1) for counts in (sums.threshold_images, sums.threshold_positives))
-    positives, images = hits[:, :1], taken[:, :1]
-    precision = (hits / taken).masked_fill(taken == 0, 1.0)
-    parts = [hits, taken - hits, images - positives - (taken - hits), positives - hits, precision, hits / positives]
-    return torch.stack(parts, dim=1)
+    positive, tp = (counts.flip(1).cumsum(1).flip(1) for counts in (sums.threshold_images, sums.threshold_positives))
+    of_class, images = tp[:, :1], positive[:, :1]
+    fp, fn = positive - tp, of_class - tp
+    precision = (tp / positive).masked_fill(positive == 0, 1.0)
+    return torch.stack([tp, fp, images - of_class - fp, fn, precision, tp / of_class], dim=1)
 
 
 def average_precision(sums: Sums) -> Tensor:

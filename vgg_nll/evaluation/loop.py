@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vgg_nll.distributed.process_group import ALONE, Ranks
 from vgg_nll.evaluation import metrics
 from vgg_nll.evaluation.metrics import Sums
-from vgg_nll.evaluation.mistakes import Misclassified, MostConfidentErrors
+from vgg_nll.evaluation.most_confident_errors import MostConfidentErrors, TopErrors
 from vgg_nll.losses import Loss
 
 
@@ -19,7 +19,7 @@ class Evaluation:
 
     sums: Sums
     values: Mapping[str, float]
-    mistakes: Misclassified
+    most_confident_errors: MostConfidentErrors
 
 
 @torch.inference_mode()
@@ -40,17 +40,17 @@ def evaluate(
     Raises ValueError if there are no batches.
     """
     total = None
-    mistakes = MostConfidentErrors()
+    errors = TopErrors()
     own = predict_batches(model, batches, dtype)
     for images, logits, target in own if ranks.size == 1 else _of_all(own, next(model.parameters()).device, ranks):
         outputs = metrics.softmax_outputs(logits)
-        mistakes.update(images, outputs, target)
+        errors.update(images, outputs, target)
         sums = metrics.update(outputs, target, loss_function(logits, target))
         total = sums if total is None else total + sums
     if total is None:
         raise ValueError("there are no images to evaluate")
-    top = mistakes.top
-    return Evaluation(total, metrics.compute(total), top._replace(images=ranks.add_up(top.images)))
+    top = errors.top
+    return Evaluation(total, metrics.compute(total), top._replace(images=ranks.all_reduce_sum(top.images)))
 
 
 def _of_all(

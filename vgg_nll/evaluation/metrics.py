@@ -19,7 +19,7 @@ ROUNDING = 1e-12  # of a margin, relative: a sum over classes depends on their o
 MARGIN_QUANTILES = {"margin_p05": 0.05, "margin_p50": 0.5, "margin_p95": 0.95}
 
 
-class Images(NamedTuple):
+class PerImageResults(NamedTuple):
     """What each of N images got, in their order; float64 on the CPU."""
 
     confidence: Tensor  # [N]
@@ -72,7 +72,7 @@ class Sums:
     class_bin_probability: Tensor  # [C, NUM_BINS], of every image, by the probability of class c
     threshold_images: Tensor  # [C, NUM_THRESHOLDS], by the log-odds of class c: at least threshold k, below k + 1
     threshold_positives: Tensor  # [C, NUM_THRESHOLDS], of label c, likewise
-    scores: tuple[Tensor, ...]  # one [6, B] a batch: the fields of `Images`
+    scores: tuple[Tensor, ...]  # one [6, B] a batch: the fields of `PerImageResults`
 
     @property
     def class_images(self) -> Tensor:
@@ -84,9 +84,9 @@ class Sums:
         """[C], by label."""
         return self.confusion.diagonal()
 
-    def by_image(self) -> Images:
+    def by_image(self) -> PerImageResults:
         """Returns what each image got."""
-        return Images(*torch.cat(self.scores, dim=1).cpu())
+        return PerImageResults(*torch.cat(self.scores, dim=1).cpu())
 
     def __add__(self, other: "Sums") -> "Sums":
         return Sums(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})

@@ -113,7 +113,9 @@ def write_evaluation(
     title = f"{split}, step {trained.step}" + (f", T = {at_temperature:.3g}" if at_temperature != 1 else "")
     names = [printable(name) for name in trained.class_names]
     pixels, size = trained.preprocessing.pixels, {"width": FIGURE_WIDTH}
-    figures = evaluation_summaries.figures(evaluation, names, pixels, title, max_errors=len(evaluation.mistakes.target), **size)
+    figures = evaluation_summaries.figures(
+        evaluation, names, pixels, title, max_errors=len(evaluation.most_confident_errors.target), **size
+    )
     figures[tags.PR_CURVES] = partial(evaluation_summaries.precision_recall_figure, evaluation.sums, names, title, **size)
     for tag, draw in track(figures.items(), len(figures), "figures"):
         path = folder / f"{tag.rpartition('/')[2]}.png"

@@ -26,7 +26,7 @@ from vgg_nll.run import build
 from vgg_nll.run_folder import paths
 from vgg_nll.run_folder.record import RunRecord
 
-Picture = str | PathLike[str] | Image.Image | Tensor
+ImageInput = str | PathLike[str] | Image.Image | Tensor
 BATCH_SIZE = 64
 
 
@@ -51,7 +51,7 @@ class TrainedModel:
     device: torch.device
     step: int  # of the checkpoint
 
-    def predict(self, pictures: Picture | Sequence[Picture], *, temperature: float = 1.0) -> Predictions:
+    def predict(self, pictures: ImageInput | Sequence[ImageInput], *, temperature: float = 1.0) -> Predictions:
         """Predicts the class of pictures: resizes, crops and normalises them as evaluation does.
 
         Args:
@@ -78,7 +78,7 @@ class TrainedModel:
             logits = self.model(images)
         return softmax_outputs(logits.double() / temperature)
 
-    def _read(self, picture: Picture) -> Tensor:
+    def _read(self, picture: ImageInput) -> Tensor:
         """Returns a picture as the network takes it, uint8 [3, image_size, image_size], on the CPU."""
         if isinstance(picture, (str, PathLike)):
             return read_prepared(Path(picture), self.preprocessing)

@@ -16,7 +16,7 @@ from vgg_nll.checkpoints.saver import CheckpointSaver
 from vgg_nll.config import schema
 from vgg_nll.data.interface import ImageData
 from vgg_nll.distributed.data_parallel import data_parallel, synchronise_batch_norm
-from vgg_nll.distributed.process_group import Ranks, device_of_rank, joined
+from vgg_nll.distributed.process_group import Ranks, device_of_rank, init_process_group
 from vgg_nll.errors import ConfigError, DataError
 from vgg_nll.files import expanded
 from vgg_nll.model import summary
@@ -52,7 +52,7 @@ class Start(NamedTuple):
 
 def meet(cfg: DictConfig) -> Ranks:
     """Waits for the other processes that train with this one, and makes sure that all have the same settings."""
-    ranks = joined(_device(cfg))
+    ranks = init_process_group(_device(cfg))
     _check_same(ranks, dict(schema.leaves(cfg)))
     settings = build.make_settings(cfg)
     batch, parts = settings.batch_size, settings.accumulation_steps
@@ -95,7 +95,7 @@ def prepare(start: Start, signals: Signals, ranks: Ranks) -> tuple[Trainer, list
     device = _device(cfg)
     hardware.keep_freed_memory()
     dtype = build.make_dtype(cfg, device)
-    with ranks.first_alone() if "download" in cfg.data else nullcontext():
+    with ranks.rank_zero_first() if "download" in cfg.data else nullcontext():
         data = build.make_data(cfg, device, ranks)
     _check_same(ranks, {f"data, {key}": value for key, value in asdict(describe(data)).items()})
     _check_same_data(start, describe(data))
@@ -172,10 +172,10 @@ def _make_state(
     average = make_average(model, settings.ema_decay)
     state = TrainState(model, build.make_optimizer(cfg, model), device, average)
     if start.resume is not None:
-        with ranks.first_alone():
+        with ranks.rank_zero_first():
             saver.restore(state, start.resume)
         _check_same(ranks, {"step of the checkpoint": state.step})
-        state.best_step, state.best_metrics = ranks.of_first((state.best_step, state.best_metrics))
+        state.best_step, state.best_metrics = ranks.broadcast_object((state.best_step, state.best_metrics))
     batches = frozen_batches(model, data, dtype, settings.batch_size, settings.eval_batch_size, ranks)
     if ranks.size > 1:
         function = model if batches is None else model.head

@@ -10,7 +10,7 @@ from typing import Any
 
 from vgg_nll import hardware
 from vgg_nll.distributed import restart
-from vgg_nll.distributed.process_group import is_first_rank, leave, lost_peers_as_error
+from vgg_nll.distributed.process_group import destroy_process_group, is_first_rank, lost_peers_as_error
 from vgg_nll.errors import ConfigError
 from vgg_nll.evaluation import report
 from vgg_nll.evaluation.loop import Evaluation
@@ -47,13 +47,13 @@ def train(record: RunRecord, folder: Path, *, resume: str | None = None, resume_
     start = Start(record, folder, resume, resume_strict)
     with (
         _claimed(start) if is_first_rank() else nullcontext(),
-        hardware.kernels(deterministic=build.make_settings(record.cfg).deterministic),
+        hardware.deterministic_algorithms(enabled=build.make_settings(record.cfg).deterministic),
         Signals() as signals,
     ):
         try:
             with lost_peers_as_error():
                 ranks = meet(record.cfg)
-                start = ranks.of_first(start)
+                start = ranks.broadcast_object(start)
                 trainer, shown = prepare(start, signals, ranks)
         except Exception as error:
             if signals.stop is not None:  # a library that is interrupted while it loads makes an error of its own of that
@@ -84,7 +84,7 @@ def train(record: RunRecord, folder: Path, *, resume: str | None = None, resume_
             _mark_done(start, keep=start.record.cfg.checkpoint.keep, saved_all=saved_all)
         if signals.stop is not None and ranks.is_first:  # in a sweep, other jobs would follow
             raise Interrupted(signals.stop, f"the run in {start.folder} is finished")
-    leave()
+    destroy_process_group()
     return trainer.state.best_metrics["accuracy"]
 
 

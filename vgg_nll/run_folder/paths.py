@@ -111,7 +111,7 @@ def lock_run_folder(folder: Path) -> Iterator[None]:
 
     Raises ConfigError if another process holds it.
     """
-    with hold(folder / LOCK, LOCK_SECONDS) as is_free:
+    with try_lock(folder / LOCK, LOCK_SECONDS) as is_free:
         if not is_free:
             raise ConfigError(f"{folder}: another process is training there; wait until it ends, or stop it")
         try:
@@ -122,7 +122,7 @@ def lock_run_folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def hold(path: Path, seconds: float = 0.0) -> Iterator[bool]:
+def try_lock(path: Path, seconds: float = 0.0) -> Iterator[bool]:
     """Tells whether this process holds a lock file for the block: not if another one still holds it after so many seconds.
 
     A lock ends with its process, however that ends.
@@ -144,5 +144,5 @@ def is_running(folder: Path) -> bool:
     path = folder / LOCK
     if not path.exists():
         return False
-    with hold(path) as is_free:
+    with try_lock(path) as is_free:
         return not is_free

@@ -151,7 +151,8 @@ class Loop:
             self._stop(f"sweep.fail_fast=true: {len(self._running)} jobs save their state")
 
     def _result(self, job: Job, running: Running, code: int) -> Status:
-        """Returns the status of a job whose process has ended; writes what it said into its log, and FAILED into its folder."""
+        """Returns the status of a job whose process has ended; writes what it printed into its log, and FAILED into its
+        folder."""
         folder = self.sweep.folder_of(job)
         folder.mkdir(exist_ok=True)  # a run that does not begin removes its folder
         printed = _read(running.errors)
@@ -161,9 +162,9 @@ class Loop:
         now = status.of(folder, look_for_processes=False)
         if now.state in (*DONE_WITH, FAILED):
             return now
-        said = printed.splitlines()
-        stopped = [line for line in said if line.startswith("stopped by ")]
-        has_errors = any(line.startswith(ERROR) for line in said)
+        printed_lines = printed.splitlines()
+        stopped = [line for line in printed_lines if line.startswith("stopped by ")]
+        has_errors = any(line.startswith(ERROR) for line in printed_lines)
         was_asked = self._stopping or self.signals.stop is not None
         if not has_errors and (was_asked or code < 0 or code > 128 or stopped):
             by = signal.Signals(-code).name if code < 0 else f"exit code {code}"

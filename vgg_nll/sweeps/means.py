@@ -86,7 +86,7 @@ def _write_all(folder: Path, settings: dict[str, list[str]]) -> None:
     """Runs in a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sweep, which waits for this
     # Not the lock of the record: many runs take longer than a job should wait for that.
-    with paths.hold(folder / record.PRIVATE / "means.lock", WAIT_SECONDS) as is_free:
+    with paths.try_lock(folder / record.PRIVATE / "means.lock", WAIT_SECONDS) as is_free:
         for setting, names in settings.items() if is_free else ():
             _write(folder, setting, sorted(names))
 

@@ -48,7 +48,7 @@ class Sweep:
 
     def claim(self, job: Job) -> AbstractContextManager[bool]:
         """Tells whether this process may run the job, and holds it for the block; a claim ends with its process."""
-        return paths.hold(self.private(f"{job.name}.lock"))
+        return paths.try_lock(self.private(f"{job.name}.lock"))
 
 
 def check_folder(folder: Path) -> None:
@@ -165,7 +165,7 @@ def remove_empty(folder: Path) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Lets one process at a time change the sweep's own files."""
     (folder / PRIVATE).mkdir(parents=True, exist_ok=True)
-    with paths.hold(folder / LOCK, LOCK_SECONDS) as is_free:
+    with paths.try_lock(folder / LOCK, LOCK_SECONDS) as is_free:
         if not is_free:
             raise ConfigError(f"{folder}: another process has held the sweep for {LOCK_SECONDS} s; stop it, or wait")
         yield

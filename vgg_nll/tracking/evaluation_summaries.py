@@ -14,7 +14,7 @@ from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.evaluation.metrics import Sums
 from vgg_nll.evaluation.report import confidence_text
 from vgg_nll.tracking import tags
-from vgg_nll.tracking.summaries import Histogram, Picture, PrecisionRecall, Scalars, Summary
+from vgg_nll.tracking.summaries import FigureSummary, Histogram, PrecisionRecall, Scalars, Summary
 
 SHOWN_ERRORS = 8  # in TensorBoard, which shows a picture 350 pixels wide
 MAX_CURVES = 20  # TensorBoard draws one chart per class
@@ -52,9 +52,9 @@ def figures(
         title: the beginning of every figure's title.
         width: of each figure, in inches; max_errors: of the most confident ones that are shown.
     """
-    sums, values, mistakes = evaluation.sums, evaluation.values, evaluation.mistakes.first(max_errors)
+    sums, values, errors = evaluation.sums, evaluation.values, evaluation.most_confident_errors.first(max_errors)
     bins = (sums.bin_images.tolist(), sums.bin_correct.tolist(), sums.bin_confidence.tolist())
-    pictures = pixels(mistakes.images).permute(0, 2, 3, 1).cpu().numpy()
+    pictures = pixels(errors.images).permute(0, 2, 3, 1).cpu().numpy()
     count = f"{int(sums.images):,} images"
     accuracy = f"{title}: accuracy {values['accuracy']:.2%} of {count}"
     drawn: dict[str, Callable[..., Figure]] = {
@@ -63,12 +63,12 @@ def figures(
         tags.ACCURACY_COVERAGE: partial(
             plots.accuracy_coverage, metrics.accuracy_coverage(sums).tolist(), f"{title}: AURC {values['aurc']:.5f}, {count}"
         ),
-        tags.CONFIDENT_MISTAKES: partial(
+        tags.MOST_CONFIDENT_ERRORS: partial(
             plots.most_confident_errors,
             pictures,
-            mistakes.probabilities.cpu().numpy(),
-            mistakes.target.tolist(),
-            [confidence_text(margin) for margin in mistakes.margin.tolist()],
+            errors.probabilities.cpu().numpy(),
+            errors.target.tolist(),
+            [confidence_text(margin) for margin in errors.margin.tolist()],
             class_names,
             f"{title}: the {len(pictures)} most confident of {int(sums.images - sums.correct):,} errors",
         ),
@@ -80,7 +80,7 @@ def pictures_and_curves(
     evaluation: Evaluation, class_names: Sequence[str], pixels: Callable[[Tensor], Tensor], title: str
 ) -> list[Summary]:
     """Returns `figures` and the precision-recall curves, as TensorBoard takes them; the area under each as a scalar."""
-    drawn: list[Summary] = [Picture(tag, draw) for tag, draw in figures(evaluation, class_names, pixels, title).items()]
+    drawn: list[Summary] = [FigureSummary(tag, draw) for tag, draw in figures(evaluation, class_names, pixels, title).items()]
     named = zip(class_names, _precision_recall(evaluation.sums), strict=False)
     drawn += [PrecisionRecall(f"{tags.PR_CURVES}/{name}", curve) for name, curve in named]
     areas = curves.average_precision(evaluation.sums)[:MAX_CURVES].tolist()
@@ -92,8 +92,8 @@ def words_of_points(found: Features, class_names: Sequence[str]) -> tuple[Sequen
     outputs = metrics.softmax_outputs(found.logits)
     predictions, confidences = outputs.logits.argmax(dim=1).tolist(), map(confidence_text, outputs.margin.tolist())
     rows = [
-        [class_names[label], class_names[guess], confidence, "right" if label == guess else "wrong"]
-        for label, guess, confidence in zip(found.target.tolist(), predictions, confidences, strict=True)
+        [class_names[label], class_names[prediction], confidence, "right" if label == prediction else "wrong"]
+        for label, prediction, confidence in zip(found.target.tolist(), predictions, confidences, strict=True)
     ]
     return ("label", "prediction", "confidence", "right or wrong"), rows
 

@@ -87,7 +87,7 @@ class Histogram:
 
 
 @dataclass(frozen=True)
-class Picture:
+class FigureSummary:
     """A matplotlib figure, drawn only if a tracker keeps it."""
 
     tag: str
@@ -136,8 +136,8 @@ class PrecisionRecall:
 
     def write(self, writer: SummaryWriter, step: int) -> None:
         if not np.isnan(self.curve).any():
-            hits, false_alarms, rest, misses, precision, recall = self.curve
-            summary = pr_curve_raw(self.tag, hits, false_alarms, rest, misses, precision, recall, num_thresholds=len(hits))
+            tp, fp, tn, fn, precision, recall = self.curve
+            summary = pr_curve_raw(self.tag, tp, fp, tn, fn, precision, recall, num_thresholds=len(tp))
             summary.value[0].metadata.summary_description = THRESHOLDS
             writer._get_file_writer().add_summary(summary, step)
 

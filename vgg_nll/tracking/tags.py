@@ -79,7 +79,7 @@ MARGIN_HISTOGRAM, CORRECT_HISTOGRAM, INCORRECT_HISTOGRAM = (
 )
 TRAJECTORIES = "flips/true_class_probability"
 RELIABILITY_DIAGRAM, ACCURACY_COVERAGE = "calibration/reliability_diagram", "selection/accuracy_coverage"
-CONFUSION_MATRIX, CONFIDENT_MISTAKES = "mistakes/confusion_matrix", "mistakes/most_confident"
+CONFUSION_MATRIX, MOST_CONFIDENT_ERRORS = "mistakes/confusion_matrix", "mistakes/most_confident"
 PR_CURVES, AVERAGE_PRECISION = "precision_recall", "average_precision"
 AUGMENTED, FIRST_OF_CLASSES = "images/augmented", "images/classes"
 AT_START = (AUGMENTED, FIRST_OF_CLASSES)  # once, of step 1: a validation that is done again leaves them

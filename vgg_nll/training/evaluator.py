@@ -37,7 +37,7 @@ class Evaluator:
     def evaluate(self, split: str) -> Evaluation:
         """Evaluates every image of a split. Raises Interrupted between two batches after a signal to stop."""
         state, side = self.state, self.data.preprocessing.image_size
-        self.ranks.copy_first(state.evaluated, buffers_only=True)
+        self.ranks.broadcast_module(state.evaluated, buffers_only=True)
         with out_of_memory_as_error(state.step, side, "trainer.eval_batch_size", self.batch_size, "lower it"):
             evaluation = loop.evaluate(state.evaluated, self.loss, self.batches(split, self.ranks), self.dtype, self.ranks)
         for rows in self.ranks.gather(list(self.data.bad_images.rows.values())):

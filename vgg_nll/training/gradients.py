@@ -10,7 +10,7 @@ LOSSES: dict[str, Loss] = {"argmax": argmax_nll, "all_logit": all_logit_nll}
 EVERY_STEPS = 50
 
 
-def pushes(logits: Tensor, target: Tensor) -> dict[str, float]:
+def logit_gradient_norms(logits: Tensor, target: Tensor) -> dict[str, float]:
     """Returns the mean over images of |dL/dz|, for both losses on the same logits, by tag: whichever loss trains.
 
     `true_class`: z of the label; `leading_wrong`: the largest other z; `other_classes`: the mean over the remaining C - 2

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vgg_nll.evaluation.metrics import Images
+from vgg_nll.evaluation.metrics import PerImageResults
 from vgg_nll.files import write_csv
 from vgg_nll.tracking import tags
 
@@ -59,7 +59,7 @@ def empty_trajectory() -> Tensor:
     return torch.zeros(0, 2, 0)
 
 
-def extend_trajectory(trajectory: Tensor, images: Images) -> Tensor:
+def extend_trajectory(trajectory: Tensor, images: PerImageResults) -> Tensor:
     """Returns a trajectory [V, 2, M] with a row for this validation: log(p / (1 - p)) of the label, and 1 if right.
 
     It begins anew if the number of images has changed.

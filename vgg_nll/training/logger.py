@@ -13,7 +13,7 @@ from vgg_nll.evaluation.features import Features
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.progress import Progress
 from vgg_nll.tracking import evaluation_summaries, tags
-from vgg_nll.tracking.summaries import Embedding, EmbeddingData, Picture, Scalars, SessionEnd, Summary
+from vgg_nll.tracking.summaries import Embedding, EmbeddingData, FigureSummary, Scalars, SessionEnd, Summary
 from vgg_nll.tracking.tracker import Tracker
 from vgg_nll.tracking.trajectories import heat_map
 from vgg_nll.training import history
@@ -148,7 +148,7 @@ class TrainingLogger:
         if with_figures:
             title = f"validation, step {step}"
             summaries += evaluation_summaries.pictures_and_curves(evaluation, self._class_names, self._pixels, title)
-            summaries.append(Picture(tags.TRAJECTORIES, lambda: heat_map(trajectory[:, 0].numpy(), title)))
+            summaries.append(FigureSummary(tags.TRAJECTORIES, lambda: heat_map(trajectory[:, 0].numpy(), title)))
         for summary in summaries:
             self._tracker.add(summary, step)
         if self._table is not None:

@@ -75,7 +75,7 @@ def train_step(
             on_logits(logits.detach(), labels_of(part_target))
         correct += (logits.detach().argmax(dim=1) == labels_of(part_target)).sum()
     if ranks.size > 1:
-        totals = ranks.add_up(torch.stack([batch_loss.double(), correct.double()]))
+        totals = ranks.all_reduce_sum(torch.stack([batch_loss.double(), correct.double()]))
         batch_loss, correct = totals[0].float(), totals[1].long()
     norm = _gradient_norm(optimizer)
     _record_if_not_finite(state, batch_loss, norm)

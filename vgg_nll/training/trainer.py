@@ -107,13 +107,13 @@ class Trainer:
     def test(self) -> Evaluation | None:
         """Evaluates the test split with the best checkpoint's weights, which stay in the model; None without that split."""
         state = self.state
-        problem = self.ranks.of_first(self.saver.load_best_into(state) if self.ranks.is_first else "")
+        problem = self.ranks.broadcast_object(self.saver.load_best_into(state) if self.ranks.is_first else "")
         if problem:
             self.logger.write(f"warning: {problem}; the weights of the last step take their place")
             state.best_step, state.best_metrics = state.step, dict(self.evaluator.evaluate("val").values)
             self._save(is_best=True)
         else:
-            self.ranks.copy_first(state.evaluated)
+            self.ranks.broadcast_module(state.evaluated)
         if "test" not in self.data.sizes:
             return None
         evaluation = self.evaluator.evaluate("test")
@@ -143,14 +143,16 @@ class Trainer:
         validate = self._validation_is_due()
         # Neither a validation nor the last step ends a window: the point of a short one would be a jump in every curve.
         log = state.step % min(settings.log_every_steps, total) == 0
-        requested = self.ranks.largest(self.signals.pop_save_request()) > 0
+        requested = self.ranks.all_reduce_max(self.signals.pop_save_request()) > 0
         save = requested or validate or due(state.step, self.save_every_steps, total)
         if log or validate or watched or state.device.type == "cpu":  # on CUDA, the check makes the host wait
             self._check_finite()
         if watched:
             of_all = self.ranks.gather([tensor.cpu() for tensor in map(torch.cat, zip(*seen, strict=True))])
             logits, labels = (torch.cat(parts).to(state.device) for parts in zip(*of_all, strict=True))
-            self.logger.gradient_point(state.step, gradients.pushes(logits, labels) | gradients.layer_norms(state.model))
+            self.logger.gradient_point(
+                state.step, gradients.logit_gradient_norms(logits, labels) | gradients.layer_norms(state.model)
+            )
         if log:
             window = state.pop_window()
             self.logger.train_point(state.step, window, learning_rate, float(norm), hardware.peak_memory(state.device))
@@ -226,7 +228,7 @@ class Trainer:
                 yield batch
 
     def _stop_if_requested(self, ranks: Ranks) -> None:
-        number = ranks.largest(self.signals.stop or 0)
+        number = ranks.all_reduce_max(self.signals.stop or 0)
         if number:
             where = f"after step {self.state.step} of {self.total_steps}, which is saved; resume={self.saver.folder} continues"
             raise Interrupted(signal.Signals(number), where)
@@ -235,5 +237,5 @@ class Trainer:
         bad = int(self.state.bad_step)
         if bad >= 0:
             images, _ = next(self.train_batches(*divmod(bad, self.data.steps_per_epoch)))
-            spoiled = self.ranks.largest(not images.isfinite().all()) > 0
+            spoiled = self.ranks.all_reduce_max(not images.isfinite().all()) > 0
             raise not_finite_error(self.state, self.learning_rate(bad), self._last_good(), images_are_finite=not spoiled)

@@ -11,7 +11,7 @@ from helpers.runs import train
 from torchvision import datasets
 
 from vgg_nll.data.memory import sources
-from vgg_nll.data.memory.data_set import ResidentData
+from vgg_nll.data.memory.data_set import InMemoryData
 from vgg_nll.errors import DataError
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -39,7 +39,7 @@ def test_mnist_has_digits(config: Config, tmp_path: Path) -> None:
     write_idx(tmp_path)
     data = make_data(config, "data=mnist", f"data.root={tmp_path}", "trainer.batch_size=4")
     assert data.class_names == tuple("0123456789")
-    assert isinstance(data, ResidentData)
+    assert isinstance(data, InMemoryData)
     pixels = data._splits["train"].images.double() / 255  # "auto": of the training images
     torch.testing.assert_close(data.preprocessing.mean.double(), pixels.mean(dim=(0, 2, 3)), atol=1e-6, rtol=0)
     torch.testing.assert_close(data.preprocessing.std.double(), pixels.std(dim=(0, 2, 3), correction=0), atol=1e-6, rtol=0)

@@ -16,7 +16,7 @@ from vgg_nll.distributed.process_group import ALONE, Ranks
 from vgg_nll.errors import DataError
 
 
-class ResidentData:
+class InMemoryData:
     """`ImageData` over uint8 splits, augmented a batch at a time.
 
     Args:
