@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from vgg_nll.evaluation.features import extract, principal_components
+from vgg_nll.evaluation import loop
+from vgg_nll.evaluation.features import FeatureCollector, Features, principal_components
 
 
 class Network(nn.Module):
@@ -18,14 +19,34 @@ class Network(nn.Module):
         return self.last(self.features(images.flatten(1)).relu())
 
 
+def collect(network: nn.Module, batches: list[tuple[torch.Tensor, torch.Tensor]], every: int = 1) -> Features:
+    with FeatureCollector(network, lambda pictures: (255 * pictures).to(torch.uint8), every) as points, torch.no_grad():
+        for images, logits, target in loop.predict_batches(network, batches, torch.float32):
+            points.add(images, logits, target)
+    return points.features()
+
+
+@pytest.mark.parametrize(("images", "every"), [(7, 1), (10, 3), (12, 4), (5, 9)])
+def test_images_are_evenly_spread(images: int, every: int) -> None:
+    """Whatever the batches are: number 0, `every`, 2 `every`, ...; with their own features and logits."""
+    torch.manual_seed(0)
+    network, pictures, target = Network(5), torch.rand(images, 3, 80, 80), torch.arange(images)
+    for size in (1, 3, images):
+        found = collect(network, list(zip(pictures.split(size), target.split(size), strict=True)), every)
+        assert found.target.tolist() == list(range(0, images, every))
+        torch.testing.assert_close(network.last(found.points), found.logits)
+        torch.testing.assert_close(network(pictures)[found.target], found.logits)
+    assert not network.last._forward_pre_hooks
+
+
 @pytest.mark.parametrize(("width", "numbers"), [(5, 5), (600, 12)])
-def test_extract(width: int, numbers: int) -> None:
+def test_every_image(width: int, numbers: int) -> None:
     """12 images in three batches: their features, or as many components as there are images; thumbnails; labels."""
     torch.manual_seed(0)
     network = Network(width)
     images, target = torch.rand(12, 3, 80, 80), torch.arange(12)
     batches = list(zip(images.split(5), target.split(5), strict=True))
-    found = extract(network, batches, torch.float32, lambda pictures: (255 * pictures).to(torch.uint8))
+    found = collect(network, batches)
     assert found.points.shape == (12, numbers)
     assert torch.equal(found.target, target)
     assert (found.pictures.shape, found.pictures.dtype) == ((12, 3, 64, 64), torch.uint8)

@@ -10,10 +10,14 @@ from sklearn.metrics import (
     roc_auc_score,
     top_k_accuracy_score,
 )
+from torch import nn
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from vgg_nll.evaluation import temperature
 from vgg_nll.evaluation.calibration import NUM_BINS
+from vgg_nll.evaluation.loop import predict_batches
 from vgg_nll.evaluation.metrics import accuracy_coverage, compute, softmax_outputs, update
+from vgg_nll.evaluation.temperature import Scaled
 from vgg_nll.losses import all_logit_nll, argmax_nll
 from vgg_nll.losses.softmax import margin
 
@@ -209,3 +213,24 @@ def test_one_possible_class_has_an_infinite_margin() -> None:
     values = measure(logits, torch.tensor([1, 1, 0]), 3)
     assert [values[name] for name in ("margin", "margin_p05", "margin_p50", "margin_p95")] == [np.inf] * 4
     assert (values["confidence"], values["auroc"]) == (1.0, 0.5)
+
+
+def test_refinement_is_the_nll_at_the_best_temperature() -> None:
+    """Within half a percent of the least, whatever scale the logits have; and of half the sums each half of the images."""
+    logits, target = sample(400)
+    for scale in (0.2, 1.0, 5.0):
+        values = measure(scale * logits, target, 100)
+        best = temperature.fit(scale * logits, target)
+        least = float(argmax_nll(scale * logits.double() / best, target))
+        assert least <= values["refinement"] <= min(1.005 * least, values["nll_argmax"] * (1 + 1e-3))
+    assert measure(logits, target, 1)["refinement"] == pytest.approx(measure(logits, target, 400)["refinement"], rel=1e-12)
+
+
+def test_no_temperature_changes_a_prediction() -> None:
+    """Two float32 logits that differ by one digit stay apart."""
+    model, images = nn.Identity(), torch.ones(3, 2)
+    images[0, 1] = torch.nextafter(images[0, 1], torch.tensor(2.0))
+    images[1, 0] = torch.nextafter(images[1, 0], torch.tensor(0.0))
+    for value in (0.01, 0.3, 3.0, 7.77, 100.0):
+        (batch,) = predict_batches(Scaled(model, value), [(images, torch.zeros(3))], torch.float32)
+        assert batch[1].argmax(1).tolist() == [1, 1, 0]

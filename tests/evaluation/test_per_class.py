@@ -6,7 +6,8 @@ from torch import nn
 
 from vgg_nll.evaluation import metrics
 from vgg_nll.evaluation.flip import FlipAveraged
-from vgg_nll.evaluation.per_class import balanced_accuracy, per_class
+from vgg_nll.evaluation.metrics import balanced_accuracy
+from vgg_nll.evaluation.per_class import per_class
 from vgg_nll.model import VGG16
 
 

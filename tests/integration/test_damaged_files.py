@@ -84,14 +84,14 @@ def test_a_best_checkpoint_that_the_end_cannot_read(
     light: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level("INFO")
-    test = Trainer.test
+    evaluate_best = Trainer.evaluate_best
 
     def damaged(self: Trainer) -> object:
         self.saver.wait()
         flip(tmp_path / "run/checkpoints/best.pt")
-        return test(self)
+        return evaluate_best(self)
 
-    monkeypatch.setattr(Trainer, "test", damaged)
+    monkeypatch.setattr(Trainer, "evaluate_best", damaged)
     train(tmp_path / "run", *light, "trainer.steps=2")
     assert "the weights of the last step take their place" in caplog.text
     assert checkpoint_file.load(tmp_path / "run/checkpoints/best.pt")["step"] == 2

@@ -47,7 +47,7 @@ def test_five_commands(command: Call, script: Call, tmp_path: Path, capfd: Captu
     assert "  digit 3 " in printed and "split by content" in printed and "bad_images.csv" in printed
     metrics = json.loads((tmp_path / "runs/digits/metrics.json").read_text())
     assert metrics["test"]["accuracy"] >= 0.97
-    assert metrics["balanced_accuracy"] >= 0.96 and len(metrics["classes"]) == 10
+    assert metrics["test"]["balanced_accuracy"] >= 0.96 and len(metrics["classes"]) == 10
     with (tmp_path / "runs/digits/bad_images.csv").open() as file:
         rows = {str(tmp_path / row["path"]): row["reason"] for row in csv.DictReader(file)}
     assert set(rows) == set(expected)

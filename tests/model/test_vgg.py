@@ -10,7 +10,7 @@ import torchvision
 from torch import nn
 
 from vgg_nll.losses import all_logit_nll, argmax_nll
-from vgg_nll.model import VGG16, Penultimate, head_for
+from vgg_nll.model import VGG16, head_for
 
 
 def draw_state(model: nn.Module) -> None:
@@ -146,13 +146,18 @@ def test_width_scales_every_channel_count(head: str, width: float, channels: int
     assert linear == ([(7, last)] if head == "compact" else [(hidden, 49 * last), (hidden, hidden), (7, hidden)])
 
 
-@pytest.mark.parametrize(("head", "size", "features"), [("compact", 32, 32), ("paper", 224, 256)])
-def test_penultimate(head: str, size: int, features: int) -> None:
-    """The input of the last linear layer, without dropout: that layer then gives the logits."""
-    model = VGG16(3, head=head, width=1 / 16).eval()
-    images = torch.randn(1, 3, size, size)
-    with torch.no_grad():
-        seen = Penultimate(model)(images)
-        assert seen.shape == (1, features)
-        assert torch.equal(model.classifier[-1](seen), model(images))
-    assert not model.classifier[-1]._forward_pre_hooks
+@pytest.mark.parametrize(("head", "size"), [("compact", 32), ("paper", 224)])
+@pytest.mark.parametrize("training", [False, True])
+def test_logits_are_float32_under_autocast(head: str, size: int, training: bool) -> None:
+    """bfloat16 logits have 3 digits: a prediction in a hundred would be a tie. Their gradients are float32, too."""
+    model = VGG16(30, head=head, width=1 / 16, dropout=0.0).train(training)
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    seen: list[torch.Tensor] = []
+    model.classifier[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(images)
+        assert torch.is_autocast_enabled("cpu")
+    assert logits.dtype == seen[0].dtype == torch.float32
+    torch.testing.assert_close(logits, model.classifier[-1](seen[0]), rtol=0, atol=0)
+    logits.sum().backward()
+    assert model.classifier[-1].weight.grad.dtype == torch.float32

@@ -46,6 +46,7 @@ def make_logger(tracker: Recorder, table: Path = Path("metrics.csv"), **changed:
         "flops_per_image": 5e9,
         "peak_flops": 2e11,
         "input_hint": "raise data.num_workers (now 2)",
+        "best_by": "accuracy",
     }
     return TrainingLogger(tracker, table, **options | changed)
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from vgg_nll import hardware
 from vgg_nll.benchmarks.timing import seconds
-from vgg_nll.evaluation import features, loop
+from vgg_nll.evaluation import loop
+from vgg_nll.evaluation.features import FeatureCollector
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for
 from vgg_nll.progress import track
@@ -40,7 +41,8 @@ def tensorboard(args: argparse.Namespace) -> list[dict[str, Any]]:
     model = VGG16(args.classes, head=head_for(args.image_size)).to(device).to(memory_format=torch.channels_last)
     state = TrainState(model, torch.optim.AdamW(param_groups(model), lr=1e-5, fused=True), device)
     dtype = hardware.choose_dtype("auto", device)
-    evaluation = loop.evaluate(model, all_logit_nll, [(images, target)], dtype)
+    with FeatureCollector(model, _pixels) as points:
+        evaluation = loop.evaluate(model, all_logit_nll, [(images, target)], dtype, on_batch=points.add)
 
     def step() -> None:
         batch = images[: args.batch_size], target[: args.batch_size]
@@ -57,7 +59,7 @@ def tensorboard(args: argparse.Namespace) -> list[dict[str, Any]]:
             "scalars and histograms": lambda _: logger.validation_point(state, evaluation, is_best=True, with_figures=False),
             "the same and figures": lambda _: logger.validation_point(state, evaluation, is_best=True, with_figures=True),
             "gradients and norms": lambda i: logger.gradient_point(i, _gradients(model, images, target, args.batch_size)),
-            "the end": lambda i: logger.end(i, lambda: features.extract(model, [(images, target)], dtype, _pixels)),
+            "the end": lambda i: logger.end(i, points.features),
         }
         times: dict[str, list[float]] = {name: [] for name in kinds}
         for i in track(range(args.repeats + 1), args.repeats + 1, "TensorBoard"):
@@ -89,6 +91,7 @@ def _logger(folder: Path, classes: int) -> TrainingLogger:
         flops_per_image=1.0,
         peak_flops=1.0,
         input_hint="",
+        best_by="accuracy",
     )
 
 

@@ -21,7 +21,7 @@ from vgg_nll.run_folder.record import RunRecord
 # What a resumed run must share with its first part, unless `resume_strict=false`; else it would be another run.
 FIXED_ON_RESUME = (
     *("seed.", "model.", "data.", "augment.", "loss.", "optimizer."),
-    *("trainer.batch_size.", "trainer.ema_decay."),
+    *("trainer.batch_size.", "trainer.ema_decay.", "trainer.best."),
 )
 FREE_ON_RESUME = (
     *("optimizer.lr", "data.num_workers", "data.download", "data.root", "data.on_error", "data.max_bad_fraction"),

@@ -150,6 +150,8 @@ RULES: dict[str, Rule] = {
     "trainer.clip_norm": Rule(float, min_value=1e-6, optional=True),
     "trainer.ema_decay": Rule(float, min_value=0, below=1),
     "trainer.precision": Rule(str, choices=("auto", "float32", "bfloat16")),
+    "trainer.best": Rule(str, choices=("accuracy", "balanced_accuracy", "nll", "refinement")),
+    "trainer.test_precision": Rule(str, choices=("float32", "same")),
     "trainer.deterministic": FLAG,
     "trainer.compile": FLAG,
     "trainer.log_every_steps": COUNT,

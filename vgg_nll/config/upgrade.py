@@ -14,7 +14,10 @@ FORMAT = 2  # of the records that are written now
 
 # Key or section that the program reads by name -> the format in which it came, and what older runs did. An argument of a class
 # needs no line: its default is what the class did before.
-SINCE: Mapping[str, tuple[int, Any]] = {}
+SINCE: Mapping[str, tuple[int, Any]] = {
+    "trainer.test_precision": (2, "same"),
+    "trainer.best": (2, "accuracy"),
+}
 
 # Old key, section, class, or choice such as "loss=argmax" -> the format in which it went, and its name since then; None: a key
 # that nothing reads any more.

@@ -105,13 +105,3 @@ def check_batch_size(batch_size: int, train_images: int) -> None:
     """Raises DataError if the training set does not fill one batch."""
     if batch_size > train_images:
         raise DataError(f"trainer.batch_size={batch_size} is more than the {train_images} training images: lower it")
-
-
-def subsample(batches: Iterable[Batch], images: int, max_images: int) -> Iterator[Batch]:
-    """Yields at most `max_images` of the `images` in the batches, evenly spread."""
-    every, position = -(-images // max_images), 0
-    for batch, target in batches:
-        first = -position % every
-        position += len(target)
-        if first < len(target):
-            yield batch[first::every], target[first::every]

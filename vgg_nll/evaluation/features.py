@@ -1,14 +1,11 @@
 """Penultimate features: the inputs of the last linear layer, small enough for a browser."""
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from vgg_nll.evaluation import loop
-from vgg_nll.model import Penultimate
 
 MAX_FEATURES = 512  # per image
 THUMBNAIL = 64  # pixels: TensorBoard keeps all pictures in one of at most 8192 x 8192
@@ -23,26 +20,41 @@ class Features(NamedTuple):
     logits: Tensor  # [N, C]
 
 
-@torch.no_grad()
-def extract(
-    model: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    dtype: torch.dtype,
-    pixels: Callable[[Tensor], Tensor],
-) -> Features:
-    """Returns the input of the last linear layer for every image; if that has more than 512 numbers, 512 principal components.
+class FeatureCollector:
+    """Keeps features of the images that go through a network while the block runs, evenly spread.
 
     Args:
-        batches: images [B, 3, H, W] and labels [B].
+        model: its last linear layer is watched.
         pixels: normalised images -> uint8.
+        every: of the images, number 0, `every`, 2 `every`, ... are kept.
     """
-    network = Penultimate(model)
-    parts = [
-        (seen.cpu(), _small(pixels(images)).cpu(), target.cpu(), network.last_layer(seen).cpu())
-        for images, seen, target in loop.predict_batches(network, batches, dtype)
-    ]
-    points, pictures, target, logits = map(torch.cat, zip(*parts, strict=True))
-    return Features(principal_components(points, MAX_FEATURES), pictures, target, logits)
+
+    def __init__(self, model: nn.Module, pixels: Callable[[Tensor], Tensor], every: int = 1) -> None:
+        self._last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+        self._pixels, self._every, self._position = pixels, every, 0
+        self._parts: list[tuple[Tensor, ...]] = []
+
+    def __enter__(self) -> Self:
+        self._hook = self._last.register_forward_pre_hook(self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hook.remove()
+
+    def _note(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._features = inputs[0]
+
+    def add(self, images: Tensor, logits: Tensor, target: Tensor) -> None:
+        """Takes the batch that has just gone through the network: [B, 3, H, W], [B, C], [B]."""
+        rows = slice(-self._position % self._every, None, self._every)
+        self._position += len(target)
+        pictures = _small(self._pixels(images[rows]))
+        self._parts.append(tuple(part.cpu() for part in (self._features[rows].float(), pictures, target[rows], logits[rows])))
+
+    def features(self) -> Features:
+        """Returns what was kept; features of more than 512 numbers as 512 principal components."""
+        points, pictures, target, logits = map(torch.cat, zip(*self._parts, strict=True))
+        return Features(principal_components(points, MAX_FEATURES), pictures, target, logits)
 
 
 def principal_components(points: Tensor, max_components: int) -> Tensor:

@@ -15,6 +15,6 @@ class FlipAveraged(nn.Module):
         self.training = model.training  # the same mode as the network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps [B, 3, H, W] to logits [B, C] in float32."""
-        both = torch.stack([self.model(images), self.model(images.flip(3))]).float().log_softmax(dim=2)
+        """Maps [B, 3, H, W] to logits [B, C]."""
+        both = torch.stack([self.model(images), self.model(images.flip(3))]).log_softmax(dim=2)
         return torch.logsumexp(both, dim=0) - math.log(2)

@@ -1,6 +1,6 @@
 """The evaluation loop: every image once, everything computed once."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,15 +11,20 @@ from vgg_nll.evaluation import metrics
 from vgg_nll.evaluation.metrics import Sums
 from vgg_nll.evaluation.most_confident_errors import MostConfidentErrors, TopErrors
 from vgg_nll.losses import Loss
+from vgg_nll.losses.softmax import as_float
+
+OnBatch = Callable[[Tensor, Tensor, Tensor], None]  # images [B, 3, H, W], logits [B, C], target [B]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one pass over a split gives: additive sums, the values of `metrics.compute`, and the most confident errors."""
+    """What one pass over a split gives: additive sums, the values of `metrics.compute`, the most confident errors; and the
+    logits [N, C] on the CPU, float32 or float64, if they were asked for."""
 
     sums: Sums
     values: Mapping[str, float]
     most_confident_errors: MostConfidentErrors
+    logits: Tensor | None = None
 
 
 @torch.inference_mode()
@@ -29,6 +34,9 @@ def evaluate(
     batches: Iterable[tuple[Tensor, Tensor]],
     dtype: torch.dtype,
     ranks: Ranks = ALONE,
+    *,
+    keep_logits: bool = False,
+    on_batch: OnBatch | None = None,
 ) -> Evaluation:
     """Evaluates a model on all batches of (images [B, 3, H, W], target [B]), in eval mode; restores the model's mode.
 
@@ -36,21 +44,25 @@ def evaluate(
         dtype: torch.bfloat16 for autocast, torch.float32 for none.
         ranks: if several evaluate together, rank r is given the batches r, r + size, ...; all of them return the same, with the
             bits that one process gives, since sums are added in the order of the batches.
+        keep_logits: those of all images; on_batch: gets images, logits and target of every batch of this rank.
 
     Raises ValueError if there are no batches.
     """
     total = None
     errors = TopErrors()
-    own = predict_batches(model, batches, dtype)
+    own = predict_batches(model, batches, dtype, on_batch)
+    kept: list[Tensor] = []
     for images, logits, target in own if ranks.size == 1 else _of_all(own, next(model.parameters()).device, ranks):
         outputs = metrics.softmax_outputs(logits)
         errors.update(images, outputs, target)
         sums = metrics.update(outputs, target, loss_function(logits, target))
         total = sums if total is None else total + sums
+        if keep_logits:
+            kept.append(logits.cpu())
     if total is None:
         raise ValueError("there are no images to evaluate")
-    top = errors.top
-    return Evaluation(total, metrics.compute(total), top._replace(images=ranks.all_reduce_sum(top.images)))
+    top = errors.top._replace(images=ranks.all_reduce_sum(errors.top.images))
+    return Evaluation(total, metrics.compute(total), top, torch.cat(kept) if kept else None)
 
 
 def _of_all(
@@ -70,9 +82,9 @@ def _of_all(
 
 
 def predict_batches(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], dtype: torch.dtype
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], dtype: torch.dtype, on_batch: OnBatch | None = None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yields (images, logits [B, C] in float32, target [B]) of every batch, in eval mode; restores the model's mode.
+    """Yields (images, logits [B, C] in float32 or float64, target [B]) of every batch, in eval mode; restores the model's mode.
 
     The caller turns gradients off.
     """
@@ -81,7 +93,9 @@ def predict_batches(
     try:
         for images, target in batches:
             with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
-                logits = model(images)
-            yield images, logits.float(), target
+                logits = as_float(model(images))
+            if on_batch is not None:
+                on_batch(images, logits, target)
+            yield images, logits, target
     finally:
         model.train(was_training)

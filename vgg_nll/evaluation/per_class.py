@@ -16,9 +16,3 @@ def per_class(class_names: Sequence[str], sums: Sums) -> dict[str, dict[str, flo
         }
         for name, count, correct, confidence in columns
     }
-
-
-def balanced_accuracy(sums: Sums) -> float:
-    """Returns the mean of the accuracies of the classes that have images: each class counts the same, however rare."""
-    has_images = sums.class_images > 0
-    return float((sums.class_correct[has_images] / sums.class_images[has_images]).mean())

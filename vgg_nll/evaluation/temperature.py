@@ -18,8 +18,8 @@ class Scaled(nn.Module):
         self.training = model.training  # the same mode as the network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps [B, 3, H, W] to logits [B, C]."""
-        return self.model(images) / self.temperature
+        """Maps [B, 3, H, W] to logits [B, C] in float64: in float32, two logits that differ may have the same quotient."""
+        return self.model(images).double() / self.temperature
 
 
 def fit(logits: Tensor, target: Tensor) -> float:

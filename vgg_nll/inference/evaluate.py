@@ -17,8 +17,9 @@ from vgg_nll.escapes import printable
 from vgg_nll.evaluation import loop, temperature
 from vgg_nll.evaluation.flip import FlipAveraged
 from vgg_nll.evaluation.loop import Evaluation
-from vgg_nll.evaluation.per_class import balanced_accuracy, per_class
+from vgg_nll.evaluation.per_class import per_class
 from vgg_nll.files import naming_the_file
+from vgg_nll.hardware import full_float32
 from vgg_nll.inference import trained_model
 from vgg_nll.inference.trained_model import TrainedModel
 from vgg_nll.losses import Loss
@@ -80,7 +81,8 @@ def evaluate(run: FinishedRun, split: str, at_temperature: float = 1.0, *, flip:
     model: nn.Module = run.trained.model
     model = model if at_temperature == 1 else temperature.Scaled(model, at_temperature)
     model = FlipAveraged(model) if flip else model
-    return loop.evaluate(model, run.loss, _batches(run, split), run.trained.dtype)
+    with full_float32():
+        return loop.evaluate(model, run.loss, _batches(run, split), run.trained.dtype)
 
 
 def fit_temperature(run: FinishedRun) -> float | None:
@@ -88,7 +90,7 @@ def fit_temperature(run: FinishedRun) -> float | None:
 
     None if all predictions are right, or all wrong: the loss then has no minimum.
     """
-    with torch.no_grad():
+    with torch.no_grad(), full_float32():
         outputs = loop.predict_batches(run.trained.model, _batches(run, "val"), run.trained.dtype)
         logits, target = map(torch.cat, zip(*((logits, target) for _, logits, target in outputs), strict=True))
     right = int((logits.argmax(dim=1) == target).sum())
@@ -107,7 +109,6 @@ def write_evaluation(
     folder = trained.folder / paths.EVALUATION
     folder.mkdir(exist_ok=True)
     content: dict[str, Any] = {"split": split, "step": trained.step, "temperature": at_temperature, **values}
-    content["balanced_accuracy"] = balanced_accuracy(evaluation.sums)
     content["classes"] = per_class(trained.class_names, evaluation.sums)
     checked_json.write(trained.folder / paths.EVALUATION_METRICS, content, trained.run_id)
     title = f"{split}, step {trained.step}" + (f", T = {at_temperature:.3g}" if at_temperature != 1 else "")

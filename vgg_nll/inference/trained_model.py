@@ -20,7 +20,7 @@ from vgg_nll.data.pictures.reader import read_prepared
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.errors import CheckpointError
 from vgg_nll.evaluation.metrics import Outputs, softmax_outputs
-from vgg_nll.hardware import choose_dtype
+from vgg_nll.hardware import choose_dtype, full_float32
 from vgg_nll.model import VGG16
 from vgg_nll.run import build
 from vgg_nll.run_folder import paths
@@ -74,7 +74,7 @@ class TrainedModel:
     def predict_batch(self, pictures: Tensor, temperature: float) -> Outputs:
         """Returns the softmax outputs for uint8 pictures [B, 3, image_size, image_size]."""
         images = self.preprocessing.normalise(pictures.to(self.device))
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with full_float32(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logits = self.model(images)
         return softmax_outputs(logits.double() / temperature)
 
@@ -121,7 +121,7 @@ def load_weights(folder: Path, record: RunRecord, checkpoint_name: str, device_n
         model.load_state_dict(weights, assign=True)  # without a copy
         step = int(content["step"])
     model.to(device).to(memory_format=torch.channels_last)
-    dtype = choose_dtype(_precision(folder, record), device)
+    dtype = _dtype(folder, record, device)
     return TrainedModel(folder, record.run_id, model.eval(), preprocessing, class_names, dtype, device, step)
 
 
@@ -141,11 +141,12 @@ def _takes_and_gives(folder: Path, record: RunRecord, device: torch.device) -> t
         raise CheckpointError(f"{folder / paths.RUN}: is damaged ({error})") from error
 
 
-def _precision(folder: Path, record: RunRecord) -> str:
-    """Returns `trainer.precision`, all that a network needs of the settings of its training."""
+def _dtype(folder: Path, record: RunRecord, device: torch.device) -> torch.dtype:
+    """Returns the number format of `trainer.test_precision`: with `trainer.precision`, all that is needed of its training."""
     trainer = record.config.get("trainer")
-    precision = trainer.get("precision") if isinstance(trainer, dict) else None
-    problem = RULES["trainer.precision"].find_error(precision)
-    if problem is not None:
-        raise CheckpointError(f"{folder / paths.RUN}: trainer.precision={str(precision)[:200]}: {problem}")
-    return str(precision)
+    values = {name: trainer.get(name) if isinstance(trainer, dict) else None for name in ("precision", "test_precision")}
+    for name, value in values.items():
+        problem = RULES[f"trainer.{name}"].find_error(value)
+        if problem is not None:
+            raise CheckpointError(f"{folder / paths.RUN}: trainer.{name}={str(value)[:200]}: {problem}")
+    return torch.float32 if values["test_precision"] == "float32" else choose_dtype(str(values["precision"]), device)

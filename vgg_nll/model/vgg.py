@@ -3,6 +3,8 @@
 Parameter names are torchvision's, so the state dicts of its `vgg16` and `vgg16_bn` load as they are.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -109,8 +111,18 @@ class VGG16(nn.Module):
         return self
 
     def head(self, pooled: Tensor) -> Tensor:
-        """Maps the pooled features [B, D, h, w], as `pool` gives them, to logits [B, C]."""
-        return self.classifier(torch.flatten(pooled, 1))
+        """Maps the pooled features [B, D, h, w], as `pool` gives them, to logits [B, C], in the type of the weights.
+
+        Under autocast, too: with bfloat16 logits one image in a hundred has two classes that tie for the first place.
+        """
+        features = torch.flatten(pooled, 1)
+        for layer in self.classifier[:-1]:
+            features = layer(features)
+        last = cast(nn.Linear, self.classifier[-1])
+        if features.dtype == last.weight.dtype:  # no autocast
+            return last(features)
+        with torch.autocast(features.device.type, enabled=False):
+            return last(features.to(last.weight.dtype))
 
     def pool(self, images: Tensor) -> Tensor:
         """Maps [B, 3, H, W] to what the head takes: [B, 512, 7, 7] (paper), [B, 512, 1, 1] (compact)."""
@@ -131,30 +143,6 @@ class VGG16(nn.Module):
     def probabilities(self, images: Tensor) -> Tensor:
         """Maps [B, 3, H, W] to the softmax of the logits [B, C] in float32: in [0, 1], rows sum to 1."""
         return self.forward(images).float().softmax(dim=1)
-
-
-class Penultimate(nn.Module):
-    """A network up to its last linear layer: gives that layer's input, for `VGG16` [B, 512] (compact head) or [B, 4096]."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.training = model.training  # the same mode as the network
-        self._last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-
-    def last_layer(self, features: Tensor) -> Tensor:
-        """Maps what `forward` gives to logits, in float32."""
-        return nn.functional.linear(features, self._last.weight, self._last.bias)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Maps [B, 3, H, W] to [B, D]."""
-        seen: list[Tensor] = []
-        hook = self._last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        try:
-            self.model(images)
-        finally:
-            hook.remove()
-        return seen[0]
 
 
 def head_for(image_size: int) -> str:

@@ -129,6 +129,7 @@ def prepare(start: Start, signals: Signals, ranks: Ranks) -> tuple[Trainer, list
             flops_per_image=summary.flops_per_image(state.model, image_size, head_alone=batches is not None) / ranks.size,
             peak_flops=hardware.peak_flops(device, dtype),
             input_hint=data.hint,
+            best_by=settings.best,
         ),
         saver=saver,
         save_every_steps=cfg.checkpoint.every_steps,

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from vgg_nll.errors import ConfigError
 from vgg_nll.evaluation import report
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.evaluation.metrics import Sums
-from vgg_nll.evaluation.per_class import balanced_accuracy, per_class
+from vgg_nll.evaluation.per_class import per_class
 from vgg_nll.evaluation.predictions import write_predictions
 from vgg_nll.run import announce, build
 from vgg_nll.run.setup import Start, describe, meet, prepare
@@ -66,7 +66,7 @@ def train(record: RunRecord, folder: Path, *, resume: str | None = None, resume_
         try:
             with lost_peers_as_error():
                 trainer.fit()
-                _finish(trainer, start)
+                objective = _finish(trainer, start)
             saved_all = trainer.saver.close()
         except Pruned as why:
             trainer.logger.end_session(trainer.state.step, is_success=True)
@@ -85,7 +85,7 @@ def train(record: RunRecord, folder: Path, *, resume: str | None = None, resume_
         if signals.stop is not None and ranks.is_first:  # in a sweep, other jobs would follow
             raise Interrupted(signals.stop, f"the run in {start.folder} is finished")
     destroy_process_group()
-    return trainer.state.best_metrics["accuracy"]
+    return objective
 
 
 @contextmanager
@@ -132,41 +132,35 @@ def _mark_failed(trainer: Trainer, error: BaseException) -> None:
             (trainer.saver.folder / paths.FAILED).write_text(f"{type(error).__name__}: {error}\n")
 
 
-def _finish(trainer: Trainer, start: Start) -> None:
-    """Evaluates the test split; prints the metrics, and writes metrics.json."""
-    test, shown = _last_evaluation(trainer)
+def _finish(trainer: Trainer, start: Start) -> float:
+    """Evaluates the best network; prints the metrics, and writes metrics.json. Returns the objective."""
+    found = trainer.evaluate_best()
     if trainer.ranks.is_first:
-        _report(trainer, start, test, shown)
-    trainer.end()
-    if trainer.ranks.is_first:
+        _report(trainer, start, found)
         log.info(f"trained in {trainer.state.seconds:.1f} s; run folder {start.folder}")
         announce.log_dashboard(start.record, start.folder)
+    return found["val"].values["accuracy"]
 
 
-def _report(trainer: Trainer, start: Start, test: Evaluation | None, shown: Evaluation) -> None:
+def _report(trainer: Trainer, start: Start, found: Mapping[str, Evaluation]) -> None:
+    """Prints and writes what the best network gives on each split: "val", and "test" if there is one."""
     state, folder = trainer.state, start.folder
-    tested = {} if test is None else {"test": dict(test.values)}
-    splits = {"validation": state.best_metrics} | tested
+    name, shown = list(found.items())[-1]
+    splits = {"validation" if name == "val" else name: evaluation.values for name, evaluation in found.items()}
     split, values = list(splits.items())[-1]
-    said = report.verdict(values, trainer.data.sizes["val" if test is None else "test"])
+    said = report.verdict(values, trainer.data.sizes[name])
     log.info(f"\nbest of validation: step {state.best_step}\n{report.final_table(splits)}\n\n{split}: {said}\n")
     checked_json.write(
         folder / paths.METRICS,
-        tested
-        | ({} if test is None else {"reliability": _reliability(test.sums)})
-        | {"val": state.best_metrics, "best_step": state.best_step, "validation_losses": history.losses(state.history)}
-        | {"balanced_accuracy": balanced_accuracy(shown.sums), "classes": per_class(trainer.data.class_names, shown.sums)}
+        {name: dict(evaluation.values) for name, evaluation in found.items()}
+        | ({"reliability": _reliability(found["test"].sums)} if "test" in found else {})
+        | {"best_step": state.best_step, "validation_losses": history.losses(state.history)}
+        | {"classes": per_class(trainer.data.class_names, shown.sums)}
         | {"seconds": round(state.seconds, 1)}
         | announce.provenance_of(trainer),
         start.record.run_id,
     )
     write_predictions(folder / paths.PREDICTIONS, shown.sums.by_image(), trainer.data.class_names)
-
-
-def _last_evaluation(trainer: Trainer) -> tuple[Evaluation | None, Evaluation]:
-    """Evaluates the best network on the test split, if there is one; and on that or, without one, on the validation split."""
-    test = trainer.test()
-    return test, trainer.evaluator.evaluate("val") if test is None else test
 
 
 def _reliability(sums: Sums) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class TrainingLogger:
         table: metrics.csv; None: of this process there is none.
         flops_per_image: of a training step; peak_flops: what the device does per second in a large matrix product, measured. If
             training is faster than that (other programs took the device meanwhile), its speed takes that place.
-        input_hint: what to change if training waits for images.
+        input_hint: what to change if training waits for images; best_by: what chooses the best step, as `trainer.best`.
     """
 
     def __init__(
@@ -48,11 +48,13 @@ class TrainingLogger:
         flops_per_image: float,
         peak_flops: float,
         input_hint: str,
+        best_by: str,
     ) -> None:
         self._tracker, self._table, self._diagnostics = tracker, table, Diagnostics(constant_loss, input_hint)
         self._class_names, self._pixels = [printable(name) for name in class_names], pixels
         self._total_steps, self._steps_per_epoch = total_steps, steps_per_epoch
         self.flops_per_image, self.peak_flops = flops_per_image, peak_flops
+        self._best_by = best_by
         self._progress: Progress | None = None
         self._start = 0.0  # of the window of the next point, moved on by every pause
         self._wait = 0.0  # seconds of it spent waiting for data
@@ -155,7 +157,7 @@ class TrainingLogger:
             history.write(self._table, state.history)
         self.write(
             f"epoch {row['epoch']:.3g}  validation: loss {values['loss']:.4f}  {values['accuracy']:.2%} right  "
-            f"{values['confidence']:.2%} sure  ECE {values['ece']:.3f}{'  best' if is_best else ''}"
+            f"{values['confidence']:.2%} sure  ECE {values['ece']:.3f}{f'  best {self._best_by}' if is_best else ''}"
         )
 
     def test_point(self, step: int, evaluation: Evaluation) -> None:

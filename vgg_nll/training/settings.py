@@ -20,11 +20,13 @@ class TrainerSettings:
     clip_norm: float | None
     ema_decay: float  # of the average of the weights; 0 for none
     precision: str
+    test_precision: str  # of the last evaluations: "float32", or "same" as in training
     deterministic: bool
     compile: bool
     log_every_steps: int
     validate_every_epochs: float
     figures_every_epochs: float
+    best: str  # what the best step is chosen by: a key of `criterion.CRITERIA`
     early_stop_validations: int | None
     sync_batchnorm: bool  # of several ranks
     gradient_compression: str  # between ranks

@@ -187,8 +187,8 @@ def _check_numbers(content: dict[str, Any]) -> None:
     best = content["best_metrics"]
     if not isinstance(best, dict) or not all(isinstance(value, float) for value in best.values()):
         raise ValueError("the checkpoint's best_metrics are not numbers")
-    if content["best_step"] >= 0 and "accuracy" not in best:
-        raise ValueError("the checkpoint's best_metrics lack the accuracy")
+    if content["best_step"] >= 0 and not {"accuracy", "nll_argmax"} <= best.keys():
+        raise ValueError("the checkpoint's best_metrics lack the accuracy or the NLL")
     history = content["history"]
     rows_are_numbers = isinstance(history, list) and all(_is_row(row) for row in history)
     if not rows_are_numbers or len({tuple(row) for row in history}) > 1:

@@ -4,17 +4,19 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from vgg_nll import hardware, rng
 from vgg_nll.checkpoints.saver import CheckpointSaver
-from vgg_nll.data.interface import TRAIN_EVAL, Batch, ImageData, subsample
-from vgg_nll.distributed.process_group import ALONE, Ranks
+from vgg_nll.data.interface import TRAIN_EVAL, Batch, ImageData
+from vgg_nll.distributed.process_group import Ranks
 from vgg_nll.errors import TrainingError
-from vgg_nll.evaluation import features
+from vgg_nll.evaluation.criterion import score
+from vgg_nll.evaluation.features import FeatureCollector
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.losses import Loss
 from vgg_nll.run_folder import paths
@@ -104,9 +106,10 @@ class Trainer:
                 self.saver.wait()
                 raise
 
-    def test(self) -> Evaluation | None:
-        """Evaluates the test split with the best checkpoint's weights, which stay in the model; None without that split."""
-        state = self.state
+    def evaluate_best(self) -> dict[str, Evaluation]:
+        """Evaluates the validation and the test split with the best checkpoint's weights, which stay in the model, in the
+        precision of `trainer.test_precision`; shows the former in the feature space of that network. The run is over."""
+        state, sizes = self.state, self.data.sizes
         problem = self.ranks.broadcast_object(self.saver.load_best_into(state) if self.ranks.is_first else "")
         if problem:
             self.logger.write(f"warning: {problem}; the weights of the last step take their place")
@@ -114,17 +117,19 @@ class Trainer:
             self._save(is_best=True)
         else:
             self.ranks.broadcast_module(state.evaluated)
-        if "test" not in self.data.sizes:
-            return None
-        evaluation = self.evaluator.evaluate("test")
-        self.logger.test_point(state.best_step, evaluation)
-        return evaluation
-
-    def end(self) -> None:
-        """Shows the validation images in the feature space of the network that `test` has left; the run is over."""
-        batches = subsample(self.evaluator.batches("val", ALONE), self.data.sizes["val"], MAX_POINTS)
-        pixels = self.data.preprocessing.pixels
-        self.logger.end(self.state.best_step, lambda: features.extract(self.state.evaluated, batches, self.dtype, pixels))
+        precisely = self.settings.test_precision == "float32"
+        evaluator = replace(self.evaluator, dtype=torch.float32) if precisely else self.evaluator
+        every = -(-sizes["val"] // MAX_POINTS)
+        with (
+            hardware.full_float32() if precisely else nullcontext(),
+            FeatureCollector(state.evaluated, self.data.preprocessing.pixels, every) as points,
+        ):
+            found = {"val": evaluator.evaluate("val", keep_logits=True, on_batch=points.add)}
+            if "test" in sizes:
+                found["test"] = evaluator.evaluate("test", keep_logits=True)
+                self.logger.test_point(state.best_step, found["test"])
+        self.logger.end(state.best_step, points.features)
+        return found
 
     def _step(self, images: Tensor, target: Tensor) -> None:
         """Does one optimizer step, and what is due after it."""
@@ -163,7 +168,7 @@ class Trainer:
             self.pruning.check(*history.losses(state.history)[-1])
 
     def _validate(self) -> bool:
-        """Evaluates, and tells whether this is the best step so far; a tie counts, since it has seen more images."""
+        """Evaluates; returns whether this is the best step so far, by `trainer.best`."""
         state = self.state
         with self.logger.pause():
             evaluation, of_train = (self.evaluator.evaluate(split) for split in ("val", TRAIN_EVAL))
@@ -173,13 +178,13 @@ class Trainer:
                     f"step {state.step}: the loss on the validation images is {values['loss']:g}; fix them if they hold NaN "
                     f"or infinity, else lower optimizer.lr; {self._last_good()}"
                 )
-            before = state.best_metrics.get("accuracy", -1.0)
-            is_best = values["accuracy"] >= before and state.step > 0
+            best = self.settings.best
+            is_best = state.step > 0 and (state.best_step < 0 or score(values, best) > score(state.best_metrics, best))
             state.trajectory = history.extend_trajectory(state.trajectory, evaluation.sums.by_image())
             if is_best:
                 state.best_step, state.best_metrics = state.step, values
             if state.step > 0:  # the untrained network is for the curves only
-                state.validations_since_best = 0 if values["accuracy"] > before else state.validations_since_best + 1
+                state.validations_since_best = 0 if is_best else state.validations_since_best + 1
             epoch = state.step / self.data.steps_per_epoch
             state.history.append(history.row(state.step, epoch, values, of_train.values, state.trajectory))
             is_last = state.step == self.total_steps or self._should_stop_early()
