@@ -50,6 +50,13 @@ class ImageData(Protocol):
         """
         ...
 
+    def image_paths(self, split: str) -> list[str]:
+        """Returns for each image that `eval_batches` gives the file that was read, below the root of the data; "" if none was.
+
+        Call it after they were given: another file of the class takes the place of one that could not be read.
+        """
+        ...
+
     def eval_batches(self, split: str, first: int = 0, every: int = 1) -> Iterator[Batch]:
         """Yields every image of a split once, in a fixed order, without augmentation; or those of TRAIN_EVAL.
 

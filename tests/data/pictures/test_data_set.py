@@ -171,3 +171,18 @@ def test_pictures_are_looked_at_once(config: Config, tmp_path: Path, monkeypatch
     asked.clear()
     list(data.train_batches(0))
     assert [path for path in asked if path.startswith(str(tmp_path))] == []
+
+
+def test_paths_are_those_of_the_pictures_that_were_read(config: Config, tmp_path: Path) -> None:
+    """Below data.root; of a picture that cannot be read, the one that took its place, whose pixels are there twice."""
+    write_folder(tmp_path)
+    victim = sorted((tmp_path / "test/two").iterdir())[2]
+    victim.write_bytes(b"no picture")
+    data = make_folder(config, tmp_path, "data.max_bad_fraction=0.5")
+    images = torch.cat([images for images, _ in data.eval_batches("test")])
+    paths = data.image_paths("test")
+    assert len(paths) == len(images) == 24
+    own = [os.path.relpath(sample.path, tmp_path) for sample in data._listing.samples["test"]]
+    (k,) = [k for k, (path, mine) in enumerate(zip(paths, own, strict=True)) if path != mine]
+    assert own[k] == os.path.relpath(victim, tmp_path) and paths[k].startswith(os.path.join("test", "two"))
+    assert torch.equal(images[k], images[own.index(paths[k])])

@@ -138,6 +138,13 @@ class FolderData:
             images, target = self._augmentation.mix(images, target, len(self.class_names), self._seed, epoch, step)
             yield images[before:], target[before:]
 
+    def image_paths(self, split: str) -> list[str]:
+        pictures, root, bad = self._eval[split], self._listing.root, self.bad_images.rows
+        files = [
+            pictures.another(index)[0] if sample.path in bad else sample.path for index, sample in enumerate(pictures.samples)
+        ]
+        return [os.path.relpath(file, root) for file in files]
+
     def eval_batches(self, split: str, first: int = 0, every: int = 1) -> Iterator[Batch]:
         pictures, size = self._eval[split], self._eval_batch_size
         order = [(0, i) for i in range(len(pictures)) if i // size % every == first]

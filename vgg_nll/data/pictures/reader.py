@@ -54,12 +54,12 @@ class PictureSet(Dataset[Any]):
             if not self.skips:
                 raise
             reason = reason_of(error, path)
-            picture = self._another(key[1])
+            _, picture = self.another(key[1])
         square = self.transform(picture, rng.generator(self.seed, "augment", *key))
         return square.permute(1, 2, 0).contiguous(), label, reason
 
-    def _another(self, index: int) -> Tensor:
-        """Reads another picture of the class: the first one that can be read, from a drawn place on."""
+    def another(self, index: int) -> tuple[str, Tensor]:
+        """Reads another picture of the class, the first one that can be read, from a drawn place on; returns its path, too."""
         if not self._by_class:
             by_class: dict[int, list[str]] = defaultdict(list)
             for sample in self._pool:
@@ -70,7 +70,7 @@ class PictureSet(Dataset[Any]):
         start = int(torch.randint(len(members), (), generator=rng.generator(self.seed, "replacement", index)))
         for other in members[start:] + members[:start]:
             try:
-                return read_picture(Path(other), self.image_size)
+                return other, read_picture(Path(other), self.image_size)
             except DataError:
                 continue
         raise DataError(f"{path}: cannot be read, and no other picture of its class can; add some, or remove the class")
