@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vgg_nll.cli.error_messages import errors_as_lines
-from vgg_nll.cli.scripts import check_run, count
+from vgg_nll.cli.scripts import check_run, count, warn_of_temperature
 from vgg_nll.run_folder import paths
 
 if TYPE_CHECKING:
@@ -54,18 +54,16 @@ def main() -> None:
 def temperature_of(run: "FinishedRun", given: str | None) -> float:
     from vgg_nll.inference import evaluate
 
-    if given == "saved":
-        return evaluate.read_temperature(run.trained)
-    if given != "fit":
-        return float(given or 1)
-    fitted = evaluate.fit_temperature(run)
-    if fitted is None:
-        print("no temperature: the validation predictions are all right (or all wrong), so the loss has no minimum")
-        return 1.0
-    evaluate.write_temperature(run.trained, fitted)
-    images, name = run.data.sizes["val"], paths.TEMPERATURE
-    print(f"temperature {fitted:.4f}, fitted to {images} validation images and saved in {name}")
-    return fitted
+    if given == "fit":
+        fitted = evaluate.fit_temperature(run)
+        evaluate.write_temperature(run.trained, fitted)
+        print(
+            f"temperature {fitted.temperature:.4f} (95% interval {fitted.low:.3g} to {fitted.high:.3g}), fitted to "
+            f"{fitted.images} validation images and saved in {paths.TEMPERATURE}"
+        )
+    temperature, doubt = evaluate.temperature_of(run.trained, "saved" if given == "fit" else given or "1")
+    warn_of_temperature(doubt)
+    return temperature
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from vgg_nll.cli.error_messages import errors_as_lines
-from vgg_nll.cli.scripts import check_run, fraction
+from vgg_nll.cli.scripts import check_run, fraction, warn_of_temperature
 from vgg_nll.run_folder import paths
 
 
@@ -20,7 +20,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="the file (RUN/export/model.onnx, .pt2, .safetensors)")
     parser.add_argument("--checkpoint", default="best", choices=["best", "last", "previous"])
     parser.add_argument(
-        "--temperature", type=float, metavar="T", help="divides the logits (the one that scripts/evaluate.py fitted, else 1)"
+        "--temperature",
+        nargs="?",
+        const="saved",
+        default="1",
+        metavar="T",
+        help="the program divides the logits by T, a number; without T, by the one that scripts/evaluate.py saved",
     )
     parser.add_argument(
         "--threshold",
@@ -31,12 +36,14 @@ def main() -> None:
     )
     args = parser.parse_args()
     with errors_as_lines():
-        check_run(args.run, "cpu", "saved" if args.temperature is None else str(args.temperature))
+        check_run(args.run, "cpu", args.temperature)
         from vgg_nll.inference import export, trained_model  # here: they load PyTorch, and mistakes should not wait for that
+        from vgg_nll.inference.evaluate import temperature_of
 
         path = args.output or args.run / paths.EXPORT / paths.EXPORTS[args.format]
         trained = trained_model.load(args.run, args.checkpoint, "cpu")
-        temperature = export.fitted_temperature(trained) if args.temperature is None else args.temperature
+        temperature, doubt = temperature_of(trained, args.temperature)
+        warn_of_temperature(doubt)
         difference = export.export(trained, args.format, path, temperature=temperature, threshold=args.threshold)
         size = path.stat().st_size / 1e6
         print(

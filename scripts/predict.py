@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vgg_nll.cli.error_messages import errors_as_lines
-from vgg_nll.cli.scripts import check_run, count
+from vgg_nll.cli.scripts import check_run, count, warn_of_temperature
 from vgg_nll.data.pictures.walk import find_pictures
 from vgg_nll.escapes import csv_cell, printable
 from vgg_nll.evaluation.report import complement
@@ -57,11 +57,12 @@ def main() -> None:
         check_run(args.run, args.device, args.temperature)
         paths = find_pictures(args.pictures)
         from vgg_nll.inference import predict, trained_model  # here: they load PyTorch, and mistakes should not wait for that
-        from vgg_nll.inference.evaluate import read_temperature
+        from vgg_nll.inference.evaluate import temperature_of
         from vgg_nll.progress import track
 
         trained = trained_model.load(args.run, args.checkpoint, args.device)
-        temperature = read_temperature(trained) if args.temperature == "saved" else float(args.temperature)
+        temperature, doubt = temperature_of(trained, args.temperature)
+        warn_of_temperature(doubt)
         found = predict.predict_files(trained, paths, top_k=args.top, temperature=temperature, batch_size=args.batch_size)
         write = write_json if args.json else write_csv if args.csv else write_table
         # On a terminal, the rows themselves show the progress, and a bar between them would write over them.

@@ -30,6 +30,7 @@ from torchvision.models import vgg
 from vgg_nll.benchmarks import gpu
 from vgg_nll.cli import launch
 from vgg_nll.config.compose import composed, names_of
+from vgg_nll.evaluation.temperature import Fitted
 from vgg_nll.inference import trained_model
 from vgg_nll.inference.evaluate import write_temperature
 from vgg_nll.tracking import dashboard
@@ -134,7 +135,7 @@ def as_on_the_pages(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
                 edit_record(copy, choices={key: value})
             else:
                 edit_config(copy, **{key: value})
-    write_temperature(trained_model.load(tmp_path / RUN, device="cpu"), 1.5)
+    write_temperature(trained_model.load(tmp_path / RUN, device="cpu"), Fitted(1.5, 1.5, 1.5, 500))
     write_folder(tmp_path / "pictures")
     return tmp_path
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vgg_nll.errors import CheckpointError, ConfigError
+from vgg_nll.evaluation.temperature import Fitted
 from vgg_nll.inference import export
 from vgg_nll.inference.evaluate import write_temperature
 from vgg_nll.inference.trained_model import TrainedModel, load
@@ -101,13 +102,15 @@ def test_a_missing_package_is_named(trained: TrainedModel, tmp_path: Path, monke
 
 
 def test_the_command(finished: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[str]) -> None:
-    """The fitted temperature is inside, unless another is given."""
-    write_temperature(load(finished, device="cpu"), 1.5)
+    """The fitted temperature is inside only if it is asked for."""
+    write_temperature(load(finished, device="cpu"), Fitted(1.5, 1.2, 1.9, 99))
     try:
         path = tmp_path / "x.safetensors"
-        for options, expected in (((), 1.5), (("--temperature", "1"), 1.0)):
+        for options, expected in (((), 1.0), (("--temperature",), 1.5), (("--temperature", "2"), 2.0)):
             assert script("export", finished, "--format", "safetensors", "--output", path, *options) == 0
-            assert f"temperature {expected:g}; outputs within" in capsys.readouterr().out
+            printed = capsys.readouterr()
+            assert f"temperature {expected:g}; outputs within" in printed.out
+            assert ("fitted to 99 images, fewer than 100" in printed.err) is (expected == 1.5)
             assert float(open_weights(path)[1]["temperature"]) == expected
     finally:
         (finished / "temperature.json").unlink()

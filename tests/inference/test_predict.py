@@ -23,6 +23,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from vgg_nll.data.pictures import reader
 from vgg_nll.data.pictures.walk import PICTURES, find_pictures
+from vgg_nll.evaluation.temperature import Fitted
 from vgg_nll.inference import evaluate, predict
 from vgg_nll.inference.trained_model import load
 
@@ -236,7 +237,7 @@ def test_a_temperature_before_the_pictures(
 ) -> None:
     """The next word is no number, but there: it is the folder of pictures."""
     run = Path(shutil.copytree(finished, tmp_path / "run"))
-    evaluate.write_temperature(load(run, device="cpu"), 2.0)
+    evaluate.write_temperature(load(run, device="cpu"), Fitted(2.0, 2.0, 2.0, 500))
     assert script("predict", run, pictures, "--temperature", "saved", "--device", "cpu") == 0
     expected = capsys.readouterr().out
     assert script("predict", run, "--temperature", pictures, "--device", "cpu") == 0

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import sys
 from pathlib import Path
 
 from vgg_nll.config.rules import RULES
@@ -37,3 +38,9 @@ def fraction(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text}: must be from 0 to 1")
     return value
+
+
+def warn_of_temperature(doubt: str) -> None:
+    """Prints why a temperature should not be trusted, if anything speaks against it."""
+    if doubt:
+        print(f"warning: the temperature may make confidence worse: {doubt}", file=sys.stderr)

@@ -18,6 +18,7 @@ from vgg_nll.evaluation import loop, temperature
 from vgg_nll.evaluation.flip import FlipAveraged
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.evaluation.per_class import per_class
+from vgg_nll.evaluation.temperature import Fitted
 from vgg_nll.files import naming_the_file
 from vgg_nll.hardware import full_float32
 from vgg_nll.inference import trained_model
@@ -85,16 +86,12 @@ def evaluate(run: FinishedRun, split: str, at_temperature: float = 1.0, *, flip:
         return loop.evaluate(model, run.loss, _batches(run, split), run.trained.dtype)
 
 
-def fit_temperature(run: FinishedRun) -> float | None:
-    """Fits the temperature to the validation images; keeps their logits in memory, [N, C].
-
-    None if all predictions are right, or all wrong: the loss then has no minimum.
-    """
+def fit_temperature(run: FinishedRun) -> Fitted:
+    """Fits the temperature to the validation images; keeps their logits in memory, [N, C]."""
     with torch.no_grad(), full_float32():
         outputs = loop.predict_batches(run.trained.model, _batches(run, "val"), run.trained.dtype)
         logits, target = map(torch.cat, zip(*((logits, target) for _, logits, target in outputs), strict=True))
-    right = int((logits.argmax(dim=1) == target).sum())
-    return temperature.fit(logits, target) if 0 < right < len(target) else None
+    return temperature.fit(logits, target)
 
 
 def write_evaluation(
@@ -125,12 +122,13 @@ def write_evaluation(
     return folder
 
 
-def write_temperature(trained: TrainedModel, value: float) -> None:
+def write_temperature(trained: TrainedModel, fitted: Fitted) -> None:
     """Writes a temperature into the run folder, with the step of the checkpoint that it belongs to."""
-    checked_json.write(trained.folder / paths.TEMPERATURE, {"temperature": value, "step": trained.step}, trained.run_id)
+    content = fitted._asdict() | {"step": trained.step}
+    checked_json.write(trained.folder / paths.TEMPERATURE, content, trained.run_id)
 
 
-def read_temperature(trained: TrainedModel) -> float:
+def read_temperature(trained: TrainedModel) -> Fitted:
     """Returns the temperature that was fitted to this checkpoint. Raises CheckpointError if none was saved for it."""
     path = trained.folder / paths.TEMPERATURE
     fit = f"python scripts/evaluate.py {shlex.quote(str(trained.folder))} --temperature fits one"
@@ -140,12 +138,27 @@ def read_temperature(trained: TrainedModel) -> float:
         content = checked_json.read(path, trained.run_id)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; {fit} anew") from error
-    saved, step = content.get("temperature"), content.get("step")
-    if not isinstance(saved, float) or not paths.MIN_TEMPERATURE <= saved <= paths.MAX_TEMPERATURE:
+    step = content.get("step")
+    match content:
+        case {"temperature": float(value), "low": float(low), "high": float(high), "images": int(images)}:
+            saved = Fitted(value, low, high, images)
+        case {"temperature": float(value)}:  # of a run from before temperatures had an interval
+            saved = Fitted(value, paths.MIN_TEMPERATURE, paths.MAX_TEMPERATURE, 0)
+        case _:
+            raise CheckpointError(f"{path}: holds no temperature; {fit} anew")
+    if not paths.MIN_TEMPERATURE <= saved.low <= saved.temperature <= saved.high <= paths.MAX_TEMPERATURE:
         raise CheckpointError(f"{path}: holds no temperature; {fit} anew")
     if step != trained.step:
         raise CheckpointError(f"{path}: is of step {step}, and the checkpoint of step {trained.step}; {fit} anew")
     return saved
+
+
+def temperature_of(trained: TrainedModel, given: str) -> tuple[float, str]:
+    """Returns the temperature of an option, "saved" or a number, and why it should not be trusted ("": nothing is known)."""
+    if given != "saved":
+        return float(given), ""
+    fitted = read_temperature(trained)
+    return fitted.temperature, fitted.doubt()
 
 
 def _batches(run: FinishedRun, split: str) -> Iterator[Batch]:

@@ -12,9 +12,7 @@ from torch import Tensor, nn
 
 from vgg_nll.errors import CheckpointError, ConfigError
 from vgg_nll.files import naming_the_file
-from vgg_nll.inference.evaluate import read_temperature
 from vgg_nll.inference.trained_model import TrainedModel
-from vgg_nll.run_folder import paths
 
 PACKAGES = "pip install onnx onnxscript onnxruntime safetensors"
 OUTPUTS = ("logits", "probabilities")
@@ -42,11 +40,6 @@ class Exported(nn.Module):
         images = (pixels.float() / 255 - self.mean) / self.std
         logits = self.model(images.permute(0, 3, 1, 2)) / self.temperature
         return logits, logits.softmax(dim=1)
-
-
-def fitted_temperature(trained: TrainedModel) -> float:
-    """Returns the temperature that scripts/evaluate.py has fitted, 1 if it has not. Raises as `read_temperature` does."""
-    return read_temperature(trained) if (trained.folder / paths.TEMPERATURE).exists() else 1.0
 
 
 def export(trained: TrainedModel, file_format: str, path: Path, *, temperature: float, threshold: float) -> float:

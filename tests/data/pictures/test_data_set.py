@@ -184,5 +184,5 @@ def test_paths_are_those_of_the_pictures_that_were_read(config: Config, tmp_path
     assert len(paths) == len(images) == 24
     own = [os.path.relpath(sample.path, tmp_path) for sample in data._listing.samples["test"]]
     (k,) = [k for k, (path, mine) in enumerate(zip(paths, own, strict=True)) if path != mine]
-    assert own[k] == os.path.relpath(victim, tmp_path) and paths[k].startswith(os.path.join("test", "two"))
+    assert own[k] == os.path.relpath(victim, tmp_path) and Path(paths[k]).parent == Path("test/two")
     assert torch.equal(images[k], images[own.index(paths[k])])
