@@ -38,17 +38,15 @@ def main() -> None:
         from vgg_nll.inference import evaluate
 
         run = evaluate.open_run(args.run, args.checkpoint, args.device, args.data_root, args.batch_size)
-        evaluation = evaluate.evaluate(run, args.split)
-        values = {args.split: evaluation.values}
+        done = {args.split: evaluate.evaluate(run, args.split)}
         temperature = temperature_of(run, args.temperature)
         if temperature != 1:
-            evaluation = evaluate.evaluate(run, args.split, temperature)
-            values[f"{args.split} at T"] = evaluation.values
+            done[f"{args.split} at T"] = evaluate.evaluate(run, args.split, temperature)
         if args.flip:
-            evaluation = evaluate.evaluate(run, args.split, temperature, flip=True)
-            values[f"{args.split}, flip"] = evaluation.values
+            done[f"{args.split}, flip"] = evaluate.evaluate(run, args.split, temperature, flip=True)
+        values = {name: evaluation.values for name, evaluation in done.items()}
         print(f"{args.run}, checkpoint {args.checkpoint}, step {run.trained.step}\n{report.final_table(values)}\n", flush=True)
-        print(f"written to {evaluate.write_evaluation(run, args.split, values, evaluation, temperature)}")
+        print(f"written to {evaluate.write_evaluation(run, done, args.split, temperature)}")
 
 
 def temperature_of(run: "FinishedRun", given: str | None) -> float:

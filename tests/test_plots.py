@@ -39,7 +39,7 @@ def errors() -> Figure:
     outputs = np.tile([[0.1, 0.7, 0.15, 0.05]], (8, 1))
     pictures, confidences = np.zeros((8, 32, 32, 3), dtype=np.uint8), ["1 - 7e-06"] * 8
     return plots.most_confident_errors(
-        pictures, outputs, [2] * 8, confidences, NAMES, "validation, step 120: the 8 most confident"
+        pictures, outputs, [2] * 8, confidences, NAMES, title="validation, step 120: the 8 most confident"
     )
 
 

@@ -140,6 +140,7 @@ def most_confident_errors(
     target: Sequence[int],
     confidences: Sequence[str],
     class_names: Sequence[str],
+    names: Sequence[str] = (),
     title: str = "",
     *,
     width: float = WIDTH,
@@ -149,7 +150,8 @@ def most_confident_errors(
     The bar of the label is blue, the others are vermilion.
 
     Args:
-        pictures: uint8 [K, H, W, 3]; probabilities: [K, C]; target: [K]; confidences: of the predictions, as text.
+        pictures: uint8 [K, H, W, 3]; probabilities: [K, C]; target: [K]; confidences: of the predictions, as text; names: of
+            the files, or none.
     """
     columns = max(1, int(width / CELL))
     rows = max(1, -(-len(pictures) // columns))
@@ -167,6 +169,8 @@ def most_confident_errors(
         axes.text(x + 0.04, y + 0.14, f"label {caption(class_names[label], 18)}", fontsize=TEXT, va="bottom")
         text = f"predicted {caption(class_names[prediction], 8)}, {confidences[k]}"
         axes.text(x + 0.04, y + 0.3, text, fontsize=TEXT, va="bottom")
+        if names:
+            axes.text(x + 0.04, y + 1.09, caption(names[k], 24), fontsize=TEXT - 1, va="bottom", color="0.4")
         bars += _softmax_bars(axes, x + 1.15, y + 0.38, outputs, label, class_names)
     axes.add_collection(PatchCollection(bars, match_original=True))
     axes.set(xlim=(0, width), ylim=(ROW * rows + 0.3, 0), aspect="equal")  # imshow changes them

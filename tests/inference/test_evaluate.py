@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers.configs import compose_config
@@ -15,8 +16,10 @@ from helpers.runs import edit_config, edit_json, edit_record, train_config
 from matplotlib.figure import Figure
 
 from vgg_nll.checkpoints import file as checkpoint_file
+from vgg_nll.evaluation.outputs import read_outputs
 from vgg_nll.inference import evaluate as inference
 from vgg_nll.run_folder import checked_json
+from vgg_nll.run_folder.record import RunRecord
 
 
 @pytest.fixture
@@ -29,6 +32,13 @@ def mine(finished: Path, tmp_path: Path) -> Path:
 def evaluate(script: Callable[..., int]) -> Callable[..., int]:
     """Arguments -> exit code of `python scripts/evaluate.py <arguments>`."""
     return lambda *arguments: script("evaluate", *arguments, "--device", "cpu")
+
+
+def newest(run: Path) -> dict[str, Any]:
+    """What the last evaluation has written."""
+    path = max((run / "evaluation").glob("*/evaluation.json"), key=lambda path: path.stat().st_mtime_ns)
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
 
 
 @pytest.mark.slow
@@ -45,13 +55,19 @@ def test_the_runs_own_numbers(
 
     monkeypatch.setattr(Figure, "savefig", save)
     assert evaluate(mine) == 0
-    content = json.loads((mine / "evaluation/evaluation.json").read_text())
+    content = newest(mine)
     trained = json.loads((mine / "metrics.json").read_text())
     assert content["test"] == trained["test"]
     assert (content["step"], content["split"], content["temperature"]) == (trained["best_step"], "test", 1.0)
     assert sum(row["images"] for row in content["classes"].values()) == 8
     names = {"reliability_diagram", "accuracy_coverage", "confusion_matrix", "most_confident", "precision_recall"}
-    assert {path.name for path in (mine / "evaluation").iterdir()} == {"evaluation.json", *(f"{name}.png" for name in names)}
+    tables = {"evaluation.json", "predictions.csv", "most_confident_errors.csv", "confusions.csv", "outputs.npz"}
+    folder = mine / "evaluation/synthetic_test"
+    assert {path.name for path in folder.iterdir()} == tables | {f"{name}.png" for name in names}
+    assert (folder / "predictions.csv").read_bytes() == (mine / "predictions.csv").read_bytes()
+    own, again = (read_outputs(path / "outputs.npz", RunRecord.open(mine).run_id) for path in (mine, folder))
+    np.testing.assert_array_equal(again["test"].logits, own["test"].logits)
+    assert own.keys() == {"val", "test"} and again.keys() == {"test"}
     test, start = trained["test"], f"test, step {trained['best_step']}"
     wrong = round(8 * (1 - test["accuracy"]))
     assert titles == {
@@ -68,7 +84,7 @@ def test_the_runs_own_numbers(
 
 def test_other_splits_and_checkpoints(mine: Path, evaluate: Callable[..., int]) -> None:
     assert evaluate(mine, "--split", "val", "--checkpoint", "last") == 0
-    content = json.loads((mine / "evaluation/evaluation.json").read_text())
+    content = newest(mine)
     assert content["step"] == 12
     assert content["val"].keys() == json.loads((mine / "metrics.json").read_text())["val"].keys()
 
@@ -77,7 +93,7 @@ def test_other_splits_and_checkpoints(mine: Path, evaluate: Callable[..., int]) 
 def test_temperature(mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     """The same predictions; on the images that it was fitted to, the loss can only fall."""
     assert evaluate(mine, "--split", "val", "--temperature") == 0
-    content = json.loads((mine / "evaluation/evaluation.json").read_text())
+    content = newest(mine)
     printed = capsys.readouterr()
     assert f"temperature {content['temperature']:.4f} (95% interval" in printed.out
     assert "), fitted to 8 validation images and saved in temperature.json" in printed.out
@@ -96,10 +112,10 @@ def test_a_temperature_is_saved_and_used(mine: Path, evaluate: Callable[..., int
     assert evaluate(mine, "--temperature") == 0
     saved = json.loads((mine / "temperature.json").read_text())
     assert evaluate(mine, "--temperature", "saved") == 0
-    content = json.loads((mine / "evaluation/evaluation.json").read_text())
+    content = newest(mine)
     assert content["temperature"] == saved["temperature"]
     assert evaluate(mine, "--temperature", "100") == 0  # every output nearly the same
-    content = json.loads((mine / "evaluation/evaluation.json").read_text())
+    content = newest(mine)
     assert content["test at T"]["confidence"] == pytest.approx(0.5, abs=0.02)
     edit_json(mine / "temperature.json", step=1)
     capsys.readouterr()
@@ -127,9 +143,9 @@ def test_a_smaller_batch_and_less_memory(
 ) -> None:
     """What does not fit is said, with what would; the numbers do not depend on it."""
     assert evaluate(mine) == 0
-    first = json.loads((mine / "evaluation/evaluation.json").read_text())
+    first = newest(mine)
     assert evaluate(mine, "--batch-size", "3") == 0
-    second = json.loads((mine / "evaluation/evaluation.json").read_text())
+    second = newest(mine)
     assert second["test"]["nll_argmax"] == pytest.approx(first["test"]["nll_argmax"], rel=1e-5)
     assert evaluate(mine, "--batch-size", "0") == 2
     full = torch.OutOfMemoryError("CUDA out of memory")

@@ -211,7 +211,7 @@ def results(
         code, out, error = use(script, "predict", "run", "picture.png", "--device", "cpu")
         done: dict[str, tuple[int, Any, str]] = {"predict": (code, out if code == 0 else None, error)}
         code, out, error = use(script, "evaluate", "run", "--device", "cpu")
-        made = tmp_path / "run/evaluation/evaluation.json"
+        made = tmp_path / "run/evaluation/synthetic_test/evaluation.json"
         content = json.loads(made.read_text()) if code == 0 else {}
         done["evaluate"] = code, {name: content.get(name) for name in ("test", "step", "classes")} if content else None, error
         shutil.rmtree(made.parent, ignore_errors=True)

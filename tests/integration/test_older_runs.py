@@ -85,7 +85,7 @@ def outputs(command: Call, script: Call, capfd: pytest.CaptureFixture[str]) -> d
         printed = capfd.readouterr()
         assert code == 0, printed.err
         given[name] = printed.out
-    given["evaluation"] = json.loads(Path("run/evaluation/evaluation.json").read_text())["test"]
+    given["evaluation"] = json.loads(Path("run/evaluation/synthetic_test/evaluation.json").read_text())["test"]
     given["step"] = checkpoint_file.load(Path("run") / paths.LAST)["step"]
     given["result"] = json.loads(Path("run/metrics.json").read_text())["test"]
     given["weights"] = {name: value.tolist() for name, value in weights.items()}

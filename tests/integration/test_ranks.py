@@ -183,7 +183,7 @@ def test_validation_uses_the_batch_norm_of_rank_0(tmp_path: Path) -> None:
         tmp_path, "scripts/evaluate.py", "run", "--split", "val", "--checkpoint", "last", OMP_NUM_THREADS="1"
     )
     assert evaluated.returncode == 0, evaluated.stderr
-    found = json.loads((tmp_path / "run" / paths.EVALUATION_METRICS).read_text())["val"]
+    found = json.loads((tmp_path / "run" / paths.EVALUATION / "synthetic_val" / paths.EVALUATION_METRICS).read_text())["val"]
     assert found["loss"] == pytest.approx(logged, rel=1e-6)
 
 

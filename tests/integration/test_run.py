@@ -44,7 +44,7 @@ METRICS = {
 }
 EPOCH = (*TINY, "loss=all_logit", "trainer.epochs=1", "trainer.log_every_steps=2")  # 6 steps
 FILES = {
-    *(".hydra", ".lock", "checkpoints", "metrics.json", "metrics.csv", "predictions.csv", "run.json", "DONE"),
+    *(".hydra", ".lock", "checkpoints", "metrics.json", "metrics.csv", "predictions.csv", "outputs.npz", "run.json", "DONE"),
 }
 
 

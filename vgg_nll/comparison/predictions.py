@@ -13,7 +13,6 @@ import numpy as np
 from vgg_nll.comparison.grouping import Group
 from vgg_nll.comparison.tables import Table
 from vgg_nll.escapes import printable
-from vgg_nll.evaluation.predictions import HEAD
 from vgg_nll.files import read_regular_file
 from vgg_nll.run_folder import paths
 
@@ -48,15 +47,15 @@ def read(folder: Path) -> Predictions | None:
     try:
         text = read_regular_file(folder / paths.PREDICTIONS, MAX_BYTES).decode()
         head, *rows = csv.reader(io.StringIO(text))
-        if head != list(HEAD) or not rows:
+        columns = dict(zip(head, zip(*rows, strict=True), strict=True))
+        if list(map(int, columns["index"])) != list(range(len(rows))):
             return None
-        index, labels, predictions, correct, margin, true_margin = zip(*rows, strict=True)
-        if list(map(int, index)) != list(range(len(rows))):
-            return None
-        numbers = [np.array(column, dtype=float) for column in (correct, margin, true_margin)]
-    except (OSError, ValueError, csv.Error):
+        correct, margin = (np.array(columns[name], dtype=float) for name in ("correct", "margin"))
+        label_margin = columns.get("label_margin") or columns["true_margin"]  # its name before
+    except (OSError, ValueError, LookupError, csv.Error):
         return None
-    return Predictions(tuple(map(printable, labels)), tuple(map(printable, predictions)), numbers[0] == 1, *numbers[1:])
+    labels, predictions = (tuple(map(printable, columns[name])) for name in ("label", "prediction"))
+    return Predictions(labels, predictions, correct == 1, margin, np.array(label_margin, dtype=float))
 
 
 def read_group(group: Group) -> tuple[dict[str, dict[int, Predictions]], list[str]]:

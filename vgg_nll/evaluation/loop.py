@@ -1,8 +1,10 @@
 """The evaluation loop: every image once, everything computed once."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -10,9 +12,11 @@ from vgg_nll.distributed.process_group import ALONE, Ranks
 from vgg_nll.evaluation import metrics
 from vgg_nll.evaluation.metrics import Sums
 from vgg_nll.evaluation.most_confident_errors import MostConfidentErrors, TopErrors
+from vgg_nll.evaluation.outputs import MAX_BYTES, SplitOutputs
 from vgg_nll.losses import Loss
 from vgg_nll.losses.softmax import as_float
 
+log = logging.getLogger(__name__)
 OnBatch = Callable[[Tensor, Tensor, Tensor], None]  # images [B, 3, H, W], logits [B, C], target [B]
 
 
@@ -25,6 +29,13 @@ class Evaluation:
     values: Mapping[str, float]
     most_confident_errors: MostConfidentErrors
     logits: Tensor | None = None
+
+    def outputs(self, files: Sequence[str]) -> SplitOutputs | None:
+        """Returns what outputs.npz keeps of the split; None if the logits were not kept."""
+        if self.logits is None:
+            return None
+        labels = self.sums.by_image().target.long()
+        return SplitOutputs(self.logits.float().numpy(), labels.numpy(), np.array(files, dtype=str))
 
 
 @torch.inference_mode()
@@ -59,6 +70,9 @@ def evaluate(
         total = sums if total is None else total + sums
         if keep_logits:
             kept.append(logits.cpu())
+            if sum(part.nbytes for part in kept) > MAX_BYTES:
+                log.warning(f"outputs.npz leaves this split out: its logits take more than {MAX_BYTES >> 20} MB")
+                keep_logits, kept = False, []
     if total is None:
         raise ValueError("there are no images to evaluate")
     top = errors.top._replace(images=ranks.all_reduce_sum(errors.top.images))

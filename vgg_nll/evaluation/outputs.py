@@ -23,11 +23,6 @@ class SplitOutputs(NamedTuple):
     paths: np.ndarray  # [N], text: the files, below the root of the data; "" for images that are no files
 
 
-def size_of(images: int, classes: int) -> int:
-    """Returns about how many bytes the outputs of so many images take."""
-    return images * (4 * classes + 8)
-
-
 def write_outputs(path: Path, splits: Mapping[str, SplitOutputs], class_names: Sequence[str], run_id: str) -> None:
     """Writes arrays `<split>_logits`, `<split>_labels`, `<split>_paths`, `classes` and `run`, in one step.
 

@@ -1,21 +1,60 @@
-"""predictions.csv: what the network said of every image of a split."""
+"""What a network gives for single images of a split, as tables: every image, the most confident errors, the confusions."""
 
 from collections.abc import Sequence
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from vgg_nll.escapes import printable
 from vgg_nll.evaluation.metrics import PerImageResults
 from vgg_nll.files import write_csv
 
-HEAD = ("index", "label", "prediction", "correct", "margin", "true_margin")
+HEAD = (
+    *("index", "path", "label", "prediction", "correct"),
+    *("confidence", "label_probability", "margin", "label_margin"),
+)
+MAX_ERRORS = 100  # in the table of errors
 
 
-def write_predictions(path: Path, images: PerImageResults, class_names: Sequence[str]) -> None:
-    """Writes a row per image, in their order: names of the classes, 1 if right, log(p / (1 - p)) of prediction and label."""
+def write_predictions(path: Path, images: PerImageResults, class_names: Sequence[str], files: Sequence[str]) -> None:
+    """Writes a row per image, in their order: its file ("" if it is none), names of the classes, 1 if right, the probability
+    of the prediction and of the label, and log(p / (1 - p)) of both, which still differ if p rounds to 1."""
+    write_csv(path, HEAD, _rows(range(len(files)), images, class_names, files))
+
+
+def write_errors(path: Path, images: PerImageResults, class_names: Sequence[str], files: Sequence[str]) -> None:
+    """Writes the rows of the wrong images, the most confident first."""
+    write_csv(path, HEAD, _rows(most_confident_errors(images)[:MAX_ERRORS], images, class_names, files))
+
+
+def most_confident_errors(images: PerImageResults) -> list[int]:
+    """Returns the indices of the wrong images, the largest margin first; of equal ones, the first image first."""
+    wrong = (images.prediction != images.target).nonzero().squeeze(1)
+    order: list[int] = wrong[images.margin[wrong].argsort(descending=True, stable=True)].tolist()
+    return order
+
+
+def write_confusions(path: Path, confusion: Tensor, class_names: Sequence[str]) -> None:
+    """Writes a row per label and prediction that met in an image: a full table of 1,000 classes has a million cells.
+
+    Args:
+        confusion: [C, C], images by label (row) and prediction (column).
+    """
     names = [printable(name) for name in class_names]
-    columns = zip(*(column.tolist() for column in images[1:]), strict=True)
-    rows = (
-        (index, names[int(target)], names[int(prediction)], int(correct), margin, true_margin)
-        for index, (margin, correct, true_margin, prediction, target) in enumerate(columns)
-    )
-    write_csv(path, HEAD, rows)
+    cells = confusion.cpu().nonzero().tolist()
+    write_csv(path, ("label", "prediction", "images"), ((names[k], names[j], int(confusion[k, j])) for k, j in cells))
+
+
+def _rows(
+    indices: Sequence[int], images: PerImageResults, class_names: Sequence[str], files: Sequence[str]
+) -> list[tuple[object, ...]]:
+    names = [printable(name) for name in class_names]
+    probability = torch.sigmoid(images.true_margin).tolist()
+    columns = [column.tolist() for column in images]
+    rows: list[tuple[object, ...]] = []
+    for k in indices:
+        confidence, margin, correct, true_margin, prediction, target = (column[k] for column in columns)
+        classes = names[int(target)], names[int(prediction)], int(correct)
+        rows.append((k, printable(files[k]), *classes, confidence, probability[k], margin, true_margin))
+    return rows

@@ -1,25 +1,27 @@
 """Evaluation of a finished run on the splits of its own data, before and after temperature scaling."""
 
 import math
+import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vgg_nll.data.interface import Batch, ImageData
 from vgg_nll.errors import CheckpointError, DataError
 from vgg_nll.escapes import printable
-from vgg_nll.evaluation import loop, temperature
+from vgg_nll.evaluation import loop, predictions, temperature
 from vgg_nll.evaluation.flip import FlipAveraged
 from vgg_nll.evaluation.loop import Evaluation
+from vgg_nll.evaluation.outputs import write_outputs
 from vgg_nll.evaluation.per_class import per_class
 from vgg_nll.evaluation.temperature import Fitted
-from vgg_nll.files import naming_the_file
+from vgg_nll.files import expanded, naming_the_file
 from vgg_nll.hardware import full_float32
 from vgg_nll.inference import trained_model
 from vgg_nll.inference.trained_model import TrainedModel
@@ -40,6 +42,7 @@ class FinishedRun:
     data: ImageData
     loss: Loss
     batch_size: int
+    data_name: str  # for the names of folders
 
 
 def open_run(
@@ -68,7 +71,9 @@ def open_run(
     trained = trained_model.load_weights(folder, record, checkpoint_name, device)
     if data.class_names != trained.class_names:
         raise DataError(f"{folder}: was trained on other classes than its data has now")
-    return FinishedRun(trained, data, build.make_loss(cfg, data, trained.device), build.make_settings(cfg).eval_batch_size)
+    name = record.choices.get("data", "data") if data_root is None else expanded(data_root).absolute().name
+    loss, batch = build.make_loss(cfg, data, trained.device), build.make_settings(cfg).eval_batch_size
+    return FinishedRun(trained, data, loss, batch, name)
 
 
 def evaluate(run: FinishedRun, split: str, at_temperature: float = 1.0, *, flip: bool = False) -> Evaluation:
@@ -83,7 +88,7 @@ def evaluate(run: FinishedRun, split: str, at_temperature: float = 1.0, *, flip:
     model = model if at_temperature == 1 else temperature.Scaled(model, at_temperature)
     model = FlipAveraged(model) if flip else model
     with full_float32():
-        return loop.evaluate(model, run.loss, _batches(run, split), run.trained.dtype)
+        return loop.evaluate(model, run.loss, _batches(run, split), run.trained.dtype, keep_logits=True)
 
 
 def fit_temperature(run: FinishedRun) -> Fitted:
@@ -94,32 +99,48 @@ def fit_temperature(run: FinishedRun) -> Fitted:
     return temperature.fit(logits, target)
 
 
-def write_evaluation(
-    run: FinishedRun, split: str, values: Mapping[str, Mapping[str, float]], evaluation: Evaluation, at_temperature: float
-) -> Path:
-    """Writes evaluation.json and the figures into `evaluation/` in the run folder; returns that folder.
+def write_evaluation(run: FinishedRun, done: Mapping[str, Evaluation], split: str, at_temperature: float) -> Path:
+    """Writes metrics, tables of single images, outputs.npz and figures into a folder of this evaluation; returns that.
 
     Args:
-        values: metrics by name, {"test": ..., "test at T": ...}; evaluation: what the figures show.
+        done: evaluations by name, {"test": ..., "test at T": ...}; all is in the metrics, the last one in the rest.
     """
-    trained = run.trained
-    folder = trained.folder / paths.EVALUATION
-    folder.mkdir(exist_ok=True)
-    content: dict[str, Any] = {"split": split, "step": trained.step, "temperature": at_temperature, **values}
-    content["classes"] = per_class(trained.class_names, evaluation.sums)
-    checked_json.write(trained.folder / paths.EVALUATION_METRICS, content, trained.run_id)
+    trained, data, shown = run.trained, run.data, list(done.values())[-1]
+    folder = trained.folder / paths.EVALUATION / folder_name(run.data_name, split, at_temperature, list(done)[-1])
+    folder.mkdir(parents=True, exist_ok=True)
+    names, images, files = data.class_names, shown.sums.by_image(), data.image_paths(split)
+    content: dict[str, Any] = {"split": split, "step": trained.step, "temperature": at_temperature}
+    content |= {name: dict(evaluation.values) for name, evaluation in done.items()}
+    checked_json.write(folder / paths.EVALUATION_METRICS, content | {"classes": per_class(names, shown.sums)}, trained.run_id)
+    predictions.write_predictions(folder / paths.PREDICTIONS, images, names, files)
+    predictions.write_errors(folder / paths.ERRORS, images, names, files)
+    predictions.write_confusions(folder / paths.CONFUSIONS, shown.sums.confusion, names)
+    outputs = shown.outputs(files)
+    if outputs is not None:
+        write_outputs(folder / paths.OUTPUTS, {split: outputs}, names, trained.run_id)
     title = f"{split}, step {trained.step}" + (f", T = {at_temperature:.3g}" if at_temperature != 1 else "")
-    names = [printable(name) for name in trained.class_names]
-    pixels, size = trained.preprocessing.pixels, {"width": FIGURE_WIDTH}
-    figures = evaluation_summaries.figures(
-        evaluation, names, pixels, title, max_errors=len(evaluation.most_confident_errors.target), **size
-    )
+    _write_figures(folder, shown, [printable(name) for name in names], trained.preprocessing.pixels, title, files)
+    return folder
+
+
+def folder_name(data: str, split: str, at_temperature: float, last: str) -> str:
+    """Returns the name of an evaluation's folder, which no other evaluation has: digits_test, digits_val_temperature_1.3."""
+    parts = [data[:100], split, *([f"temperature_{at_temperature:.4g}"] if at_temperature != 1 else [])]
+    return re.sub(r"[^\w.-]", "_", "_".join([*parts, *(["flip"] if last.endswith("flip") else [])]))
+
+
+def _write_figures(
+    folder: Path, evaluation: Evaluation, names: list[str], pixels: Callable[[Tensor], Tensor], title: str, files: Sequence[str]
+) -> None:
+    errors, size = predictions.most_confident_errors(evaluation.sums.by_image()), {"width": FIGURE_WIDTH}
+    shown = len(evaluation.most_confident_errors.target)
+    named = [printable(Path(files[k]).name) for k in errors[:shown]]
+    figures = evaluation_summaries.figures(evaluation, names, pixels, title, max_errors=shown, error_names=named, **size)
     figures[tags.PR_CURVES] = partial(evaluation_summaries.precision_recall_figure, evaluation.sums, names, title, **size)
     for tag, draw in track(figures.items(), len(figures), "figures"):
         path = folder / f"{tag.rpartition('/')[2]}.png"
         with naming_the_file(path):
             draw().savefig(path, dpi=150)
-    return folder
 
 
 def write_temperature(trained: TrainedModel, fitted: Fitted) -> None:

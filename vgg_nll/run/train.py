@@ -15,6 +15,7 @@ from vgg_nll.errors import ConfigError
 from vgg_nll.evaluation import report
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.evaluation.metrics import Sums
+from vgg_nll.evaluation.outputs import write_outputs
 from vgg_nll.evaluation.per_class import per_class
 from vgg_nll.evaluation.predictions import write_predictions
 from vgg_nll.run import announce, build
@@ -160,7 +161,14 @@ def _report(trainer: Trainer, start: Start, found: Mapping[str, Evaluation]) -> 
         | announce.provenance_of(trainer),
         start.record.run_id,
     )
-    write_predictions(folder / paths.PREDICTIONS, shown.sums.by_image(), trainer.data.class_names)
+    data, run_id = trainer.data, start.record.run_id
+    write_predictions(folder / paths.PREDICTIONS, shown.sums.by_image(), data.class_names, data.image_paths(name))
+    outputs = {split: evaluation.outputs(data.image_paths(split)) for split, evaluation in found.items()}
+    kept = {split: part for split, part in outputs.items() if part is not None}
+    try:
+        write_outputs(folder / paths.OUTPUTS, kept, data.class_names, run_id)
+    except OSError as error:  # not worth a run
+        log.warning(f"warning: {paths.OUTPUTS} was not written: {error}")
 
 
 def _reliability(sums: Sums) -> dict[str, Any]:

@@ -24,9 +24,11 @@ METRICS = "metrics.json"
 METRICS_TABLE = "metrics.csv"  # a row per validation
 BAD_IMAGES = "bad_images.csv"  # files of the data set that could not be used
 PREDICTIONS = "predictions.csv"  # of every image of the tested split
+OUTPUTS = "outputs.npz"  # logits of every image of the validation and the tested split
 TEMPERATURE = "temperature.json"
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0  # in it
-EVALUATION, EVALUATION_METRICS = "evaluation", "evaluation/evaluation.json"
+EVALUATION = "evaluation"  # a folder for each evaluation, with these files, PREDICTIONS and OUTPUTS
+EVALUATION_METRICS, ERRORS, CONFUSIONS = "evaluation.json", "most_confident_errors.csv", "confusions.csv"
 EXPORT = "export"  # files for other programs
 EXPORTS = {"onnx": "model.onnx", "torch_export": "model.pt2", "safetensors": "model.safetensors"}  # by format, in it
 PROFILE_TRACE, PROFILE_OPERATORS = "profile/trace.json", "profile/operators.txt"
@@ -34,7 +36,7 @@ DONE, FAILED = "DONE", "FAILED"
 PRUNED = "PRUNED"  # in a sweep: stopped since others are better
 PROJECTOR = "projector_config.pbtxt"  # TensorBoard's; the pictures lie in folders that are named by their steps
 OURS = (
-    *(HYDRA, RUN, LOG, LOCK, CHECKPOINTS, METRICS, METRICS_TABLE, BAD_IMAGES, PREDICTIONS, TEMPERATURE, EVALUATION),
+    *(HYDRA, RUN, LOG, LOCK, CHECKPOINTS, METRICS, METRICS_TABLE, BAD_IMAGES, PREDICTIONS, OUTPUTS, TEMPERATURE, EVALUATION),
     *("profile", EXPORT, DONE, FAILED, PRUNED, PROJECTOR),
 )
 LOCK_SECONDS = 10  # the worker processes of a killed run hold its lock for some seconds

@@ -44,13 +44,15 @@ def figures(
     *,
     width: float = plots.WIDTH,
     max_errors: int = SHOWN_ERRORS,
+    error_names: Sequence[str] = (),
 ) -> dict[str, Callable[[], Figure]]:
     """Returns tag -> a function that draws its figure.
 
     Args:
         pixels: normalised images -> uint8, both [K, 3, H, W].
         title: the beginning of every figure's title.
-        width: of each figure, in inches; max_errors: of the most confident ones that are shown.
+        width: of each figure, in inches; max_errors: of the most confident ones that are shown; error_names: of
+            their files, if they are files.
     """
     sums, values, errors = evaluation.sums, evaluation.values, evaluation.most_confident_errors.first(max_errors)
     bins = (sums.bin_images.tolist(), sums.bin_correct.tolist(), sums.bin_confidence.tolist())
@@ -70,6 +72,7 @@ def figures(
             errors.target.tolist(),
             [confidence_text(margin) for margin in errors.margin.tolist()],
             class_names,
+            error_names,
             f"{title}: the {len(pictures)} most confident of {int(sums.images - sums.correct):,} errors",
         ),
     }
