@@ -196,7 +196,7 @@ def put_nan(folder: Path) -> None:
         (lambda folder: None, ["--temperature", "0"], "--temperature 0: must be a number from 0.01 to 100"),
         (lambda folder: None, ["--temperature", "hot"], "--temperature hot: must be a number from 0.01 to 100"),
         (lambda folder: (folder / "temperature.json").write_text("{}"), ["--temperature", "saved"], "is damaged"),
-        (lambda folder: (folder / "evaluation").write_text(""), [], "evaluation: File exists"),
+        (lambda folder: (folder / "evaluation").write_text(""), [], "evaluation/synthetic_test: Not a directory"),
         (lambda folder: (folder / "run.json").write_bytes(b"\xff"), [], "run.json: is damaged"),
         (lambda folder: (folder / "run.json").write_text("{"), [], "run.json: is damaged"),
         (

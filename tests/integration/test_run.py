@@ -7,7 +7,9 @@ import math
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,9 +24,11 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.data.interface import Batch
 from vgg_nll.data.memory.data_set import InMemoryData
+from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.model import VGG16, summary
 from vgg_nll.progress import duration
 from vgg_nll.run_folder.record import RunRecord
+from vgg_nll.training.evaluator import Evaluator
 
 Config = Callable[..., DictConfig]
 SCALARS = {
@@ -37,7 +41,8 @@ SCALARS = {
     *("speed/images_per_second", "speed/mfu", "speed/data_wait", "speed/epoch"),
 }
 METRICS = {
-    *("accuracy", "top5_accuracy", "loss", "nll_argmax", "nll_argmax_prediction", "nll_all_logit", "brier", "ece"),
+    *("accuracy", "balanced_accuracy", "top5_accuracy", "loss", "refinement"),
+    *("nll_argmax", "nll_argmax_prediction", "nll_all_logit", "brier", "ece"),
     *("mce", "adaptive_ece", "classwise_ece", "overconfidence", "aurc", "auroc"),
     *("confidence", "confidence_correct", "confidence_incorrect", "true_class_probability", "margin"),
     *("margin_p05", "margin_p50", "margin_p95"),
@@ -182,8 +187,8 @@ def test_best_is_chosen_on_validation_and_test_is_read_once(tmp_path: Path, monk
 
     monkeypatch.setattr(InMemoryData, "eval_batches", eval_batches)
     content = train(tmp_path, *TINY, "trainer.epochs=3", "optimizer.lr=1e-3")
-    # A row of each class; before the first step, after every epoch, and for the projector: at most 2,000 images.
-    assert reads == ["train_eval"] + ["val", "train_eval"] * 4 + ["test", "val"]
+    # A row of each class; before the first step, after every epoch; the best network's figures, and its points, in one pass.
+    assert reads == ["train_eval"] + ["val", "train_eval"] * 4 + ["val", "test"]
     curves = read_curves(tmp_path)
     accuracies = {step: value for step, value in curves["accuracy/val"] if step > 0}  # the untrained network is not chosen
     best = max(accuracies.values())
@@ -191,7 +196,8 @@ def test_best_is_chosen_on_validation_and_test_is_read_once(tmp_path: Path, monk
     assert curves["best/accuracy"][-1] == pytest.approx((content["best_step"], best))
     assert curves["test/accuracy"][0] == pytest.approx((content["best_step"], content["test"]["accuracy"]))
     assert content["val"]["accuracy"] == pytest.approx(best)
-    assert content["best_step"] == max(step for step, value in accuracies.items() if value == best)
+    nll = dict(curves["nll/argmax"])
+    assert content["best_step"] == min((step for step, value in accuracies.items() if value == best), key=nll.__getitem__)
     assert checkpoint_file.load(tmp_path / "checkpoints/best.pt")["step"] == content["best_step"]
 
 
@@ -285,3 +291,24 @@ def test_the_first_images_are_shown(config: Config, tmp_path: Path) -> None:
     first = data.preprocessing.pixels(image[None])[0].permute(1, 2, 0).numpy()
     assert np.array_equal(cells["images/classes"][8 * label], first)
     assert not cells["images/classes"][8 * label + 1].any()
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(("best", "expected"), [("accuracy", 12), ("nll", 18), ("refinement", 12), ("balanced_accuracy", 12)])
+def test_of_equal_accuracies_the_lower_nll_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: str, expected: int
+) -> None:
+    """Accuracy 0.5, 0.9, 0.9 at the steps 6, 12, 18, and the NLL 0.8, 0.41, 0.87; the later one is not best for being sure."""
+    values = iter([(0.1, 2.3, 2.0), (0.5, 0.8, 0.7), (0.9, 0.41, 0.3), (0.9, 0.3 if best == "nll" else 0.87, 0.4)])
+    evaluate = Evaluator.evaluate
+
+    def scripted(self: Evaluator, split: str, **options: Any) -> Evaluation:
+        found = evaluate(self, split, **options)
+        if split != "val" or options:  # with options, the best network's
+            return found
+        accuracy, nll, refinement = next(values)
+        changed = {"accuracy": accuracy, "balanced_accuracy": accuracy, "nll_argmax": nll, "refinement": refinement}
+        return replace(found, values={**found.values, **changed})
+
+    monkeypatch.setattr(Evaluator, "evaluate", scripted)
+    assert train(tmp_path, *TINY, "trainer.epochs=3", f"trainer.best={best}")["best_step"] == expected
