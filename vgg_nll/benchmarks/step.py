@@ -119,7 +119,7 @@ def _loop(model: nn.Module, images: Tensor, target: Tensor, dtype: torch.dtype, 
     return call
 
 
-def own_step(model: nn.Module, images: Tensor, target: Tensor, dtype: torch.dtype, compiled: bool = False) -> Step:
+def own_step(model: VGG16, images: Tensor, target: Tensor, dtype: torch.dtype, compiled: bool = False) -> Step:
     """Returns a call that does this project's training step, with SGD."""
     optimizer = torch.optim.SGD(param_groups(model), lr=1e-4, momentum=0.9, fused=True)
     state = TrainState(model, optimizer, images.device)

@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from torchvision.models import VGG16_Weights
-
 from vgg_nll.data.bad_files import LEFT_OUT, BadImage
 from vgg_nll.data.pictures import walk
 from vgg_nll.data.pictures.duplicates import split_by_content
 from vgg_nll.errors import DataError
 from vgg_nll.files import expanded
+from vgg_nll.model import imagenet_classes
 
 SPLITS = ("train", "val", "test")
 MEANT = {
@@ -187,14 +186,12 @@ def _split(samples: list[Sample], shares: dict[str, float], seed: int) -> dict[s
 def imagenet_names(folders: Sequence[str]) -> tuple[str, ...]:
     """Returns the English names of ImageNet's classes, whose folders are the sorted WordNet ids n01440764, ...
 
-    The names are those of torchvision's weights.
-
     Raises DataError unless there are 1,000 such folders.
     """
-    names = VGG16_Weights.IMAGENET1K_V1.meta["categories"]
+    names = imagenet_classes()
     if len(folders) != len(names) or not all(folder.startswith("n") and folder[1:].isdigit() for folder in folders):
         raise DataError(
             f"data.root: has {len(folders):,} class folders, the first is {folders[0]}; ImageNet has 1,000 from n01440764 on; "
             "data=image_folder takes any"
         )
-    return tuple(names)
+    return names
