@@ -9,8 +9,6 @@ from torchvision.models import VGG16_BN_Weights, VGG16_Weights, WeightsEnum
 
 from vgg_nll.model.layers import AveragePool, Conv3x3
 
-# Output channels of the 3x3 convolutions; after each block, a pool halves height and width.
-CONFIGURATION_D = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 HEADS = ("paper", "compact")
 
 
@@ -34,6 +32,8 @@ class VGG16(nn.Module):
         first_weight: the name of the first convolution's weight, which every state dict of this network holds.
     """
 
+    # Output channels of the 3x3 convolutions; after each block, a pool halves height and width.
+    configuration: tuple[tuple[int, ...], ...] = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
     backbone_prefix = "features."
     head_prefix = "classifier."
     first_weight = "features.0.weight"
@@ -55,7 +55,7 @@ class VGG16(nn.Module):
         if not width > 0:
             raise ValueError(f"width must be more than 0, got {width}")
         self.num_classes, self.batch_norm = num_classes, batch_norm
-        self.features, channels = _features(batch_norm, width)
+        self.features, channels = _features(self.configuration, batch_norm, width)
         hidden = _scaled(4096, width)
         if head == "paper":
             self.avgpool = AveragePool(7)
@@ -172,14 +172,14 @@ def imagenet_classes() -> tuple[str, ...]:
     return tuple(VGG16_Weights.IMAGENET1K_V1.meta["categories"])
 
 
-def _features(batch_norm: bool, width: float) -> tuple[nn.Sequential, int]:
+def _features(configuration: tuple[tuple[int, ...], ...], batch_norm: bool, width: float) -> tuple[nn.Sequential, int]:
     """Returns the layers before the head, and the number of their output channels.
 
     A map is pooled before its ReLU: the same values and gradients as in the paper's order, for a quarter of the ReLU's work.
     """
     layers: list[nn.Module] = []
     channels = 3
-    for block in CONFIGURATION_D:
+    for block in configuration:
         for position, size in enumerate(block, 1):
             outputs = _scaled(size, width)
             layers.append(Conv3x3(channels, outputs))
