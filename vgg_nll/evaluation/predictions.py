@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from vgg_nll.escapes import printable
 from vgg_nll.evaluation.metrics import PerImageResults
 from vgg_nll.files import write_csv
 
@@ -12,10 +11,9 @@ HEAD = ("index", "label", "prediction", "correct", "margin", "true_margin")
 
 def write_predictions(path: Path, images: PerImageResults, class_names: Sequence[str]) -> None:
     """Writes a row per image, in their order: names of the classes, 1 if right, log(p / (1 - p)) of prediction and label."""
-    names = [printable(name) for name in class_names]
     columns = zip(*(column.tolist() for column in images[1:]), strict=True)
     rows = (
-        (index, names[int(target)], names[int(prediction)], int(correct), margin, true_margin)
+        (index, class_names[int(target)], class_names[int(prediction)], int(correct), margin, true_margin)
         for index, (margin, correct, true_margin, prediction, target) in enumerate(columns)
     )
     write_csv(path, HEAD, rows)
