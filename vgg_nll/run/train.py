@@ -133,8 +133,9 @@ def _mark_failed(trainer: Trainer, error: BaseException) -> None:
 
 
 def _finish(trainer: Trainer, start: Start) -> None:
-    """Evaluates the test split; prints the metrics, and writes metrics.json."""
-    test, shown = _last_evaluation(trainer)
+    """Evaluates the test split (without one: validation); prints the metrics, and writes metrics.json."""
+    test = trainer.test()
+    shown = trainer.evaluator.evaluate("val") if test is None else test
     if trainer.ranks.is_first:
         _report(trainer, start, test, shown)
     trainer.end()
@@ -161,12 +162,6 @@ def _report(trainer: Trainer, start: Start, test: Evaluation | None, shown: Eval
         start.record.run_id,
     )
     write_predictions(folder / paths.PREDICTIONS, shown.sums.by_image(), trainer.data.class_names)
-
-
-def _last_evaluation(trainer: Trainer) -> tuple[Evaluation | None, Evaluation]:
-    """Evaluates the best network on the test split, if there is one; and on that or, without one, on the validation split."""
-    test = trainer.test()
-    return test, trainer.evaluator.evaluate("val") if test is None else test
 
 
 def _reliability(sums: Sums) -> dict[str, Any]:
