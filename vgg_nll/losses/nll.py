@@ -64,6 +64,8 @@ def argmax_nll(
     if select == "prediction":
         rows = rows._replace(labels=rows.logits.argmax(dim=1), probabilities=None)
     if rows.labels is not None and label_smoothing == 0 and eps == 0:
+        if reduction == "mean" and rows.label_weight() is None:
+            return label_nll(rows.logits, rows.labels, complements=False, mean=True)
         values = _weigh(label_nll(rows.logits, rows.labels, complements=False), rows.label_weight())
     else:
         nll, _ = _terms(rows.logits, eps)
@@ -105,6 +107,8 @@ def all_logit_nll(
     check_options(reduction, label_smoothing, eps)
     rows = read_rows(input, target, weight, ignore_index)
     if rows.labels is not None and label_smoothing == 0 and eps == 0:
+        if reduction == "mean" and class_reduction == "sum" and rows.label_weight() is None:
+            return label_nll(rows.logits, rows.labels, complements=True, mean=True)
         values = label_nll(rows.logits, rows.labels, complements=True)
     else:
         nll, complement_nll = _terms(rows.logits, eps)
