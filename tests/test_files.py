@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import pytest
 
-from vgg_nll.files import atomic_write, read_regular_file, remove_unfinished
+from vgg_nll.files import atomic_write, read_regular_file, remove_unfinished, write_csv
 
 Content = str | bytes | Callable[[IO[bytes]], None]
 
@@ -35,6 +35,12 @@ def test_content(tmp_path: Path, content: Content, expected: bytes) -> None:
     atomic_write(path, content)
     assert path.read_bytes() == expected
     assert names(tmp_path) == {"file"}
+
+
+def test_a_table_holds_no_commands(tmp_path: Path) -> None:
+    """Neither for a terminal nor for a spreadsheet; numbers stay."""
+    write_csv(tmp_path / "a.csv", ("name", "value"), [("a\x1b[2J\nb", -0.5), ("=1+1", None)])
+    assert (tmp_path / "a.csv").read_text() == "name,value\n" + r"a\x1b[2J\nb,-0.5" + "\n'=1+1,\n"
 
 
 def test_no_folder_is_made(tmp_path: Path) -> None:

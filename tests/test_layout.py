@@ -5,6 +5,7 @@ The levels of the rooms are in pyproject.toml, and checked by import-linter in `
 
 import ast
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,19 @@ def test_few_files_read_a_config() -> None:
     }
     assert files == of_a_run | others
     assert len(of_a_run) <= 12
+
+
+def test_the_model_alone_knows_its_names() -> None:
+    """The names of its parameters and of its pretrained weights: whoever needs one asks the model."""
+    parameter = re.compile(r"(features|classifier|avgpool)$|.*\b(features|classifier)\.", re.DOTALL)
+    found = set()
+    for path in SOURCES:
+        if room(path) != "model":
+            text = path.read_text()
+            strings = [node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)]
+            named = [value for value in strings if isinstance(value, str) and parameter.match(value)]
+            found |= {f"{path.name}: {name}" for name in named + re.findall(r"VGG\d+_\w+|IMAGENET1K\w*", text)}
+    assert not found
 
 
 @pytest.mark.parametrize("path", [*SOURCES, *(ROOT / "scripts").glob("*.py")], ids=lambda path: str(path.relative_to(ROOT)))

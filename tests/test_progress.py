@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from vgg_nll.progress import Progress, duration, track
+from vgg_nll.progress import JobBars, Progress, duration, track
 
 
 class Screen:
@@ -23,6 +23,21 @@ class Screen:
 
     def flush(self) -> None:
         pass
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_jobs_send_no_commands_to_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool
+) -> None:
+    screen = Screen(terminal)
+    monkeypatch.setattr("sys.stderr", screen)
+    bars = JobBars(2, 1)
+    bars.write("lr=\x1b[2J\x9b1m\nx")
+    bars.show(["lr=\x1b[2J\x9b1m\nx"])
+    bars.close()
+    assert capsys.readouterr().out.count("lr=\\x1b[2J\\x9b1m\\nx\n") == 1
+    assert "\x1b[2J" not in screen.text and "\x9b" not in screen.text
+    assert (r"lr=\x1b[2J" in screen.text) is terminal
 
 
 @pytest.mark.parametrize("terminal", [True, False])

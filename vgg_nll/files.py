@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from vgg_nll.escapes import csv_cell
+from vgg_nll.escapes import csv_cell, printable
 
 
 def atomic_write(path: Path, content: str | bytes | Callable[[IO[bytes]], None], *, previous: Path | None = None) -> None:
@@ -55,13 +55,16 @@ def naming_the_file(path: Path) -> Iterator[None]:
 
 
 def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Writes a table in one step; text that a spreadsheet would take for a formula is escaped. Errors: as `atomic_write`."""
+    """Writes a table in one step. Errors: as `atomic_write`.
+
+    Control characters in text are escaped, and so is what a spreadsheet would take for a formula.
+    """
 
     def write(file: IO[bytes]) -> None:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         table = csv.writer(text, lineterminator="\n")
         table.writerow(head)
-        table.writerows([csv_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+        table.writerows([csv_cell(printable(cell)) if isinstance(cell, str) else cell for cell in row] for row in rows)
         text.flush()
         text.detach()
 

@@ -12,6 +12,8 @@ from typing import TypeVar
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from vgg_nll.escapes import printable
+
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 LINE_SECONDS = 10.0  # on a pipe, at least this long between two lines
@@ -99,14 +101,14 @@ class JobBars:
         """Shows a text on each live line."""
         width = shutil.get_terminal_size().columns
         for k, line in enumerate(self._lines):
-            line.set_description_str(texts[k][: width - 1] if k < len(texts) else "")
+            line.set_description_str(printable(texts[k])[: width - 1] if k < len(texts) else "")
 
     def write(self, text: str) -> None:
         """Writes a line that stays."""
         if self.is_live:
-            tqdm.write(text)
+            tqdm.write(printable(text))
         else:
-            print(text, flush=True)
+            print(printable(text), flush=True)
 
     def advance(self, note: str) -> None:
         """Moves the bar by one job, with a note after it."""

@@ -293,10 +293,9 @@ def test_distributed(script: Script, tmp_path: Path) -> None:
     """Every row; the bytes are those of the gradients, half of them, or hardly any."""
     sizes = ("--image-size", 32, "--classes", 3, "--batch-size", 2, "--width", 0.25)
     rows = {row["sent"]: row for row in rows_of(script, tmp_path, "distributed", *sizes, "--repeats", 1)}
-    assert [row["ranks"] for row in rows.values()] == [2] * 6
+    assert [row["ranks"] for row in rows.values()] == [2] * 5
     gradients = 4 * sum(p.numel() for p in VGG16(3, head="compact", width=0.25).parameters()) / 1e6
     sent = {name: row["MB sent, a rank and step"] / gradients for name, row in rows.items()}
     assert sent.pop("bfloat16") == pytest.approx(0.5, rel=0.1)
     assert sent.pop("PowerSGD") < 0.05
-    assert sent.pop("linear layers sharded (fully_shard)") == pytest.approx(1.0, rel=0.1)  # they are small here
     assert list(sent.values()) == pytest.approx([1.0] * 3, rel=0.1)

@@ -1,6 +1,7 @@
 """The cells of the tables, against the numbers that were written."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,20 @@ StudentT = Callable[[list[float]], tuple[float, float, float]]
 def groups_in(folder: Path) -> list[Group]:
     """The groups of all runs in a folder."""
     return group_runs(find([folder])[0])[0]
+
+
+@pytest.mark.parametrize("width", range(20, 110, 3))
+def test_no_number_is_cut(width: int) -> None:
+    """In a narrow terminal: words are cut, numbers stay whole, or their column is left out."""
+    numbers = ["93.591 ± 0.1234", "-0.41 to +0.37", "1.5", "none (n = 1)", "-"]
+    head = [f"a long title of column {k}" for k in range(5)] + ["settings"]
+    rows = [[*numbers, "optimizer.lr=0.0123456 trainer.epochs=1234567"], [*numbers[::-1], "default"]]
+    found = tables.fitted(tables.Table(head, rows), width, [head[0]])
+    for row in found.rows:
+        for cell in row:
+            assert cell in numbers or cell == "default" or not re.search(r"\d…|…[\d.]", cell)
+    first = int(len(found.head) < len(head))
+    assert [row[: 5 - first] for row in found.rows] == [numbers[first:], numbers[::-1][first:]]
 
 
 def test_overview(tmp_path: Path, make_run: MakeRun) -> None:

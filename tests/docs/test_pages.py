@@ -96,7 +96,13 @@ def test_run_folder_names_are_those_of_the_code() -> None:
     names = [value for name, value in vars(paths).items() if name.isupper() and isinstance(value, str)]
     hidden = {paths.DAMAGED}  # on docs/reliability.md
     missing = {name for name in names if Path(name).name not in shown and name not in hidden}
-    inside = {paths.CONFIG, paths.OVERRIDES, paths.EVALUATION_METRICS}  # their folders are shown
+    inside = {
+        paths.CONFIG,
+        paths.OVERRIDES,
+        paths.EVALUATION_METRICS,
+        paths.ERRORS,
+        paths.CONFUSIONS,
+    }  # their folders are shown
     assert missing <= inside
     assert Path(paths.DAMAGED).name in (ROOT / "docs" / "reliability.md").read_text()
 

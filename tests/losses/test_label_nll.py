@@ -229,3 +229,40 @@ def test_one_possible_class_that_is_not_the_label(complements: bool) -> None:
         assert values.tolist() == [torch.inf] * 4000
         size = 2.0 if complements else 1.0
         assert gradient[0].tolist() == gradient[-1].tolist() == [-size, size] + [0.0] * (classes - 2)
+
+
+@pytest.mark.parametrize("complements", [False, True])
+@pytest.mark.parametrize("others", [1, 2, 30, 1000])
+def test_gaps_around_the_longest_that_float32_holds(others: int, complements: bool) -> None:
+    """Up to 32 a difference of float32 logits is rounded to 1e-6, beyond to 2e-6, and so is its exponential. C - 1 equal
+    classes add up to what one of a smaller gap would give."""
+    draw = torch.Generator().manual_seed(others)
+    gaps = 30.5 + 3 * torch.rand(100_000 // others, generator=draw)
+    low = 10 * torch.rand(len(gaps), generator=draw) - 5
+    logits = low[:, None].repeat(1, others + 1)
+    logits[:, 0] += gaps
+    odds = (logits[:, 1].double() - logits[:, 0].double()).exp()  # of one class against the top
+    values = (others * odds).log1p() + (others * (odds / (1 + (others - 1) * odds)).log1p() if complements else 0)
+    found = label_nll(logits, torch.zeros(len(logits), dtype=torch.int64), complements=complements)
+    assert (found.double() / values - 1).abs().max() < 2e-6
+
+
+def test_wrong_classes_of_nearly_all_probability() -> None:
+    """In batches that take the fast way: where 1 - p of the leading class has too few digits in float32."""
+    logits = torch.zeros(8000, 3)
+    logits[:, 0] = torch.linspace(0, 30, len(logits))
+    odds = (logits[:, 0].double()).exp() / 2  # of the top against both others
+    third = 1 / (1 + 2 * odds)  # odds of the third class
+    values = (1 + 2 * odds).log1p() + odds.log1p() + third.log1p()  # of the label, the top, the third class
+    found = label_nll(logits, torch.ones(len(logits), dtype=torch.int64), complements=True)
+    torch.testing.assert_close(found.double(), values, rtol=2e-6, atol=0)
+
+
+def test_a_softmax_that_does_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows whose outputs add up to 1.001 take the exact form."""
+    logits, labels = torch.randn(40, 700, generator=torch.Generator().manual_seed(0)), torch.arange(40)
+    expected = by_autograd(partial(by_terms, complements=False), logits, labels)[1]
+    softmax = torch.softmax
+    monkeypatch.setattr(torch, "softmax", lambda *args, **options: softmax(*args, **options).mul_(1.001))
+    found = by_autograd(partial(label_nll, complements=False), logits, labels)[1]
+    assert (found - expected).abs().max() < 1e-6

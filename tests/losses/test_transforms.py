@@ -4,7 +4,8 @@ import io
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -261,3 +262,67 @@ def test_second_derivative_of_a_compiled_loss(loss: Loss) -> None:
         (gradient,) = torch.autograd.grad(call(leaf, LABELS), leaf, create_graph=True)
         results.append(torch.autograd.grad(gradient.square().sum(), leaf)[0])
     torch.testing.assert_close(*results)
+
+
+def shared(tensors: dict[object, Tensor]) -> Callable[[Tensor], Tensor]:
+    """Returns a hook that keeps equal tensors once, as an offloading one may."""
+    return lambda tensor: tensors.setdefault((tensor.shape, tensor.double().sum().item()), tensor)
+
+
+@pytest.mark.parametrize("rows", [3, 300])
+@pytest.mark.parametrize("mean", [True, False])
+@BOTH
+def test_saved_tensors_may_be_shared(loss: Loss, mean: bool, rows: int) -> None:
+    """Whoever hands them out gets them back unchanged."""
+    z, y = torch.randn(rows, 70, generator=torch.Generator().manual_seed(0)), torch.arange(rows) % 70
+    (once,) = torch.autograd.grad(loss(z.requires_grad_(), y, reduction="mean" if mean else "sum"), z)
+    kept: dict[object, Tensor] = {}
+    with torch.autograd.graph.saved_tensors_hooks(shared(kept), lambda tensor: tensor):
+        first, second = (loss(z, y, reduction="mean" if mean else "sum") for _ in range(2))
+    before = [tensor.clone() for tensor in kept.values()]
+    first.backward()
+    second.backward()
+    torch.testing.assert_close(z.grad, 2 * once)
+    assert all(map(torch.equal, before, kept.values()))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@BOTH
+def test_a_loss_that_is_kept_does_not_keep_its_logits(loss: Loss, reduction: str) -> None:
+    """`total = total + loss` over the steps of an epoch: after its backward pass, a loss holds neither logits nor gradient."""
+    weight = torch.randn(64, 70, requires_grad=True)
+    logits = weight * 2.0
+    kept = loss(logits, torch.arange(64), reduction=reduction)
+    node = next(node for node in walk(kept.grad_fn) if "LabelNLL" in type(node).__name__)
+    reference = weakref.ref(logits)
+    del logits
+    kept.sum().backward()
+    assert reference() is None and node.gradient is None
+
+
+def walk(node: Any) -> Iterator[Any]:
+    """Yields a node of autograd's graph, and those that it passes gradients to."""
+    if node is not None:
+        yield node
+        for other, _ in node.next_functions:
+            yield from walk(other)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@BOTH
+def test_vmap_over_a_backward_pass_that_frees_the_graph(loss: Loss, reduction: str) -> None:
+    z, y = torch.randn(4, 5, generator=torch.Generator().manual_seed(0), requires_grad=True), torch.arange(4)
+    found = loss(z, y, reduction=reduction)
+    upstream = torch.randn(3, *found.shape)
+    expected = torch.stack([torch.autograd.grad(found, z, one, retain_graph=True)[0] for one in upstream])
+    gradients = torch.func.vmap(lambda one: torch.autograd.grad(found, z, one)[0])(upstream)
+    torch.testing.assert_close(gradients, expected)
+
+
+@pytest.mark.parametrize("label", [-1, 5])
+@BOTH
+def test_compiled_with_a_label_out_of_range(loss: Loss, label: int) -> None:
+    compiled = torch.compile(loss, backend="eager")
+    assert compiled(torch.zeros(2, 5), torch.tensor([0, 4])).isfinite()
+    with pytest.raises(IndexError, match=r"labels must lie in \[0, 5\)"):
+        compiled(torch.zeros(2, 5), torch.tensor([0, label]))

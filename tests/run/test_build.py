@@ -127,7 +127,7 @@ def test_what_is_read_by_name_is_required(config: Config) -> None:
         str(name) for name, section in config().items() if isinstance(section, DictConfig) and "_target_" in section
     }
     read = {key for key in reads() if key.count(".") == 1 and key.partition(".")[0] in of_constructors}
-    only_with_others = {"model.batch_norm", "loss.weight", "data.root", "data.source", "data.get"}  # which are asked for before
+    only_with_others = {"loss.weight", "data.root", "data.source", "data.get"}  # which are asked for before
     unread = {key for key in read if key.endswith(("._target_", ".items"))}
     assert read - only_with_others - unread == set(schema.REQUIRED)
     for key in schema.REQUIRED:

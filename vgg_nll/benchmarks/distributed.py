@@ -13,12 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.nn.parallel import DistributedDataParallel
 
 from vgg_nll import hardware
 from vgg_nll.benchmarks.step import random_batch
@@ -41,7 +35,6 @@ VARIANTS: dict[str, tuple[str, float, int]] = {
     "PowerSGD": ("powersgd", 25, 1),
     "float32, 2 parts, sent once": ("none", 25, 2),
 }
-SHARDED = "linear layers sharded (fully_shard)"
 ONE, ALL = "one rank alone", "all ranks"
 
 
@@ -49,20 +42,18 @@ def distributed(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Images/s of a training step by all ranks, each with `--batch-size` images, and of one rank alone with as many, in turn.
 
     On a CPU, a rank has one thread, and the bytes are those that rank 0 has given to its sockets, in one step.
-    Rows: what is sent and how; in the last one the linear layers' weights lie in parts on the ranks, in a usual loop.
+    Rows: what is sent and how.
     """
-    names = [*VARIANTS, SHARDED]
-    unknown = [name for name in args.variants or [] if name not in names]
+    names = args.variants or list(VARIANTS)
+    unknown = [name for name in names if name not in VARIANTS]
     if unknown:
-        raise ConfigError(f"--variants {unknown[0]!r}: must be of {', '.join(map(repr, names))}")
+        raise ConfigError(f"--variants {unknown[0]!r}: must be of {', '.join(map(repr, VARIANTS))}")
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    others = [
-        context.Process(target=_measure, args=(rank, port, args.variants or names, args, there)) for rank in range(args.ranks)
-    ]
+    others = [context.Process(target=_measure, args=(rank, port, names, args, there)) for rank in range(args.ranks)]
     for other in others:
         other.start()
     there.close()
@@ -120,8 +111,8 @@ def _row(name: str, args: argparse.Namespace, ranks: Ranks, times: dict[str, lis
     median = statistics.median(speeds)
     row: dict[str, Any] = {"sent": name, "ranks": ranks.size, "n": len(speeds)}
     row |= {"min images/s": round(min(speeds), 2), "median": round(median, 2), "max": round(max(speeds), 2)}
-    alone = statistics.median(args.batch_size / seconds for seconds in times[ONE]) if ONE in times else None
-    row["x one rank alone"] = "" if alone is None else round(median / alone, 2)
+    alone = statistics.median(args.batch_size / seconds for seconds in times[ONE])
+    row["x one rank alone"] = round(median / alone, 2)
     row["MB sent, a rank and step"] = round(statistics.median(sent) / 1e6, 2) if any(sent) else ""
     return row
 
@@ -132,8 +123,6 @@ def _steps(name: str, args: argparse.Namespace, ranks: Ranks, device: torch.devi
     model = VGG16(args.classes, head=head_for(args.image_size), width=args.width)
     model = model.to(device).to(memory_format=torch.channels_last)
     dtype = hardware.choose_dtype("auto", device)
-    if name == SHARDED:
-        return {ALL: _sharded(model, images, target, dtype)}
     compression, bucket_mb, parts = VARIANTS[name]
     parallel = data_parallel(model, model, compression=compression, bucket_mb=bucket_mb)
     state = TrainState(model, torch.optim.SGD(param_groups(model), lr=1e-4, momentum=0.9, fused=True), device)
@@ -149,32 +138,6 @@ def _steps(name: str, args: argparse.Namespace, ranks: Ranks, device: torch.devi
         train_step(state, all_logit_nll, images, target, of_all, learning_rate=1e-4)
 
     return {ONE: one, ALL: together}
-
-
-def _sharded(model: VGG16, images: Tensor, target: Tensor, dtype: torch.dtype) -> Step:
-    """A usual step in which PyTorch collects the weights of each linear layer when they are needed, and deals out gradients."""
-    mesh = init_device_mesh(images.device.type, (dist.get_world_size(),))
-    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    for module in linear.values():
-        fully_shard(module, mesh=mesh)
-    sharded = {f"{name}.{key}" for name, module in linear.items() for key, _ in module.named_parameters()}
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, list(sharded))
-    parallel = DistributedDataParallel(model, gradient_as_bucket_view=True)
-    groups: list[list[Tensor]] = [[], []]  # an update is of tensors of one kind
-    for name, parameter in model.named_parameters():
-        groups[name in sharded].append(parameter)
-    optimizers = [torch.optim.SGD(group, lr=1e-4, momentum=0.9) for group in groups]  # PyTorch fuses none of sharded tensors
-
-    def call() -> None:
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
-            loss = F.cross_entropy(parallel(images).float(), target)
-        loss.backward()
-        for optimizer in optimizers:
-            optimizer.step()
-
-    return call
 
 
 def _written_bytes() -> int:

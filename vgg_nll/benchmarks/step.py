@@ -119,10 +119,9 @@ def _loop(model: nn.Module, images: Tensor, target: Tensor, dtype: torch.dtype, 
     return call
 
 
-def own_step(model: nn.Module, images: Tensor, target: Tensor, dtype: torch.dtype, compiled: bool = False) -> Step:
+def own_step(model: VGG16, images: Tensor, target: Tensor, dtype: torch.dtype, compiled: bool = False) -> Step:
     """Returns a call that does this project's training step, with SGD."""
-    optimizer = torch.optim.SGD(param_groups(model), lr=1e-4, momentum=0.9, fused=True)
-    state = TrainState(model, optimizer, images.device)
+    state = TrainState(model, torch.optim.SGD(param_groups(model), lr=1e-4, momentum=0.9, fused=True), images.device)
     if compiled:
         state.forward = hardware.compiled(model, images.device, graphs=images.shape[-1] < setup.CUDA_GRAPH_PIXELS)
     images = images.contiguous(memory_format=torch.channels_last)

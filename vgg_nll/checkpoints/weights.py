@@ -9,22 +9,20 @@ from torch import Tensor, nn
 from vgg_nll.checkpoints.file import load_tensors
 from vgg_nll.errors import CheckpointError
 
-FIRST_WEIGHT = "features.0.weight"
 
-
-def load_weights(path: Path) -> dict[str, Tensor]:
+def load_weights(path: Path, first_weight: str) -> dict[str, Tensor]:
     """Returns name -> tensor of a checkpoint of ours, or of a state dict that another program saved (also as .safetensors).
 
-    The first convolution, `features.0.weight`, is looked for: in the file, and in the dicts that it holds ("model",
-    "state_dict", "net", ...), under any prefix ("module.", "_orig_mod.", "model.", ...). Raises CheckpointError as `load` does.
+    The name `first_weight` is looked for: in the file, and in the dicts that it holds ("model", "state_dict", "net", ...),
+    under any prefix ("module.", "_orig_mod.", "model.", ...). Raises CheckpointError as `load` does.
     """
     content = _load_safetensors(path) if path.suffix == ".safetensors" else load_tensors(path)
     parts = [content, *content.values()] if isinstance(content, dict) else []
     dicts = [_tensors(part) for part in parts if isinstance(part, dict)]
     for tensors in dicts:
         for name in tensors:
-            if name.endswith(FIRST_WEIGHT):
-                prefix = name.removesuffix(FIRST_WEIGHT)
+            if name.endswith(first_weight):
+                prefix = name.removesuffix(first_weight)
                 return {other.removeprefix(prefix): value for other, value in tensors.items() if other.startswith(prefix)}
     return next(filter(None, dicts), {})
 

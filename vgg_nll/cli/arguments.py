@@ -49,8 +49,9 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     if any(option in COMPLETION for option in options):
         return list(arguments)
     in_sweep = is_sweep(arguments)
-    ready = [_quoted(word, in_sweep) for word in overrides if word != "experiment=null"]  # which is the default
-    problems = [_problem(typed, word, in_sweep) for typed, word in zip(_without_default(overrides), ready, strict=True)]
+    typed = [word for word in overrides if word != "experiment=null"]  # which is the default
+    ready = [_quoted(word, in_sweep) for word in typed]
+    problems = [_problem(*words, in_sweep) for words in zip(typed, ready, strict=True)]
     if any(problems):
         raise ConfigError("\n".join(printable(problem) for problem in problems if problem))
     return [*ready, *options]
@@ -123,10 +124,6 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
                 if choices and options[-1] not in choices:
                     raise ConfigError(f"{name} {options[-1]}: must be one of {', '.join(choices)}")
     return options, words
-
-
-def _without_default(overrides: Sequence[str]) -> list[str]:
-    return [word for word in overrides if word != "experiment=null"]
 
 
 def _quoted(word: str, in_sweep: bool) -> str:

@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from scipy import stats
@@ -31,15 +31,7 @@ def mean_with_interval(values: Sequence[float]) -> Estimate:
     t is the 97.5% quantile of Student's t with n - 1 degrees of freedom. If seeds are normally distributed, 95% of such
     intervals hold the mean over all seeds.
     """
-    n = len(values)
-    mean = statistics.fmean(values) if n > 0 else math.nan
-    if n < 2:
-        return Estimate(n, mean, None, None)
-    spread = _spread(values, values)
-    if spread == 0:
-        return Estimate(n, mean, 0.0, None)
-    low, high = stats.t.interval(CONFIDENCE, n - 1, loc=mean, scale=spread / math.sqrt(n))
-    return Estimate(n, mean, spread, (float(low), float(high)))
+    return _estimate(values, values)
 
 
 def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -> Estimate:
@@ -54,22 +46,22 @@ def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -
     seeds = sorted(first.keys() & second.keys())
     minuends, subtrahends = [first[seed] for seed in seeds], [second[seed] for seed in seeds]
     differences = [a - b for a, b in zip(minuends, subtrahends, strict=True)]
-    n = len(seeds)
-    mean = statistics.fmean(differences) if n > 0 else math.nan
+    estimate = _estimate(differences, minuends + subtrahends)
+    if estimate.interval is None:
+        return estimate
+    return replace(estimate, p=float(stats.ttest_rel(minuends, subtrahends).pvalue))
+
+
+def _estimate(values: Sequence[float], operands: Sequence[float]) -> Estimate:
+    """Returns the estimate of the mean of values; their spread is 0 if it is within the rounding error of the operands."""
+    n = len(values)
     if n < 2:
-        return Estimate(n, mean, None, None)
-    spread = _spread(differences, minuends + subtrahends)
-    if spread == 0:
+        return Estimate(n, values[0] if n else math.nan, None, None)
+    mean, spread = statistics.fmean(values), statistics.stdev(values)
+    if spread <= ROUNDING * max(map(abs, operands)):
         return Estimate(n, mean, 0.0, None)
-    test = stats.ttest_rel(minuends, subtrahends)
-    low, high = test.confidence_interval(CONFIDENCE)
-    return Estimate(n, mean, spread, (float(low), float(high)), float(test.pvalue))
-
-
-def _spread(values: Sequence[float], operands: Sequence[float]) -> float:
-    """Returns the sample standard deviation; 0 if it is within the rounding error of the numbers that `values` come from."""
-    spread = statistics.stdev(values)
-    return spread if spread > ROUNDING * max(map(abs, operands)) else 0.0
+    low, high = stats.t.interval(CONFIDENCE, n - 1, loc=mean, scale=spread / math.sqrt(n))
+    return Estimate(n, mean, spread, (float(low), float(high)))
 
 
 class Point(NamedTuple):

@@ -1,6 +1,7 @@
 """Groups -> tables of text."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -12,6 +13,7 @@ from vgg_nll.comparison.statistics import Estimate, mean_with_interval, paired_d
 
 INTERVAL = "95% interval"
 MIN_CELL = 8  # characters, to which a terminal's cells are cut
+NUMBER = re.compile(r"[+-]?\d|none|-$")  # how a cell with a number begins, or with the word for none
 
 
 class Table(NamedTuple):
@@ -121,8 +123,8 @@ def without_common_words(table: Table, column: str) -> Table:
 def fitted(table: Table, width: int, droppable: Sequence[str]) -> Table:
     """Returns a table that is at most `width` characters wide as Markdown, if that can be.
 
-    It leaves out as many of the droppable columns as it must, the first ones first. Then it cuts long cells in their middle,
-    but no interval.
+    It leaves out as many of the droppable columns as it must, the first ones first. Then it cuts long words in their middle,
+    but no number.
     """
     head, rows = list(table.head), [list(row) for row in table.rows]
     for name in droppable:
@@ -130,16 +132,19 @@ def fitted(table: Table, width: int, droppable: Sequence[str]) -> Table:
             place = head.index(name)
             for line in (head, *rows):
                 del line[place]
+    columns = list(zip(*rows, strict=True)) or [()] * len(head)
+    least = [max([MIN_CELL, *(len(cell) for cell in column if NUMBER.match(cell))]) for column in columns]
     while _width(head, rows) > width:
-        columns = [column if column[0] != INTERVAL else [""] for column in zip(head, *rows, strict=True)]
-        widths = [max(map(len, column)) for column in columns]
-        widest = max(widths)
-        if widest <= MIN_CELL:
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        longer = [(size, -k) for k, (size, limit) in enumerate(zip(widths, least, strict=True)) if size > limit]
+        if not longer:
             break
-        place, half = widths.index(widest), (widest - 2) // 2
+        widest, place = max(longer)
+        half = (widest - 2) // 2
         for line in (head, *rows):
-            if len(line[place]) >= widest:
-                line[place] = f"{line[place][: widest - 2 - half]}…{line[place][-half:]}"
+            if len(line[-place]) >= widest:
+                cut = f"{line[-place][: widest - 2 - half]}…{line[-place][-half:]}"
+                line[-place] = re.sub(r"[\d.]*…[\d.]*", "…", cut)  # no part of a number
     return Table(head, rows)
 
 

@@ -66,7 +66,7 @@ class BadImages:
         """Writes a row per file, if there are any; rows of an earlier session of the run stay."""
         if not self.rows:
             return
-        rows = {printable(row.path): tuple(map(printable, row[:5])) for row in self.rows.values()}
+        rows = {printable(row.path): row[:5] for row in self.rows.values()}
         try:
             before = list(csv.reader(io.StringIO(read_regular_file(path, MAX_BYTES).decode())))
         except (OSError, ValueError, csv.Error):

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from vgg_nll.evaluation import calibration
 from vgg_nll.evaluation.calibration import NUM_BINS, bin_index
+from vgg_nll.evaluation.temperature import nll_at_temperatures
 from vgg_nll.losses import log_probabilities
 
 NUM_THRESHOLDS, THRESHOLD_STEP = 127, 0.5  # of precision-recall curves, equal in log-odds: -31.5, -31, ..., 31.5
 ROUNDING = 1e-12  # of a margin, relative: a sum over classes depends on their order in its last bits
-TEMPERATURES = tuple(0.1 * 200 ** (k / 40) for k in range(41))  # 0.1 to 20, in steps of 14%
 MARGIN_QUANTILES = {"margin_p05": 0.05, "margin_p50": 0.5, "margin_p95": 0.95}
 
 
@@ -59,7 +59,7 @@ class Sums:
     nll_argmax: Tensor
     nll_argmax_prediction: Tensor
     nll_all_logit: Tensor
-    nll_at_temperatures: Tensor  # [T], of method 1, with the logits divided by each of `TEMPERATURES`
+    nll_at_temperatures: Tensor  # [T], of method 1, with the logits divided by each of `temperature.TEMPERATURES`
     brier: Tensor
     confidence: Tensor
     confidence_correct: Tensor  # confidence, over the images that were right
@@ -123,7 +123,7 @@ def update(outputs: Outputs, target: Tensor, loss: Tensor) -> Sums:
         top5_correct=top5.sum().double(),
         nll_argmax=nll.gather(1, label).sum(),
         nll_argmax_prediction=nll.amin(dim=1).sum(),
-        nll_at_temperatures=_nll_at_temperatures(logits, label),
+        nll_at_temperatures=nll_at_temperatures(logits, label),
         nll_all_logit=torch.where(is_target, nll, complement_nll).sum(),
         brier=(probabilities - is_target.double()).square().sum(),
         confidence=confidence.sum(),
@@ -147,7 +147,7 @@ def compute(sums: Sums) -> dict[str, float]:
     """Returns values per image, by their names in `metrics.json`. Calibration errors are fractions; logarithms are natural.
 
     * `balanced_accuracy`: the mean of the accuracies of the classes that have images.
-    * `refinement`: `nll_argmax` at the one of `TEMPERATURES` that makes it least: what is left of it if confidence is set right
+    * `refinement`: `nll_argmax` at the one of `temperature.TEMPERATURES` that makes it least: what is left of it if confidence is set right
       (arXiv:2501.19195).
     * `brier`: sum over classes of the squared error, in [0, 2].
     * `ece`: expected calibration error, |accuracy - confidence| over 15 equal bins of confidence, weighted by their images
@@ -198,13 +198,6 @@ def accuracy_coverage(sums: Sums) -> Tensor:
     """Returns [N]: the accuracy on the most confident image, on the two most confident ones, ..., on all (arXiv:1705.08500)."""
     _, margin, correct = _by_margin(sums)
     return _share_ties(margin, correct).flip(0).cumsum(0) / torch.arange(1, len(correct) + 1)
-
-
-def _nll_at_temperatures(logits: Tensor, label: Tensor) -> Tensor:
-    """Returns the sums of `-log p_t` over a batch [T], of `softmax(z / T)`. A temperature at a time: [B, C, T] may be large."""
-    below_top = logits - logits.amax(dim=1, keepdim=True)
-    of_label = below_top.gather(1, label)[:, 0]
-    return torch.stack([(torch.logsumexp(below_top / t, dim=1) - of_label / t).sum() for t in TEMPERATURES])
 
 
 def _count(shape: tuple[int, ...], values: Tensor, *places: Tensor) -> Tensor:

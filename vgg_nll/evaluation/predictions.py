@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vgg_nll.escapes import printable
 from vgg_nll.evaluation.metrics import PerImageResults
 from vgg_nll.files import write_csv
 
@@ -41,20 +40,20 @@ def write_confusions(path: Path, confusion: Tensor, class_names: Sequence[str]) 
     Args:
         confusion: [C, C], images by label (row) and prediction (column).
     """
-    names = [printable(name) for name in class_names]
     cells = confusion.cpu().nonzero().tolist()
-    write_csv(path, ("label", "prediction", "images"), ((names[k], names[j], int(confusion[k, j])) for k, j in cells))
+    write_csv(
+        path, ("label", "prediction", "images"), ((class_names[k], class_names[j], int(confusion[k, j])) for k, j in cells)
+    )
 
 
 def _rows(
     indices: Sequence[int], images: PerImageResults, class_names: Sequence[str], files: Sequence[str]
 ) -> list[tuple[object, ...]]:
-    names = [printable(name) for name in class_names]
     probability = torch.sigmoid(images.true_margin).tolist()
     columns = [column.tolist() for column in images]
     rows: list[tuple[object, ...]] = []
     for k in indices:
         confidence, margin, correct, true_margin, prediction, target = (column[k] for column in columns)
-        classes = names[int(target)], names[int(prediction)], int(correct)
-        rows.append((k, printable(files[k]), *classes, confidence, probability[k], margin, true_margin))
+        classes = class_names[int(target)], class_names[int(prediction)], int(correct)
+        rows.append((k, files[k], *classes, confidence, probability[k], margin, true_margin))
     return rows

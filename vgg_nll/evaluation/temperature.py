@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+import torch
 from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import chi2
 from torch import Tensor, nn
@@ -11,6 +12,8 @@ from vgg_nll.losses import argmax_nll
 from vgg_nll.run_folder.paths import MAX_TEMPERATURE, MIN_TEMPERATURE
 
 MIN_IMAGES = 100  # for a temperature that is trusted
+
+TEMPERATURES = tuple(0.1 * 200 ** (k / 40) for k in range(41))  # 0.1 to 20, in steps of 14%
 
 
 class Scaled(nn.Module):
@@ -67,3 +70,15 @@ def fit(logits: Tensor, target: Tensor) -> Fitted:
 
     least, best, most = (min(max(math.exp(x), MIN_TEMPERATURE), MAX_TEMPERATURE) for x in (end(low), found.x, end(high)))
     return Fitted(best, least, most, images)
+
+
+def nll_at_temperatures(logits: Tensor, label: Tensor) -> Tensor:
+    """Returns the sums over a batch [T] of `-log p_t` of `softmax(z / T)`, for each of `TEMPERATURES`.
+
+    Args:
+        logits: [B, C], float64; label: [B, 1].
+    """
+    # A temperature at a time: [B, C, T] may be large.
+    below_top = logits - logits.amax(dim=1, keepdim=True)
+    of_label = below_top.gather(1, label)[:, 0]
+    return torch.stack([(torch.logsumexp(below_top / t, dim=1) - of_label / t).sum() for t in TEMPERATURES])

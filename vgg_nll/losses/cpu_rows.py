@@ -14,8 +14,9 @@ from torch import Tensor
 
 from vgg_nll.losses import exact_rows
 
-# Gaps up to 32, rounded to 1e-6 in float32; beyond p_t = 1e-30, p_t loses digits.
-MIN_NLL, MAX_NLL = 1e-14, 69.0
+# Up to a gap of 32, float32 rounds it to 1e-6, and so each of the C - 1 terms of q: exp(-31) for each leaves larger gaps at
+# most a third of q. Beyond p_t = 1e-30, p_t loses digits.
+MIN_NLL_OF_CLASS, MAX_NLL = 3.5e-14, 69.0
 # A wrong class with p = 32/33: beyond, s - p_k has too few digits.
 MAX_ODDS = 32.0
 # Of the sum of all p, if they are the gradient: dividing by it would cost a twentieth of the loss.
@@ -39,7 +40,7 @@ def value_and_gradient(
     q = p.sum(1, keepdim=True)
     values = torch.log1p(q.double() / of_label)
     total = q + of_label
-    hard = _outside(values, MIN_NLL, MAX_NLL)
+    hard = _outside(values, MIN_NLL_OF_CLASS * max(1, logits.shape[1] - 1), MAX_NLL)
     at_label = q
     if complements:
         r = torch.sub(total, p, out=gradient)

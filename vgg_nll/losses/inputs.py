@@ -29,10 +29,6 @@ class InvalidType(TypeError, NotImplementedError):
     """
 
 
-class NoClasses(InvalidValue, IndexError):
-    """Logits of no classes; PyTorch raises IndexError, since any label is out of bounds."""
-
-
 class Rows(NamedTuple):
     """A batch as rows, one per element of the unreduced loss.
 
@@ -89,8 +85,8 @@ def read_rows(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_inde
     Raises:
         ValueError: shapes that do not match; `ignore_index` of 0 or more with class probabilities.
         TypeError: logits, weights or probabilities that are not floating, labels that are not int64 or uint8.
-        IndexError: a label outside [0, C) that is not `ignore_index` (checked on the CPU; on CUDA its row is NaN, or the
-            device asserts).
+        IndexError: no classes; a label outside [0, C) that is not `ignore_index` (checked on the CPU; on CUDA its row is NaN,
+            or the device asserts).
     """
     _check_types(logits, target, weight, ignore_index)
     class_dim = min(1, logits.dim() - 1)
@@ -175,7 +171,7 @@ def _check_types(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_i
         raise InvalidType(f"logits must be floating, got {logits.dtype}")
     num_classes = logits.shape[min(1, logits.dim() - 1)]
     if num_classes == 0:
-        raise NoClasses(f"logits must hold at least one class, got {list(logits.shape)}")
+        raise IndexError(f"logits must hold at least one class, got {list(logits.shape)}")
     if weight is not None and weight.shape != (num_classes,):
         raise InvalidValue(f"weight must hold one number for each of {num_classes} classes, got {list(weight.shape)}")
     if weight is not None and (weight.is_complex() or weight.dtype == torch.bool):

@@ -24,19 +24,19 @@ from vgg_nll.losses.softmax import as_float, is_class, log_probabilities
 CHUNK_ELEMENTS = 1 << 19
 
 
-def label_nll(logits: Tensor, target: Tensor, *, complements: bool) -> Tensor:
+def label_nll(logits: Tensor, target: Tensor, *, complements: bool, mean: bool = False) -> Tensor:
     """Returns `-log p_t` of each row [B], plus, with `complements`, `-log(1 - p_k)` of every class but `t`.
 
     Args:
         logits: [B, C], any floating type; target: [B], int64 in [0, C).
+        mean: returns the mean over the rows [], by one autograd node in place of two.
     """
     logits = as_float(logits)
-    if is_compiling():
-        return _operator(logits, target, complements)[0]
-    if not is_eager(logits, target):
-        return by_terms(logits, target, complements)
-    values: Tensor = _LabelNLL.apply(logits, target, complements)
-    return values
+    if is_eager(logits, target):
+        values: Tensor = _LabelNLL.apply(logits, target, complements, mean)
+        return values
+    rows = _operator(logits, target, complements)[0] if is_compiling() else by_terms(logits, target, complements)
+    return rows.mean() if mean else rows
 
 
 def by_terms(logits: Tensor, target: Tensor, complements: bool) -> Tensor:
@@ -69,25 +69,29 @@ def is_eager(*tensors: Tensor) -> bool:
 
 class _LabelNLL(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor, complements: bool) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, target: Tensor, complements: bool, mean: bool) -> Tensor:
         rows, gradient = _value_and_gradient(logits, target, complements, ctx.needs_input_grad[0])
-        # Not saved as tensors: PyTorch would refuse logits that were changed in place, which only a second derivative needs.
-        ctx.logits, ctx.complements = logits, complements
+        # Neither is a saved tensor: PyTorch would refuse logits that were changed in place, which only a second derivative
+        # needs; and a gradient that `backward` scales in place must be this node's alone, while hooks may share what is saved.
+        ctx.logits, ctx.gradient, ctx.complements, ctx.mean = logits, gradient, complements, mean
         ctx.version = logits._version if ctx.needs_input_grad[0] else None  # inference tensors have none
-        ctx.save_for_backward(target, gradient)
-        return rows
+        ctx.save_for_backward(target)
+        return rows.mean() if mean else rows
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
-        target, gradient = ctx.saved_tensors
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        (target,) = ctx.saved_tensors  # raises if an earlier `backward` has freed the graph
+        scale = upstream / len(target) if ctx.mean else upstream[:, None]
         if torch.is_grad_enabled():  # this gradient will be differentiated
             if ctx.logits._version != ctx.version:
                 raise RuntimeError("the logits were changed in place: their loss has no second derivative any more")
-            return _differentiable_gradient(ctx.logits, target, upstream, ctx.complements), None, None
-        is_batched = torch._C._functorch.is_legacy_batchedtensor(upstream)  # many upstream gradients at once
-        if is_batched or torch._C._autograd._get_current_graph_task_keep_graph():
-            return gradient * upstream[:, None], None, None
-        return gradient.mul_(upstream[:, None]), None, None  # nobody needs it again
+            each = scale.squeeze(1) if scale.dim() else scale.expand(len(target))
+            return _differentiable_gradient(ctx.logits, target, each, ctx.complements), None, None, None
+        if torch._C._autograd._get_current_graph_task_keep_graph():
+            return ctx.gradient * scale, None, None, None
+        gradient, ctx.gradient, ctx.logits = ctx.gradient, None, None  # the node may live as long as the loss
+        many = torch._C._functorch.is_legacy_batchedtensor(upstream) or torch._C._functorch.is_batchedtensor(upstream)
+        return gradient * scale if many else gradient.mul_(scale), None, None, None
 
 
 def _differentiable_gradient(logits: Tensor, target: Tensor, upstream: Tensor, complements: bool) -> Tensor:
@@ -143,7 +147,9 @@ def _by_chunks(logits: Tensor, label: Tensor, gradient: Tensor | None, complemen
 
 @torch.library.custom_op("vgg_nll::label_nll", mutates_args=())
 def _operator(logits: Tensor, target: Tensor, complements: bool) -> tuple[Tensor, Tensor]:
-    """Returns the values [B] and the gradient [B, C]."""
+    """Returns the values [B] and the gradient [B, C]. Raises IndexError for a label out of bounds, on a CPU."""
+    if target.device.type == "cpu" and len(target) and not 0 <= target.min() <= target.max() < logits.shape[1]:
+        raise IndexError(f"target is out of bounds: labels must lie in [0, {logits.shape[1]}) or equal ignore_index")
     rows, gradient = _value_and_gradient(logits, target, complements, True)
     assert gradient is not None
     return rows, gradient

@@ -13,6 +13,7 @@ computed in float64, all others in float32.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -63,6 +64,8 @@ def argmax_nll(
     if select == "prediction":
         rows = rows._replace(labels=rows.logits.argmax(dim=1), probabilities=None)
     if rows.labels is not None and label_smoothing == 0 and eps == 0:
+        if reduction == "mean" and rows.label_weight() is None:
+            return label_nll(rows.logits, rows.labels, complements=False, mean=True)
         values = _weigh(label_nll(rows.logits, rows.labels, complements=False), rows.label_weight())
     else:
         nll, _ = _terms(rows.logits, eps)
@@ -104,6 +107,8 @@ def all_logit_nll(
     check_options(reduction, label_smoothing, eps)
     rows = read_rows(input, target, weight, ignore_index)
     if rows.labels is not None and label_smoothing == 0 and eps == 0:
+        if reduction == "mean" and class_reduction == "sum" and rows.label_weight() is None:
+            return label_nll(rows.logits, rows.labels, complements=True, mean=True)
         values = label_nll(rows.logits, rows.labels, complements=True)
     else:
         nll, complement_nll = _terms(rows.logits, eps)
@@ -132,10 +137,23 @@ def sigmoid_nll(input: Tensor, target: Tensor, *, class_reduction: str = "sum", 
     return rows.reduce(_weigh(values, rows.label_weight()), reduction)
 
 
-class ArgmaxNLL(nn.Module):
-    """`argmax_nll` as a module, with the same keywords: method 1, in place of `torch.nn.CrossEntropyLoss`."""
+class _NLL(nn.Module):
+    """What both methods share as modules: the weights of classes in a buffer, and the options of their functions."""
 
     weight: Tensor | None
+
+    def __init__(self, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float, eps: float) -> None:
+        super().__init__()
+        check_options(reduction, label_smoothing, eps)
+        self.register_buffer("weight", weight)
+        self.ignore_index, self.reduction, self.label_smoothing, self.eps = ignore_index, reduction, label_smoothing, eps
+
+    def _options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("ignore_index", "reduction", "label_smoothing", "eps")}
+
+
+class ArgmaxNLL(_NLL):
+    """`argmax_nll` as a module, with the same keywords: method 1, in place of `torch.nn.CrossEntropyLoss`."""
 
     def __init__(
         self,
@@ -147,30 +165,16 @@ class ArgmaxNLL(nn.Module):
         label_smoothing: float = 0.0,
         eps: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(weight, ignore_index, reduction, label_smoothing, eps)
         require("select", select, SELECTIONS)
-        check_options(reduction, label_smoothing, eps)
-        self.register_buffer("weight", weight)
-        self.select, self.ignore_index, self.reduction = select, ignore_index, reduction
-        self.label_smoothing, self.eps = label_smoothing, eps
+        self.select = select
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return argmax_nll(
-            input,
-            target,
-            self.weight,
-            select=self.select,
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-            label_smoothing=self.label_smoothing,
-            eps=self.eps,
-        )
+        return argmax_nll(input, target, self.weight, select=self.select, **self._options())
 
 
-class AllLogitNLL(nn.Module):
+class AllLogitNLL(_NLL):
     """`all_logit_nll` as a module, with the same keywords: method 2."""
-
-    weight: Tensor | None
 
     def __init__(
         self,
@@ -182,24 +186,12 @@ class AllLogitNLL(nn.Module):
         label_smoothing: float = 0.0,
         eps: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(weight, ignore_index, reduction, label_smoothing, eps)
         require("class_reduction", class_reduction, CLASS_REDUCTIONS)
-        check_options(reduction, label_smoothing, eps)
-        self.register_buffer("weight", weight)
-        self.class_reduction, self.ignore_index, self.reduction = class_reduction, ignore_index, reduction
-        self.label_smoothing, self.eps = label_smoothing, eps
+        self.class_reduction = class_reduction
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return all_logit_nll(
-            input,
-            target,
-            self.weight,
-            class_reduction=self.class_reduction,
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-            label_smoothing=self.label_smoothing,
-            eps=self.eps,
-        )
+        return all_logit_nll(input, target, self.weight, class_reduction=self.class_reduction, **self._options())
 
 
 class SigmoidNLL(nn.Module):

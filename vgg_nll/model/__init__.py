@@ -1,5 +1,5 @@
 """VGG-16: the network, its layers, its summary."""
 
-from vgg_nll.model.vgg import VGG16, head_for
+from vgg_nll.model.vgg import VGG16, has_deterministic_pool, head_for, imagenet_classes
 
-__all__ = ["VGG16", "head_for"]
+__all__ = ["VGG16", "has_deterministic_pool", "head_for", "imagenet_classes"]

@@ -7,30 +7,10 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torchvision.models import VGG16_BN_Weights, VGG16_Weights, WeightsEnum
 
 from vgg_nll.model.layers import AveragePool, Conv3x3
 
-# Output channels of the 13 3x3 convolutions; "pool" halves height and width.
-CONFIGURATION_D: tuple[int | str, ...] = (
-    64,
-    64,
-    "pool",
-    128,
-    128,
-    "pool",
-    256,
-    256,
-    256,
-    "pool",
-    512,
-    512,
-    512,
-    "pool",
-    512,
-    512,
-    512,
-    "pool",
-)
 HEADS = ("paper", "compact")
 
 
@@ -48,7 +28,17 @@ class VGG16(nn.Module):
 
     Convolutions start He-normal (arXiv:1502.01852), linear layers at N(0, 0.01), biases at 0. PyTorch's default shrinks
     the activations by 2.4 a layer: the loss of plain VGG-16 then stays at `ln C`.
+
+    Attributes:
+        backbone_prefix, head_prefix: how the names of the parameters before the pool begin, and of those after it.
+        first_weight: the name of the first convolution's weight, which every state dict of this network holds.
     """
+
+    # Output channels of the 3x3 convolutions; after each block, a pool halves height and width.
+    configuration: tuple[tuple[int, ...], ...] = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+    backbone_prefix = "features."
+    head_prefix = "classifier."
+    first_weight = "features.0.weight"
 
     def __init__(
         self,
@@ -66,8 +56,8 @@ class VGG16(nn.Module):
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
         if not width > 0:
             raise ValueError(f"width must be more than 0, got {width}")
-        self.num_classes = num_classes
-        self.features, channels = _features(batch_norm, width)
+        self.num_classes, self.batch_norm = num_classes, batch_norm
+        self.features, channels = _features(self.configuration, batch_norm, width)
         hidden = _scaled(4096, width)
         if head == "paper":
             self.avgpool = AveragePool(7)
@@ -110,6 +100,16 @@ class VGG16(nn.Module):
                     module.eval()
         return self
 
+    @property
+    def has_frozen_backbone(self) -> bool:
+        """Whether the whole backbone is frozen, and the head is trained."""
+        return f"{self.frozen}." == self.backbone_prefix
+
+    @property
+    def pretrained_weights(self) -> WeightsEnum:
+        """torchvision's ImageNet weights of this network. (`IMAGENET1K_FEATURES` has no head, and takes other pixels.)"""
+        return VGG16_BN_Weights.IMAGENET1K_V1 if self.batch_norm else VGG16_Weights.IMAGENET1K_V1
+
     def head(self, pooled: Tensor) -> Tensor:
         """Maps the pooled features [B, D, h, w], as `pool` gives them, to logits [B, C], in the type of the weights.
 
@@ -150,24 +150,33 @@ def head_for(image_size: int) -> str:
     return "paper" if image_size // 32 >= 7 else "compact"
 
 
-def _features(batch_norm: bool, width: float) -> tuple[nn.Sequential, int]:
+def has_deterministic_pool(head: str, image_size: int) -> bool:
+    """Returns whether the pool of a head has a deterministic gradient on a GPU: PyTorch has none for maps not of 7x7."""
+    return head != "paper" or image_size // 32 == 7
+
+
+def imagenet_classes() -> tuple[str, ...]:
+    """Returns the English names of ImageNet's 1,000 classes, in the order of the outputs of the pretrained weights."""
+    return tuple(VGG16_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def _features(configuration: tuple[tuple[int, ...], ...], batch_norm: bool, width: float) -> tuple[nn.Sequential, int]:
     """Returns the layers before the head, and the number of their output channels.
 
     A map is pooled before its ReLU: the same values and gradients as in the paper's order, for a quarter of the ReLU's work.
     """
     layers: list[nn.Module] = []
     channels = 3
-    for position, size in enumerate(CONFIGURATION_D):
-        if isinstance(size, str):
-            continue
-        outputs = _scaled(size, width)
-        layers.append(Conv3x3(channels, outputs))
-        if batch_norm:
-            layers.append(nn.BatchNorm2d(outputs))
-        if CONFIGURATION_D[position + 1] == "pool":
-            layers.append(nn.MaxPool2d(2))
-        layers.append(nn.ReLU(inplace=True))
-        channels = outputs
+    for block in configuration:
+        for position, size in enumerate(block, 1):
+            outputs = _scaled(size, width)
+            layers.append(Conv3x3(channels, outputs))
+            if batch_norm:
+                layers.append(nn.BatchNorm2d(outputs))
+            if position == len(block):
+                layers.append(nn.MaxPool2d(2))
+            layers.append(nn.ReLU(inplace=True))
+            channels = outputs
     return nn.Sequential(*layers), channels
 
 

@@ -11,7 +11,6 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from torch import nn
 
 from vgg_nll import rng
 from vgg_nll.checkpoints.pretrained import load_initial_weights
@@ -22,7 +21,7 @@ from vgg_nll.errors import ConfigError, DataError
 from vgg_nll.hardware import choose_device, choose_dtype, is_out_of_memory
 from vgg_nll.losses import Loss
 from vgg_nll.losses.class_weights import ClassWeighted, balanced_weights
-from vgg_nll.model import VGG16, head_for
+from vgg_nll.model import VGG16, has_deterministic_pool, head_for
 from vgg_nll.tracking.tracker import GuardedTracker, Tracker
 from vgg_nll.training.optim import Schedule, param_groups
 from vgg_nll.training.settings import TrainerSettings
@@ -80,8 +79,8 @@ def make_model(cfg: DictConfig, num_classes: int, image_size: int, device: torch
     Its weights are drawn from `seed`, and those of `model.weights` that fit are loaded; or, without `draw_weights`, none are
     set: the caller loads all of them before anything else.
     """
-    paper = _head(cfg, image_size) == "paper"
-    if paper and device.type == "cuda" and make_settings(cfg).deterministic and image_size // 32 != 7:
+    is_deterministic = has_deterministic_pool(_head(cfg, image_size), image_size)
+    if not is_deterministic and device.type == "cuda" and make_settings(cfg).deterministic:
         raise ConfigError(
             f"trainer.deterministic=true: PyTorch has no deterministic gradient for pooling maps of {image_size}x"
             f"{image_size} images to 7x7 on a GPU; set data.image_size=224, or model.head=compact"
@@ -89,7 +88,7 @@ def make_model(cfg: DictConfig, num_classes: int, image_size: int, device: torch
     with rng.seeded(cfg.seed, "init") if draw_weights else rng.NoDraws():
         model = make_network(cfg, num_classes, image_size)
     if cfg.model.weights is not None and draw_weights:
-        load_initial_weights(model, cfg.model.weights, batch_norm=cfg.model.batch_norm)
+        load_initial_weights(model, cfg.model.weights)
     _freeze(model, cfg.model.freeze)
     return model.to(device).to(memory_format=torch.channels_last)
 
@@ -127,7 +126,7 @@ def make_loss(cfg: DictConfig, data: ImageData, device: torch.device) -> Loss:
     return loss
 
 
-def make_optimizer(cfg: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
+def make_optimizer(cfg: DictConfig, model: VGG16) -> torch.optim.Optimizer:
     """Returns the optimizer of `optimizer=`, fused; weight decay is for weights, not for biases and batch norm."""
     options = {str(key): value for key, value in cfg.optimizer.items() if key != "backbone_lr_scale"}
     groups = param_groups(model, cfg.optimizer.backbone_lr_scale)

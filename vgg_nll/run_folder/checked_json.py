@@ -48,7 +48,11 @@ def read_with_id(path: Path) -> tuple[dict[str, Any], Any]:
     """Returns what `write` wrote, and the identity. Raises CheckpointError if the file is missing or damaged."""
     content = _parse(path)
     found = content.pop("checksum", None)
-    if found != _checksum_of_others(path, content):
+    try:
+        fits = found == checksum(content)
+    except (TypeError, ValueError, RecursionError) as error:  # of types that we do not write
+        raise CheckpointError(f"{path}: is damaged ({error})") from error
+    if not fits:
         raise CheckpointError(f"{path}: is damaged: its checksum does not fit")
     return content, content.pop("run", None)
 
@@ -56,13 +60,6 @@ def read_with_id(path: Path) -> tuple[dict[str, Any], Any]:
 def checksum(content: Any) -> str:
     """Returns a hash of plain data that does not depend on spaces, line ends and the order of keys."""
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
-def _checksum_of_others(path: Path, content: Any) -> str:
-    try:
-        return checksum(content)
-    except (TypeError, ValueError, RecursionError) as error:  # of types that we do not write
-        raise CheckpointError(f"{path}: is damaged ({error})") from error
 
 
 def _parse(path: Path) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from vgg_nll.escapes import printable
 from vgg_nll.progress import JobBars, duration
 from vgg_nll.run_folder import paths
 from vgg_nll.sweeps.jobs import Job
@@ -47,7 +46,7 @@ class Display:
 
     def write(self, text: str) -> None:
         """Writes a line that stays."""
-        self._bars.write(printable(text))
+        self._bars.write(text)
 
     def close(self) -> None:
         """Ends the live lines; the bar stays."""
@@ -76,4 +75,4 @@ def _last_line(folder: Path) -> str:
             lines = file.read().decode(errors="replace").split("\n")
     except OSError:
         lines = []
-    return printable(next((line for line in reversed(lines) if line.strip()), "loads"))
+    return next((line for line in reversed(lines) if line.strip()), "loads")

@@ -1,17 +1,14 @@
 """What became of a job, as its run folder says."""
 
-import csv
-import io
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vgg_nll.errors import CheckpointError
-from vgg_nll.escapes import csv_cell, printable
-from vgg_nll.files import atomic_write, read_regular_file
+from vgg_nll.escapes import printable
+from vgg_nll.files import read_regular_file, write_csv
 from vgg_nll.run_folder import checked_json, paths
 from vgg_nll.sweeps import record
 from vgg_nll.sweeps.jobs import Job
@@ -83,20 +80,12 @@ def write_table(sweep: Sweep, statuses: Mapping[Job, Status]) -> None:
     """Writes `sweep.csv`: a row per job of the sweep, whole."""
     rows = [(job, statuses[job]) for job in sweep.jobs.values() if job in statuses]
     names = sorted({name for _, status in rows for name in status.metrics}, key=_order)
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(("job", "overrides", "state", "objective", "seconds", "error", *names))
+    head = ("job", "overrides", "state", "objective", "seconds", "error", *names)
+    cells = []
     for job, status in rows:
-        cells: Sequence[Any] = [status.metrics.get(name) for name in names]
         first = (job.name, " ".join(job.overrides), status.state, status.objective, status.seconds, status.reason)
-        table.writerow(_cell(cell) for cell in (*first, *cells))
-    atomic_write(sweep.folder / record.TABLE, text.getvalue())
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return csv_cell(printable(value)) if isinstance(value, str) else json.dumps(value)
+        cells.append((*first, *map(status.metrics.get, names)))
+    write_csv(sweep.folder / record.TABLE, head, cells)
 
 
 def _order(name: str) -> tuple[bool, str]:

@@ -38,7 +38,7 @@ def print_summary(sweep: Sweep, statuses: Mapping[Job, Status], number: int, com
         numbers = ["-" if value is None else f"{factor * value:.4g}" for value, factor in cells]
         objective = "-" if status.objective is None else f"{100 * status.objective:.4g}"
         seconds = "-" if status.seconds is None else f"{status.seconds:.0f}"
-        rows.append([printable(job.name), status.state, objective, *numbers, seconds])
+        rows.append([job.name, status.state, objective, *numbers, seconds])
     head = ["job", "state", "validation accuracy %", *(f"test {name}" for name in COLUMNS), "seconds"]
     if rows:
         print(f"\n{format_table(head, rows, markdown=False)}")

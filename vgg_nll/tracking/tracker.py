@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -103,16 +103,13 @@ class GuardedTracker:
     def add(self, summary: Summary, step: int) -> None:
         if self._make is not None:
             make, self._make = self._make, None
-            try:
+            with self._giving_up():
                 self._tracker = make()
-            except Exception as error:
-                self._give_up(error)
         if self._tracker is None:
             return
         try:
-            self._tracker.add(summary, step)
-        except OSError as error:
-            self._give_up(error)
+            with self._giving_up(OSError):
+                self._tracker.add(summary, step)
         except Exception as error:
             what = getattr(summary, "tag", type(summary).__name__)
             if what not in self._left_out:
@@ -121,21 +118,22 @@ class GuardedTracker:
 
     def flush(self, step: int) -> None:
         if self._tracker is not None:
-            try:
+            with self._giving_up():
                 self._tracker.flush(step)
-            except Exception as error:
-                self._give_up(error)
 
     def close(self) -> None:
         if self._tracker is not None:
-            try:
+            with self._giving_up():
                 self._tracker.close()
-            except Exception as error:
-                self._give_up(error)
 
-    def _give_up(self, error: Exception) -> None:
-        failed, self._tracker = self._tracker, None
-        if failed is not None:
-            with contextlib.suppress(Exception):
-                failed.close()  # writes what it took before
-        log.warning(f"warning: no more curves from here on, training continues: tracking failed ({error})")
+    @contextlib.contextmanager
+    def _giving_up(self, kind: type[Exception] = Exception) -> Iterator[None]:
+        """Closes the tracker, with a warning, after an error of this kind in the block."""
+        try:
+            yield
+        except kind as error:
+            failed, self._tracker = self._tracker, None
+            if failed is not None:
+                with contextlib.suppress(Exception):
+                    failed.close()  # writes what it took before
+            log.warning(f"warning: no more curves from here on, training continues: tracking failed ({error})")

@@ -31,7 +31,7 @@ def frozen_batches(
         ranks: each computes all of them, and takes its rows of every batch.
     """
     images = data.sizes["train"]
-    if model.frozen != "features" or data.is_augmented or 4 * images * model.pooled_size > MAX_BYTES:
+    if not model.has_frozen_backbone or data.is_augmented or 4 * images * model.pooled_size > MAX_BYTES:
         return None
     pooled, target = _pooled(model, data, dtype, eval_batch_size)
     log.info(f"features: frozen, and computed once for {images:,} training images; the head alone is trained")

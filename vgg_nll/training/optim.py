@@ -9,16 +9,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from vgg_nll.model import VGG16
 
-def param_groups(model: nn.Module, backbone_lr_scale: float = 1.0) -> list[dict[str, Any]]:
+
+def param_groups(model: VGG16, backbone_lr_scale: float = 1.0) -> list[dict[str, Any]]:
     """Returns the parameters that are trained, in two groups: weights, and what has no weight decay: biases and batch norm.
 
     Args:
-        backbone_lr_scale: factor of the learning rate for the layers before the head, `features.*`, which get two groups of
-            their own unless it is 1.
+        backbone_lr_scale: factor of the learning rate for the backbone, the layers before the head, which get two groups
+            of their own unless it is 1.
     """
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    backbone = [p for name, p in trained if name.startswith("features.") and backbone_lr_scale != 1]
+    backbone = [p for name, p in trained if backbone_lr_scale != 1 and name.startswith(model.backbone_prefix)]
     ids = {id(p) for p in backbone}
     head = [p for _, p in trained if id(p) not in ids]
     groups: list[dict[str, Any]] = []

@@ -1,8 +1,8 @@
 """The profiler of `trainer.profile=true`: how long each operator of a step takes."""
 
 import logging
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol, Self
 
 import torch
 
@@ -13,29 +13,17 @@ FIRST, WARM_UP, STEPS = 5, 3, 10  # the first steps allocate memory and choose k
 ROWS = 30
 
 
-class Profiler(Protocol):
-    """Is told of every step inside its block."""
+class NoProfiler(AbstractContextManager[None]):
+    """Is told of every step inside its block, as PyTorch's profiler, and records nothing."""
 
-    def __enter__(self) -> object: ...
-
-    def __exit__(self, kind: Any, error: Any, traceback: Any, /) -> object: ...
+    def __exit__(self, *error: object) -> None:
+        pass
 
     def step(self) -> None:
         """Ends one step."""
-        ...
 
 
-class NoProfiler:
-    """Records nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: Any, error: Any, traceback: Any, /) -> None:
-        pass
-
-    def step(self) -> None:
-        pass
+Profiler = NoProfiler | torch.profiler.profile
 
 
 def make_profiler(is_wanted: bool, folder: Path, device: torch.device) -> Profiler:

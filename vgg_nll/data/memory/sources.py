@@ -80,8 +80,7 @@ def _mnist(
 ) -> Source:
     kind, folder = dataset.__name__, expanded(root)
     places = [folder, folder / kind / "raw", *([DEBIAN[kind]] if kind in DEBIAN else [])]  # the second one is torchvision's
-    files = idx.find_files(places)
-    if files is None:
+    if idx.find_files(places) is None:
         try:
             dataset(folder, download=download)
         except (RuntimeError, OSError) as error:
@@ -91,7 +90,7 @@ def _mnist(
                 f"data.root={root}: {kind} is missing and could not be downloaded ({reason}); put its four files there "
                 f"({', '.join(idx.NAMES.values())}, also as .gz){package}"
             ) from error
-        files = idx.find_files(places)
+    files = idx.find_files(places)
     if files is None:
         raise DataError(
             f"data.root={root}: {kind} is there in a form that is not read; put {', '.join(idx.NAMES.values())} there"

@@ -120,7 +120,7 @@ class FolderData:
         """Looks into the folder; returns what a person should know of it. Raises DataError if too many pictures are bad."""
         headers = report.Headers(self._listing)
         self.bad_images.add(headers.bad)
-        return list(report.lines(self._listing, headers, list(self.bad_images.rows.values()), self.preprocessing.image_size))
+        return report.lines(self._listing, headers, list(self.bad_images.rows.values()), self.preprocessing.image_size)
 
     def train_order(self, epoch: int) -> Tensor:
         return train_order(_labels(self._train.samples), self._seed, epoch, self._balanced)

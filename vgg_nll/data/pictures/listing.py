@@ -1,17 +1,15 @@
 """Lists a folder of pictures: which file is of which class and split. Opens files only if their content decides the split."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
-
-from torchvision.models import VGG16_Weights
 
 from vgg_nll.data.bad_files import LEFT_OUT, BadImage
 from vgg_nll.data.pictures import walk
 from vgg_nll.data.pictures.duplicates import split_by_content
 from vgg_nll.errors import DataError
 from vgg_nll.files import expanded
+from vgg_nll.model import imagenet_classes
 
 SPLITS = ("train", "val", "test")
 MEANT = {
@@ -104,10 +102,16 @@ def _check_splits(root: Path, samples: dict[str, list[Sample]], shares: dict[str
 def list_imagenet(*, root: str | Path, follow_links: bool = False) -> Listing:
     """Lists ImageNet's `root/train/n01440764/`, ... and `root/val/n01440764/`, ..., with the English names of its classes.
 
-    Raises DataError as `list_pictures` does, and for other classes.
+    Their folders are the sorted WordNet ids. Raises DataError as `list_pictures` does, and unless there are 1,000 such folders.
     """
     listing = list_pictures(root=root, follow_links=follow_links)
-    return replace(listing, class_names=imagenet_names(listing.class_names))
+    folders, names = listing.class_names, imagenet_classes()
+    if len(folders) != len(names) or not all(folder.startswith("n") and folder[1:].isdigit() for folder in folders):
+        raise DataError(
+            f"data.root: has {len(folders):,} class folders, the first is {folders[0]}; ImageNet has 1,000 from n01440764 on; "
+            "data=image_folder takes any"
+        )
+    return replace(listing, class_names=names)
 
 
 def _check_names(root: Path, names: list[str]) -> None:
@@ -182,19 +186,3 @@ def _split(samples: list[Sample], shares: dict[str, float], seed: int) -> dict[s
     for sample, split in zip(samples, split_by_content([sample.path for sample in samples], shares, seed), strict=True):
         parts[split].append(sample)
     return parts
-
-
-def imagenet_names(folders: Sequence[str]) -> tuple[str, ...]:
-    """Returns the English names of ImageNet's classes, whose folders are the sorted WordNet ids n01440764, ...
-
-    The names are those of torchvision's weights.
-
-    Raises DataError unless there are 1,000 such folders.
-    """
-    names = VGG16_Weights.IMAGENET1K_V1.meta["categories"]
-    if len(folders) != len(names) or not all(folder.startswith("n") and folder[1:].isdigit() for folder in folders):
-        raise DataError(
-            f"data.root: has {len(folders):,} class folders, the first is {folders[0]}; ImageNet has 1,000 from n01440764 on; "
-            "data=image_folder takes any"
-        )
-    return tuple(names)

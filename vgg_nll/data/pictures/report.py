@@ -42,8 +42,12 @@ class Headers:
                 self.sizes.append(size)
 
 
-def lines(listing: Listing, headers: Headers, bad: list[BadImage], image_size: int) -> Iterator[str]:
-    """Yields what a person should know of the folder: classes, sizes, formats, files left out, and what to change."""
+def lines(listing: Listing, headers: Headers, bad: list[BadImage], image_size: int) -> list[str]:
+    """Returns what a person should know of the folder: classes, sizes, formats, files left out, and what to change."""
+    return list(map(printable, _lines(listing, headers, bad, image_size)))
+
+
+def _lines(listing: Listing, headers: Headers, bad: list[BadImage], image_size: int) -> Iterator[str]:
     yield from _table(listing)
     if headers.sizes:
         yield _on_the_disk(headers)
@@ -63,8 +67,8 @@ def _table(listing: Listing) -> Iterator[str]:
     counts = {split: Counter(sample.label for sample in samples) for split, samples in listing.samples.items()}
     order = sorted(range(len(listing.class_names)), key=lambda k: -counts["train"][k])
     shown = order if len(order) <= MAX_CLASSES else order[: MAX_CLASSES // 2] + order[-MAX_CLASSES // 2 :]
-    names = {k: printable(listing.class_names[k]) for k in shown}
-    width = max(map(len, ("class", *names.values())))
+    names = listing.class_names
+    width = max(len("class"), *(len(names[k]) for k in shown))
     yield f"  {'class':<{width}}" + "".join(f"{split:>9}" for split in splits)
     for place, k in enumerate(shown):
         if len(shown) < len(order) and place == MAX_CLASSES // 2:
@@ -84,7 +88,7 @@ def _on_the_disk(headers: Headers) -> str:
 
 def _counts(reasons: Counter[str]) -> Iterator[str]:
     for reason, count in reasons.most_common(MAX_REASONS):
-        yield f"{count:>7,}  {printable(reason)}"
+        yield f"{count:>7,}  {reason}"
     rest = len(reasons) - MAX_REASONS
     if rest > 0:
         yield f"         and {rest} other reasons"
@@ -94,14 +98,14 @@ def _warnings(listing: Listing, headers: Headers, image_size: int) -> Iterator[s
     counts = Counter(sample.label for sample in listing.samples["train"])
     most, fewest = (pick(counts, key=lambda k: counts[k]) for pick in (max, min))
     if counts[most] >= IMBALANCE * counts[fewest]:
-        largest, smallest = (printable(listing.class_names[k]) for k in (most, fewest))
+        largest, smallest = (listing.class_names[k] for k in (most, fewest))
         yield (
             f"warning: {largest} has {counts[most] / counts[fewest]:.1f} times as many training pictures as {smallest}; "
             "loss.weight=auto or data.balanced=true makes classes count the same"
         )
     for split, samples in listing.samples.items():
         there = {sample.label for sample in samples}
-        missing = [printable(name) for k, name in enumerate(listing.class_names) if k not in there]
+        missing = [name for k, name in enumerate(listing.class_names) if k not in there]
         if missing:
             more = f" and {len(missing) - MAX_SHOWN} more" if len(missing) > MAX_SHOWN else ""
             yield f"warning: {split} has no picture of {', '.join(missing[:MAX_SHOWN])}{more}: it says nothing of them"
@@ -123,14 +127,10 @@ def _copies(listing: Listing) -> Iterator[str]:
     contradicting = [group for group in groups if len({where[path][1].label for path in group}) > 1]
     if groups:
         spare = sum(len(group) - 1 for group in groups)
-        yield f"copies: {spare:,} pictures have the same bytes as another ({_pair(groups[0])})"
+        yield f"copies: {spare:,} pictures have the same bytes as another ({' = '.join(groups[0][:2])})"
     if across:
         advice = "tests on them are too good; remove one of each"
-        yield f"warning: {len(across):,} pictures stand in two splits ({_pair(across[0])}): {advice}"
+        yield f"warning: {len(across):,} pictures stand in two splits ({' = '.join(across[0][:2])}): {advice}"
     if contradicting:
-        example = _pair(contradicting[0])
+        example = " = ".join(contradicting[0][:2])
         yield f"warning: {len(contradicting):,} pictures stand in two classes ({example}): remove the wrong one of each"
-
-
-def _pair(group: list[str]) -> str:
-    return f"{printable(group[0])} = {printable(group[1])}"

@@ -155,7 +155,9 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            below = sorted(_below(path))
+            # also behind links, as in training; each folder once; damaged ones, too
+            files = walk(path, path, follow_links=True)
+            below = sorted(Path(file.path) for file in files if not file.reason or file.is_bad)
             if not below:
                 raise DataError(f"{path}: holds no pictures ({', '.join(PICTURES)})")
             found += below
@@ -164,10 +166,3 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
         else:
             raise DataError(f"{path}: there is no such file or folder")
     return found
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """Yields pictures in and below a folder, also behind links, as in training; each folder once; damaged ones, too."""
-    for file in walk(folder, folder, follow_links=True):
-        if not file.reason or file.is_bad:
-            yield Path(file.path)
