@@ -4,15 +4,13 @@ import math
 from typing import NamedTuple
 
 import torch
-from scipy.optimize import brentq, minimize_scalar
-from scipy.stats import chi2
 from torch import Tensor, nn
 
 from vgg_nll.losses import argmax_nll
 from vgg_nll.run_folder.paths import MAX_TEMPERATURE, MIN_TEMPERATURE
 
 MIN_IMAGES = 100  # for a temperature that is trusted
-
+RISE = 3.841459 / 2  # of the log-likelihood: half the 95% quantile of chi squared with one degree of freedom
 TEMPERATURES = tuple(0.1 * 200 ** (k / 40) for k in range(41))  # 0.1 to 20, in steps of 14%
 
 
@@ -49,12 +47,13 @@ def fit(logits: Tensor, target: Tensor) -> Fitted:
 
     The second term is Laplace's smoothing, as if one image more could be of any class. Without it, the minimum is at T = 0 if
     every image is right. It is in the fit alone: applied, the temperature divides the logits, and nothing else. The loss is
-    convex in 1 / T. The interval holds every T whose loss, times n, is at most 1.92 above the least: half the 95% quantile of
-    chi squared with one degree of freedom.
+    convex in 1 / T. The interval holds every T whose loss, times n, is at most `RISE` above the least.
 
     Args:
         logits: [N, C], finite; target: [N].
     """
+    from scipy.optimize import brentq, minimize_scalar  # takes as long to load as a small run's validation
+
     logits, images = logits.double(), len(target)
     smoothing = 1 / (images + 2)
 
@@ -63,7 +62,7 @@ def fit(logits: Tensor, target: Tensor) -> Fitted:
 
     low, high = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
     found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-9})
-    limit = found.fun + chi2.ppf(0.95, 1) / 2
+    limit = found.fun + RISE
 
     def end(bound: float) -> float:
         return bound if loss(bound) <= limit else brentq(lambda logarithm: loss(logarithm) - limit, found.x, bound)
