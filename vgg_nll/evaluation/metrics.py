@@ -147,7 +147,7 @@ def compute(sums: Sums) -> dict[str, float]:
     """Returns values per image, by their names in `metrics.json`. Calibration errors are fractions; logarithms are natural.
 
     * `balanced_accuracy`: the mean of the accuracies of the classes that have images.
-    * `refinement`: `nll_argmax` at the one of `temperature.TEMPERATURES` that makes it least: what is left if confidence is right
+    * `refinement`: `nll_argmax` at the one of `temperature.TEMPERATURES` that makes it least: what no confidence mends
       (arXiv:2501.19195).
     * `brier`: sum over classes of the squared error, in [0, 2].
     * `ece`: expected calibration error, |accuracy - confidence| over 15 equal bins of confidence, weighted by their images
