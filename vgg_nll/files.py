@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -77,6 +78,11 @@ def expanded(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:  # there is no such user
         return Path(text)
+
+
+def is_name_of_weights(text: str) -> bool:
+    """Returns whether `model.weights` is a name of pretrained weights, such as IMAGENET1K_V1, and no path."""
+    return re.fullmatch(r"[A-Z0-9_]+", text) is not None
 
 
 def read_regular_file(path: Path, max_bytes: int) -> bytes:

@@ -35,7 +35,7 @@ def compose_config(*overrides: str) -> DictConfig:
 def make_model(cfg: DictConfig, data: ImageData | None = None) -> VGG16:
     """Returns the network of a config, on the CPU."""
     data = build.make_data(cfg, torch.device("cpu")) if data is None else data
-    return build.make_model(cfg, len(data.class_names), data.preprocessing.image_size, torch.device("cpu"))
+    return build.make_model(cfg, data.class_names, data.preprocessing.image_size, torch.device("cpu"))
 
 
 def make_data(config: Config, *overrides: str) -> ImageData:

@@ -178,10 +178,10 @@ def test_weights_to_start_from(config: Config, tmp_path: Path, old_format: bool,
     model = make_model(cfg)
     assert all(torch.equal(model.state_dict()[name], value) for name, value in features.items())
     assert "26 tensors from" in caplog.text
-    assert "drawn at random: classifier.0.bias, classifier.0.weight" in caplog.text
+    assert "drawn at random: classifier.0.bias, classifier.0.weight" in caplog.text  # the head is of another kind
     ours = tmp_path / "best.pt"
     checkpoint_file.save(ours, {"model": model.state_dict(), "step": 3})
-    cfg.model.weights, cfg.seed = str(ours), 1
+    cfg.model.weights, cfg.model.keep_last_layer, cfg.seed = str(ours), True, 1
     again = make_model(cfg)
     assert torch.equal(again.classifier[0].weight, model.classifier[0].weight)
 
@@ -214,7 +214,7 @@ def test_weights_that_cannot_be_used(config: Config, tmp_path: Path) -> None:
         make_model(cfg, data)
     path.unlink()
     build.make_model(
-        cfg, len(data.class_names), 32, CPU, draw_weights=False
+        cfg, data.class_names, 32, CPU, draw_weights=False
     )  # a resumed run has its own weights, and the file may be gone
 
 
@@ -311,7 +311,7 @@ def test_what_cannot_be_built_is_a_config_error(
     cfg = config("model.width=0.0625", *overrides)
     with pytest.raises(ConfigError, match=f"^{message}[^\n]*$"):
         device = build.make_device(cfg.device)
-        model = build.make_model(cfg, 4, 32, device)
+        model = build.make_model(cfg, ["a", "b", "c", "d"], 32, device)
         build.make_loss(cfg, build.make_data(cfg, device), device)
         build.make_optimizer(cfg, model)
         data = build.make_data(cfg, device)

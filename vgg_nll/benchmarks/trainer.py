@@ -127,7 +127,7 @@ def _bare(cfg: Any, steps: int, step: Callable[..., Tensor]) -> Callable[[], Non
     """Steps of another network of the same kind on one batch."""
     device = build.make_device(cfg.device)
     data = build.make_data(cfg, device)
-    model = build.make_model(cfg, len(data.class_names), data.preprocessing.image_size, device)
+    model = build.make_model(cfg, data.class_names, data.preprocessing.image_size, device)
     state = TrainState(model, build.make_optimizer(cfg, model), device)
     loss, dtype = build.make_loss(cfg, data, device), build.make_dtype(cfg, device)
     images, target = next(data.train_batches(0))

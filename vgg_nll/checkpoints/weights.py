@@ -1,5 +1,6 @@
 """Weights of a network: read from files of any usual kind, and checked against the network that takes them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,20 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         raise CheckpointError(f"{path}: cannot be read ({reason})") from error
+
+
+def class_names_of(path: Path) -> list[str] | None:
+    """Returns the class names that scripts/export.py writes into a .safetensors file; None for a file without any."""
+    if path.suffix != ".safetensors":
+        return None
+    from safetensors import safe_open  # `load_weights` has made sure that it is there
+
+    with safe_open(path, "pt") as file:
+        try:
+            names = json.loads((file.metadata() or {})["classes"])
+        except (LookupError, ValueError):
+            return None
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 
 
 def evaluated_weights(content: dict[str, Any]) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from vgg_nll.config.compose import CONFIGS, is_override, key_of
 from vgg_nll.data.pictures.walk import check_root
 from vgg_nll.errors import ConfigError
 from vgg_nll.escapes import printable
-from vgg_nll.files import expanded
+from vgg_nll.files import expanded, is_name_of_weights
 
 HYDRA_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 SWEEP = ("-m", "--multirun")
@@ -63,7 +63,7 @@ def check_paths(cfg: DictConfig) -> None:
     if "${" in here:
         raise ConfigError(f"{here}: Hydra takes ${{ in a folder's name for an interpolation; start in another folder")
     weights = cfg.model.weights
-    if weights is not None and not expanded(weights).exists():
+    if weights is not None and not is_name_of_weights(weights) and not expanded(weights).exists():
         raise ConfigError(f"model.weights: {weights}: there is no such checkpoint")
     if str(cfg.data._target_).endswith(".FolderData") and "root" in cfg.data:
         check_root(expanded(cfg.data.root))

@@ -98,6 +98,7 @@ RULES: dict[str, Rule] = {
     "model.width": Rule(float, above=0, max_value=8),
     "model.weights": Rule(str, optional=True, is_path=True),
     "model.freeze": TEXT,
+    "model.keep_last_layer": FLAG,
     "loss.select": Rule(str, choices=("label", "prediction")),
     "loss.class_reduction": Rule(str, choices=("sum", "mean")),
     "loss.eps": Rule(float, min_value=0, below=1),

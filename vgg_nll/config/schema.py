@@ -13,7 +13,14 @@ from vgg_nll.config import compose
 OF_SWEEPS = ("sweep", "launcher", "search")  # of configs/sweep.yaml: a run knows nothing of them
 NOT_SECTIONS = ("hydra", "experiment", *OF_SWEEPS)
 # Read by name; every other key of a section with a `_target_` is the constructor's business.
-REQUIRED = ("model.head", "model.weights", "model.freeze", "optimizer.lr", "optimizer.backbone_lr_scale")
+REQUIRED = (
+    "model.head",
+    "model.weights",
+    "model.freeze",
+    "model.keep_last_layer",
+    "optimizer.lr",
+    "optimizer.backbone_lr_scale",
+)
 SCALARS = (str, int, float, bool, type(None))
 MAX_TEXT = 4096
 ALLOWED = f"text of up to {MAX_TEXT} characters, a number, true or false, null, or a list of these"

@@ -17,6 +17,7 @@ FORMAT = 2  # of the records that are written now
 SINCE: Mapping[str, tuple[int, Any]] = {
     "trainer.test_precision": (2, "same"),
     "trainer.best": (2, "accuracy"),
+    "model.keep_last_layer": (2, True),
 }
 
 # Old key, section, class, or choice such as "loss=argmax" -> the format in which it went, and its name since then; None: a key

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +69,13 @@ def make_data(cfg: DictConfig, device: torch.device, ranks: Ranks = ALONE) -> Im
 
 def make_network(cfg: DictConfig, num_classes: int, image_size: int) -> VGG16:
     """Returns the network of `model=`, for the classes and the image size of its data, on the CPU. Reads nothing else."""
-    options = {str(key): value for key, value in cfg.model.items() if key not in ("weights", "freeze")}
+    options = {str(key): value for key, value in cfg.model.items() if key not in ("weights", "keep_last_layer", "freeze")}
     return _instantiate("model", options, num_classes=num_classes, head=_head(cfg, image_size))
 
 
-def make_model(cfg: DictConfig, num_classes: int, image_size: int, device: torch.device, *, draw_weights: bool = True) -> VGG16:
+def make_model(
+    cfg: DictConfig, class_names: Sequence[str], image_size: int, device: torch.device, *, draw_weights: bool = True
+) -> VGG16:
     """Returns the network of `model=`, ready to train.
 
     Its weights are drawn from `seed`, and those of `model.weights` that fit are loaded; or, without `draw_weights`, none are
@@ -86,9 +88,9 @@ def make_model(cfg: DictConfig, num_classes: int, image_size: int, device: torch
             f"{image_size} images to 7x7 on a GPU; set data.image_size=224, or model.head=compact"
         )
     with rng.seeded(cfg.seed, "init") if draw_weights else rng.NoDraws():
-        model = make_network(cfg, num_classes, image_size)
+        model = make_network(cfg, len(class_names), image_size)
     if cfg.model.weights is not None and draw_weights:
-        load_initial_weights(model, cfg.model.weights)
+        load_initial_weights(model, cfg.model.weights, class_names, keep_last_layer=cfg.model.keep_last_layer)
     _freeze(model, cfg.model.freeze)
     return model.to(device).to(memory_format=torch.channels_last)
 

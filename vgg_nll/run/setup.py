@@ -167,7 +167,7 @@ def _make_state(
 ) -> tuple[TrainState, FrozenBatches | None]:
     """Returns the state to train on from, and batches of frozen features, if there are any."""
     cfg, image_size = start.record.cfg, data.preprocessing.image_size
-    model = build.make_model(cfg, len(data.class_names), image_size, device, draw_weights=start.resume is None)
+    model = build.make_model(cfg, data.class_names, image_size, device, draw_weights=start.resume is None)
     if ranks.size > 1 and settings.sync_batchnorm:
         synchronise_batch_norm(model)
     average = make_average(model, settings.ema_decay)
