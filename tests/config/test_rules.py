@@ -23,6 +23,9 @@ from vgg_nll.training.settings import TrainerSettings
         ("trainer.steps", 0, "at least 1, or null"),
         ("optimizer.lr", -1, "must be a number, more than 0"),
         ("optimizer.momentum", 1.0, "at least 0 and less than 1"),
+        ("loss.weight", ["a=2", "b"], "must be a list of any number, each class=number or a number, at least 0"),
+        ("loss.weight", ["a=-1"], "at least 0"),
+        ("loss.weight", ["=1"], "class=number"),
         ("model.head", "big", "must be one of auto, paper, compact"),
         ("model.batch_norm", 1, "must be true or false"),
         ("data.image_size", 31, "at least 32"),
@@ -50,6 +53,7 @@ def test_errors_are_named(key: str, value: object, words: str) -> None:
         ("seed", 0),
         ("loss.eps", 0),
         ("data.mean", [0, 0.5, 1]),
+        ("loss.weight", ["a=2", "b=c=0.5"]),
     ],
 )
 def test_sound_values_pass(key: str, value: object) -> None:

@@ -1,11 +1,13 @@
 """Weights of classes: those of scikit-learn, and a mean whose parts add up."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers.configs import Config
+from PIL import Image
 from sklearn.utils.class_weight import compute_class_weight
 
 from vgg_nll.errors import ConfigError
@@ -55,13 +57,34 @@ def test_a_config_weighs(config: Config, name: str, weight: str) -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (("loss.weight=[1,2,3]",), r"loss.weight=\[1, 2, 3\]: needs a number for each of 10 classes, or auto"),
+        (
+            ("loss.weight=[1,2,3]",),
+            r"\[1, 2, 3\]: needs a number for each of 10 classes; \[\"0=20\"\] weighs one by",
+        ),
+        (('loss.weight=["0=2","ten=3"]',), r"loss.weight=\['0=2', 'ten=3'\]: there is no class ten; "),
+        (('loss.weight=["0=2",3]',), r"needs a number for each of 10 classes"),
     ],
 )
 def test_weights_that_do_not_fit(config: Config, overrides: tuple[str, ...], words: str) -> None:
     cfg = config(*overrides)
     with pytest.raises(ConfigError, match=words):
         build.make_loss(cfg, build.make_data(cfg, CPU), CPU)
+
+
+def test_weights_by_the_names_of_classes(config: Config, tmp_path: Path) -> None:
+    """Whatever the order; the others count 1; one letter in two forms of Unicode is one letter. The table shows them."""
+    for name in ("zebra", "Cafe\u0301", "猫"):
+        (tmp_path / name).mkdir()
+        for k in range(20):
+            Image.new("RGB", (32, 32), (k, 7 * k, 99)).save(tmp_path / name / f"{k}.png")
+    folder = ("data=image_folder", f"data.root={tmp_path}", "data.image_size=32", "data.num_workers=0")
+    cfg = config(*folder, 'loss.weight=["zebra=20","Caf\u00e9=0.5"]', "trainer.batch_size=4")
+    data = build.make_data(cfg, CPU)
+    weights = build.make_class_weights(cfg, data)
+    assert weights.tolist() == [0.5, 20, 1] and data.class_names == ("Cafe\u0301", "zebra", "猫")
+    table = [line.split() for line in data.survey(weights.tolist())[:4]]
+    assert table[0][-1] == "weight"
+    assert {row[0]: row[-1] for row in table[1:]} == {"Cafe\u0301": "0.5", "zebra": "20", "猫": "1"}
 
 
 @pytest.mark.parametrize("name", ["argmax", "all_logit"])

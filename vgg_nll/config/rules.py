@@ -29,6 +29,7 @@ class Rule:
     pattern: str = ""  # of text, if the choices are not all; they say it in words
     is_path: bool = False  # the command line quotes it for Hydra
     word: str = ""  # that may stand in the place of the value
+    is_named: bool = False  # items may be "name=value", too
 
     def find_error(self, value: Any) -> str | None:
         """Returns what is allowed if `value` is not; else None."""
@@ -38,6 +39,8 @@ class Rule:
             fits = isinstance(value, list) and self.items in (0, len(value))
             one = replace(self, items=None, optional=False, word="")
             return None if fits and not any(one.find_error(item) for item in value) else f"must be {self._expected()}"
+        if self.is_named and isinstance(value, str):
+            value = number_of(value)
         allowed = (int, float) if self.type is float else (self.type,)
         right_type = isinstance(value, allowed) and (self.type is bool or not isinstance(value, bool))
         if not right_type or (re.fullmatch(self.pattern, value) is None if self.pattern else self._is_no_choice(value)):
@@ -67,6 +70,7 @@ class Rule:
             if math.isfinite(bound)
         ]
         what = f"a list of {self.items or 'any number'}, each " if self.items is not None else ""
+        what += "class=number or " if self.is_named else ""
         return (
             what
             + names[self.type]
@@ -74,6 +78,15 @@ class Rule:
             + (", or null" * self.optional)
             + (f", or {self.word}" if self.word else "")
         )
+
+
+def number_of(item: str) -> float:
+    """Returns the number of an item "name=number"; NaN if it is none."""
+    name, _, number = item.rpartition("=")
+    try:
+        return float(number) if name else math.nan
+    except ValueError:
+        return math.nan
 
 
 COUNT = Rule(int, min_value=1)
@@ -103,7 +116,7 @@ RULES: dict[str, Rule] = {
     "loss.class_reduction": Rule(str, choices=("sum", "mean")),
     "loss.eps": Rule(float, min_value=0, below=1),
     "loss.reduction": Rule(str, choices=("mean",)),  # the steps, the sums and the learning rates count on it
-    "loss.weight": Rule(float, min_value=0, items=0, optional=True, word="auto"),
+    "loss.weight": Rule(float, min_value=0, items=0, optional=True, word="auto", is_named=True),
     "loss.label_smoothing": Rule(float, min_value=0, below=1),
     "data.root": Rule(str, is_path=True),
     "data.download": FLAG,

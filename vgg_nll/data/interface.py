@@ -4,7 +4,7 @@ Workers send uint8 [H, W, 3]; the network gets normalised float32 [B, 3, H, W], 
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,8 +35,12 @@ class ImageData(Protocol):
     bad_images: BadImages  # files that could not be used
     hint: str  # what to change if training waits for images
 
-    def survey(self) -> list[str]:
-        """Returns lines for a person: what is in the data, and what to change. Raises DataError if too much is bad."""
+    def survey(self, weights: Sequence[float] | None = None) -> list[str]:
+        """Returns lines for a person: what is in the data, and what to change. Raises DataError if too much is bad.
+
+        Args:
+            weights: [C], of the classes in the loss, for the table of classes.
+        """
         ...
 
     def train_order(self, epoch: int) -> Tensor:

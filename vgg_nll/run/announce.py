@@ -17,6 +17,7 @@ from vgg_nll.data.interface import TRAIN_EVAL, number_of_images
 from vgg_nll.evaluation.report import format_table
 from vgg_nll.model import summary
 from vgg_nll.progress import duration
+from vgg_nll.run import build
 from vgg_nll.run.provenance import dtype_name, hyperparameters, provenance
 from vgg_nll.run_folder import paths
 from vgg_nll.run_folder.record import RunRecord
@@ -114,7 +115,8 @@ def log_start(trainer: Trainer, cfg: DictConfig, first_batches: FirstBatches) ->
     parameters = sum(p.numel() for p in state.model.parameters())
     side, num_classes = data.preprocessing.image_size, len(data.class_names)
     if state.step == 0:
-        for line in data.survey():
+        weights = build.make_class_weights(cfg, data)
+        for line in data.survey(None if weights is None else weights.tolist()):
             log.log(logging.WARNING if line.startswith("warning") else logging.INFO, line)
     log.info(f"data: {sizes} images of {side}x{side}, {num_classes} classes")
     log.info(f"model: {parameters:,} parameters, {dtype_name(trainer.dtype)} on {hardware.describe(state.device)}")

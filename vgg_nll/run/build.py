@@ -3,6 +3,7 @@
 import functools
 import inspect
 import re
+import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -107,19 +108,35 @@ def _freeze(model: VGG16, prefix: str) -> None:
         raise ConfigError(f"model.freeze={prefix}: {error}") from error
 
 
-def make_loss(cfg: DictConfig, data: ImageData, device: torch.device) -> Loss:
-    """Returns the loss of `loss=`: a module from logits [B, C] and a target to the mean over the batch.
-
-    With `loss.weight`, a number for each class, or "auto" for those that make classes count the same.
-    """
-    options = {str(key): value for key, value in cfg.loss.items() if key != "weight"}
-    given, num_classes = cfg.loss.weight if "weight" in cfg.loss else None, len(data.class_names)
+def make_class_weights(cfg: DictConfig, data: ImageData) -> torch.Tensor | None:
+    """Returns the weights [C] of `loss.weight`: a number for each class, or ["name=number", ...], where the others count 1, or
+    "auto" for those that make classes count the same. None without any."""
+    given = cfg.loss.weight if "weight" in cfg.loss else None
     if given is None:
+        return None
+    if given == "auto":
+        return balanced_weights(data.class_counts)
+    named = dict(item.rpartition("=")[::2] for item in given if isinstance(item, str))
+    if not named and len(given) == len(data.class_names):
+        return torch.tensor([float(weight) for weight in given])
+    known = {unicodedata.normalize("NFC", name): k for k, name in enumerate(data.class_names)}
+    unknown = [name for name in named if unicodedata.normalize("NFC", name) not in known]
+    if unknown or len(named) != len(given):
+        what = f"there is no class {unknown[0]}" if unknown else f"needs a number for each of {len(known)} classes"
+        raise ConfigError(f'loss.weight={given}: {what}; ["{next(iter(known))}=20"] weighs one by its name, auto all')
+    weights = torch.ones(len(known))
+    for name, number in named.items():
+        weights[known[unicodedata.normalize("NFC", name)]] = float(number)
+    return weights
+
+
+def make_loss(cfg: DictConfig, data: ImageData, device: torch.device) -> Loss:
+    """Returns the loss of `loss=`: a module from logits [B, C] and a target to the mean over the batch, with `loss.weight`."""
+    options = {str(key): value for key, value in cfg.loss.items() if key != "weight"}
+    weight, num_classes = make_class_weights(cfg, data), len(data.class_names)
+    if weight is None:
         loss = _instantiate("loss", options).to(device)
     else:
-        weight = balanced_weights(data.class_counts) if given == "auto" else torch.tensor([float(w) for w in given])
-        if len(weight) != num_classes:
-            raise ConfigError(f"loss.weight={given}: needs a number for each of {num_classes} classes, or auto")
         loss = ClassWeighted(_instantiate("loss", options, reduction="none"), weight).to(device)
     labels = torch.arange(3, device=device) % num_classes
     probe = _call("loss", loss, torch.zeros(3, num_classes, device=device), labels)

@@ -1,6 +1,6 @@
 """Data sets that stay in memory, on the device, as bytes: no workers, no copies, no waiting."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -93,7 +93,7 @@ class InMemoryData:
         self._batch_size, self._eval_batch_size = batch_size, eval_batch_size
         self._seed, self._balanced, self._ranks = seed, balanced, ranks
 
-    def survey(self) -> list[str]:
+    def survey(self, weights: Sequence[float] | None = None) -> list[str]:
         """Returns nothing: such data sets are known."""
         return []
 

@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -116,11 +116,11 @@ class FolderData:
         mean, std = resolve_statistics(mean, std, partial(self._sample_of_training, middle, image_size))
         self.preprocessing = Preprocessing(image_size, resize, mean, std, device)
 
-    def survey(self) -> list[str]:
+    def survey(self, weights: Sequence[float] | None = None) -> list[str]:
         """Looks into the folder; returns what a person should know of it. Raises DataError if too many pictures are bad."""
         headers = report.Headers(self._listing)
         self.bad_images.add(headers.bad)
-        return report.lines(self._listing, headers, list(self.bad_images.rows.values()), self.preprocessing.image_size)
+        return report.lines(self._listing, headers, list(self.bad_images.rows.values()), self.preprocessing.image_size, weights)
 
     def train_order(self, epoch: int) -> Tensor:
         return train_order(_labels(self._train.samples), self._seed, epoch, self._balanced)

@@ -1,7 +1,7 @@
 """What is in a folder of pictures, as lines for a person, before training."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -42,13 +42,18 @@ class Headers:
                 self.sizes.append(size)
 
 
-def lines(listing: Listing, headers: Headers, bad: list[BadImage], image_size: int) -> list[str]:
-    """Returns what a person should know of the folder: classes, sizes, formats, files left out, and what to change."""
-    return list(map(printable, _lines(listing, headers, bad, image_size)))
+def lines(
+    listing: Listing, headers: Headers, bad: list[BadImage], image_size: int, weights: Sequence[float] | None = None
+) -> list[str]:
+    """Returns what a person should know of the folder: classes, sizes, formats, files left out, and what to change.
+
+    Args:
+        weights: [C], of the classes in the loss.
+    """
+    return [printable(line) for part in (_table(listing, weights), _lines(listing, headers, bad, image_size)) for line in part]
 
 
 def _lines(listing: Listing, headers: Headers, bad: list[BadImage], image_size: int) -> Iterator[str]:
-    yield from _table(listing)
     if headers.sizes:
         yield _on_the_disk(headers)
     if listing.by_content:
@@ -62,18 +67,22 @@ def _lines(listing: Listing, headers: Headers, bad: list[BadImage], image_size: 
     yield from _warnings(listing, headers, image_size)
 
 
-def _table(listing: Listing) -> Iterator[str]:
+def _table(listing: Listing, weights: Sequence[float] | None) -> Iterator[str]:
     splits = list(listing.samples)
     counts = {split: Counter(sample.label for sample in samples) for split, samples in listing.samples.items()}
     order = sorted(range(len(listing.class_names)), key=lambda k: -counts["train"][k])
     shown = order if len(order) <= MAX_CLASSES else order[: MAX_CLASSES // 2] + order[-MAX_CLASSES // 2 :]
     names = listing.class_names
     width = max(len("class"), *(len(names[k]) for k in shown))
-    yield f"  {'class':<{width}}" + "".join(f"{split:>9}" for split in splits)
+    yield f"  {'class':<{width}}" + "".join(f"{split:>9}" for split in splits) + ("   weight" if weights is not None else "")
     for place, k in enumerate(shown):
         if len(shown) < len(order) and place == MAX_CLASSES // 2:
             yield f"  ... {len(order) - len(shown)} classes between these"
-        yield f"  {names[k]:<{width}}" + "".join(f"{counts[split][k]:>9,}" for split in splits)
+        yield (
+            f"  {names[k]:<{width}}"
+            + "".join(f"{counts[split][k]:>9,}" for split in splits)
+            + (f"{weights[k]:>9.3g}" if weights is not None else "")
+        )
 
 
 def _on_the_disk(headers: Headers) -> str:
