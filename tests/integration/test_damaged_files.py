@@ -10,7 +10,6 @@ from helpers.runs import interrupt, outcome, train
 from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.errors import CheckpointError
 from vgg_nll.training.signals import Interrupted
-from vgg_nll.training.trainer import Trainer
 
 Damage = Callable[[Path], object]
 
@@ -78,23 +77,6 @@ def test_a_bad_best_checkpoint_is_replaced(
     train(stopped, *light, f"resume={stopped}")
     assert "the best step is chosen anew" in caplog.text
     assert checkpoint_file.load(stopped / "checkpoints/best.pt")["step"] == 6
-
-
-def test_a_best_checkpoint_that_the_end_cannot_read(
-    light: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    caplog.set_level("INFO")
-    test = Trainer.test
-
-    def damaged(self: Trainer) -> object:
-        self.saver.wait()
-        flip(tmp_path / "run/checkpoints/best.pt")
-        return test(self)
-
-    monkeypatch.setattr(Trainer, "test", damaged)
-    train(tmp_path / "run", *light, "trainer.steps=2")
-    assert "the weights of the last step take their place" in caplog.text
-    assert checkpoint_file.load(tmp_path / "run/checkpoints/best.pt")["step"] == 2
 
 
 def test_killed_between_last_and_best(light: tuple[str, ...], stopped: Path, undisturbed: tuple[object, ...]) -> None:

@@ -1,13 +1,16 @@
-"""When a run draws figures, adds points and stops early."""
+"""What the training loop does when: curves, validations, figures, the best step, the end."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.configs import TINY
+from helpers.configs import LIGHT, TINY
 from helpers.runs import read_curves, read_events, train
 
 from vgg_nll.checkpoints import file as checkpoint_file
+from vgg_nll.data.interface import Batch
+from vgg_nll.data.memory.data_set import InMemoryData
+from vgg_nll.training.trainer import Trainer
 
 STOPS_EARLY = (*TINY, "trainer.epochs=20", "trainer.early_stop_validations=2", "optimizer.lr=1e-9")
 
@@ -70,21 +73,53 @@ def test_early_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert [step for step, _ in read_curves(tmp_path)["loss/val"]] == [0, 6, 12, 18]
     assert "stopped early, after 2 validations" in caplog.text
     train(tmp_path, *STOPS_EARLY, f"resume={tmp_path}")
+    assert "stopped early before; a larger trainer.early_stop_validations continues" in caplog.text
     assert checkpoint_file.load(tmp_path / "checkpoints/last.pt")["step"] == 18
 
 
-def test_bars_count_the_batches_of_their_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also that of the training images, which is of a part of them."""
-    bars: dict[str, set[tuple[int, int]]] = {}
+@pytest.mark.usefixtures("no_figures")
+def test_best_is_chosen_on_validation_and_test_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads, original = [], InMemoryData.eval_batches
 
-    def count(items: Iterable[object], total: int, what: str) -> Iterator[object]:
-        batches = list(items)
-        bars.setdefault(what, set()).add((total, len(batches)))
-        yield from batches
+    def eval_batches(self: InMemoryData, split: str, *part: int) -> Iterator[Batch]:
+        reads.append(split)
+        return original(self, split, *part)
 
-    monkeypatch.setattr("vgg_nll.training.evaluator.track", count)
-    train(tmp_path, *TINY, "trainer.steps=1", "trainer.eval_batch_size=1", "data.num_images=100", "tracking=none")
-    assert {what: all(total == batches for total, batches in pairs) for what, pairs in bars.items()} == dict.fromkeys(
-        ("val", "test", "training images"), True
-    )
-    assert max(bars["training images"]) > (1, 1)
+    monkeypatch.setattr(InMemoryData, "eval_batches", eval_batches)
+    content = train(tmp_path, *TINY, "trainer.epochs=3", "optimizer.lr=1e-3")
+    # A row of each class; before the first step, after every epoch, and for the projector: at most 2,000 images.
+    assert reads == ["train_eval"] + ["val", "train_eval"] * 4 + ["test", "val"]
+    curves = read_curves(tmp_path)
+    accuracies = {step: value for step, value in curves["accuracy/val"] if step > 0}  # the untrained network is not chosen
+    best = max(accuracies.values())
+    assert curves["best/step"][-1] == (content["best_step"], content["best_step"])
+    assert curves["best/accuracy"][-1] == pytest.approx((content["best_step"], best))
+    assert curves["test/accuracy"][0] == pytest.approx((content["best_step"], content["test"]["accuracy"]))
+    assert content["val"]["accuracy"] == pytest.approx(best)
+    assert content["best_step"] == max(step for step, value in accuracies.items() if value == best)
+    assert checkpoint_file.load(tmp_path / "checkpoints/best.pt")["step"] == content["best_step"]
+
+
+def test_a_best_checkpoint_that_the_end_cannot_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    test = Trainer.test
+
+    def damaged(self: Trainer) -> object:
+        self.saver.wait()
+        best = tmp_path / "run/checkpoints/best.pt"
+        best.write_bytes(best.read_bytes()[:-1000])
+        return test(self)
+
+    monkeypatch.setattr(Trainer, "test", damaged)
+    train(tmp_path / "run", *LIGHT, "trainer.steps=2")
+    assert "the weights of the last step take their place" in caplog.text
+    assert checkpoint_file.load(tmp_path / "run/checkpoints/best.pt")["step"] == 2
+
+
+def test_the_projector_gets_an_evenly_spread_part_of_many_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vgg_nll.training.trainer.MAX_POINTS", 3)
+    train(tmp_path, *TINY, "trainer.steps=1")
+    (points,) = tmp_path.glob("*/penultimate_features/tensors.tsv")
+    assert len(points.read_text().splitlines()) == 3  # of 8: every third one
