@@ -209,7 +209,7 @@ def test_curves_are_on_the_disk_before_the_state_that_stands_for_them(tmp_path: 
     original, seen, write = checkpoint_file.save, [], RecordWriter.write
 
     def slow(self: RecordWriter, data: bytes) -> None:
-        time.sleep(0.02)
+        time.sleep(0.005)
         write(self, data)
 
     monkeypatch.setattr(RecordWriter, "write", slow)
