@@ -17,8 +17,6 @@ def sample(images: int = 300, classes: int = 10) -> tuple[torch.Tensor, torch.Te
 
 def measure(logits: torch.Tensor, target: torch.Tensor, batch_size: int) -> dict[str, float]:
     """Returns the metrics, as sums over batches of this size give them."""
-    total = None
-    for part, part_target in zip(logits.split(batch_size), target.split(batch_size), strict=True):
-        sums = update(softmax_outputs(part), part_target, argmax_nll(part, part_target))
-        total = sums if total is None else total + sums
-    return compute(total)
+    parts = zip(logits.split(batch_size), target.split(batch_size), strict=True)
+    first, *others = [update(softmax_outputs(part), labels, argmax_nll(part, labels)) for part, labels in parts]
+    return compute(sum(others, first))
