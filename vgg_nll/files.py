@@ -81,7 +81,7 @@ def expanded(text: str) -> Path:
 
 
 def is_name_of_weights(text: str) -> bool:
-    """Returns whether `model.weights` is a name of pretrained weights, such as IMAGENET1K_V1, and no path."""
+    """Returns whether `model.weights` is a name of pretrained weights, in capitals, and no path."""
     return re.fullmatch(r"[A-Z0-9_]+", text) is not None
 
 

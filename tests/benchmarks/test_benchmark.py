@@ -4,25 +4,30 @@ import functools
 import importlib
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from helpers.clock import Clock
-from helpers.configs import TINY, compose_config
+from helpers.configs import compose_config
 
 from vgg_nll.benchmarks import timing
 from vgg_nll.checkpoints.saver import CheckpointSaver
 from vgg_nll.model import VGG16, summary
+from vgg_nll.run_folder.record import DataRecord, RunRecord
+from vgg_nll.training.evaluator import Evaluator
 from vgg_nll.training.logger import TrainingLogger
-from vgg_nll.training.trainer import Trainer
 
 Script = Callable[..., int]
 CPU = torch.device("cpu")
+PREPROCESSING = {"image_size": 32, "resize": 32, "mean": [0.0] * 3, "std": [1.0] * 3}
 NARROW = functools.partial(VGG16, width=1 / 16)
 
 
@@ -175,10 +180,8 @@ def test_step(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     module, dtype = module_of("step"), torch.float32
     names = given_seconds(monkeypatch, module, [1.0, 0.5, 4.0], [0.5, 0.25, 0.5], [0.25, 0.25, 0.25])
     monkeypatch.setattr(module, "in_subprocess", lambda make, *args: module.nullcontext(make(*args)))
-    monkeypatch.setattr(module, "own_model", lambda args, device: VGG16(3, head="compact", width=1 / 16))
-    layers = (torch.nn.Conv2d(3, 2, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(2, 3))
-    plain = torch.nn.Sequential(*layers)
-    monkeypatch.setattr(module, "_baseline", lambda args, device: plain)
+    monkeypatch.setattr(module, "VGG16", NARROW)
+    monkeypatch.setattr("torchvision.models.vgg16", lambda weights: SimpleNamespace(features=torch.nn.Conv2d(3, 512, 3)))
     monkeypatch.setattr("vgg_nll.hardware.choose_dtype", lambda name, device: dtype)
     monkeypatch.setattr("vgg_nll.hardware.peak_flops", lambda device, dtype: 1e9)
     rows = rows_of(script, tmp_path, "step", "--image-size", 32, "--classes", 3, "--batch-size", 2, "--repeats", 3)
@@ -260,17 +263,24 @@ def test_trainer(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     module = module_of("trainer")
     asked: list[list[str]] = []
 
-    def config(folder: Path, overrides: list[str], device: str) -> Any:
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        """Stands for the process: writes the record of a run of these overrides, with a narrow network."""
+        assert command[:2] == [sys.executable, str(module.PROGRAM)]
+        *overrides, folder = command[2:]
         asked.append(overrides)
-        durations = [item for item in overrides if re.match(r"trainer\.(steps|epochs|\w+_every_epochs)=", item)]
-        return compose_config(*TINY, "trainer=benchmark", "trainer.batch_size=6", *durations)
+        made = RunRecord.new(compose_config(*overrides, "model.width=0.0625", "trainer.precision=float32"))
+        place = Path(folder.removeprefix("hydra.run.dir="))
+        place.mkdir()
+        replace(made, data=DataRecord(["a"], {}, ""), preprocessing=PREPROCESSING).write(place)
+        return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(module, "_config", config)
+    monkeypatch.setattr(module, "subprocess", SimpleNamespace(run=run))
     monkeypatch.setattr(module, "train_step", clock.takes(0.25, module.train_step))
     monkeypatch.setattr(TrainingLogger, "advance", clock.takes(0.0625))
-    monkeypatch.setattr(Trainer, "_validate", clock.takes(2.0, Trainer._validate))
+    monkeypatch.setattr(Evaluator, "evaluate", clock.takes(1.0, Evaluator.evaluate))  # validation and training images
     monkeypatch.setattr("vgg_nll.hardware.peak_flops", lambda device, dtype: 1e9)
-    rows = rows_of(script, tmp_path, "trainer", "--repeats", 2)
+    sizes = ("--image-size", 32, "--classes", 2, "--images", 40, "--batch-size", 6)
+    rows = rows_of(script, tmp_path, "trainer", *sizes, "--repeats", 2)
     plain, validated = module.LOOPS
     assert [row.pop("what") for row in rows] == ["bare step", plain, "bare step", validated]
     assert [list(row.values()) for row in rows] == [
@@ -279,7 +289,8 @@ def test_trainer(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         [2, 24.0, 24.0, 24.0, 0.0, 0.0],
         [2, 7.4, 7.4, 7.4, 225.0, 69.2],  # in 3.25 s: the validation of the epoch before counts
     ]
-    assert all("trainer.epochs=3" in overrides for overrides in asked)  # one more, to warm up
+    assert all({"trainer.epochs=3", "trainer.steps=1"} <= set(overrides) for overrides in asked)  # an epoch to warm up
+    assert ["trainer.validate_every_epochs=1" in overrides for overrides in asked] == [False, True]
 
 
 def test_distributed_rows_are_known(script: Script, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from helpers.runs import read_events
 from PIL import Image
 from scipy import stats
+from sweeps.fake import write_sweep
 
 from vgg_nll.comparison import figures
 
@@ -155,3 +156,17 @@ def test_only_a_damaged_run(tmp_path: Path, make_run: MakeRun, script: Script, c
     assert script("compare", tmp_path / "damaged") == 1
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith(f"left out: {tmp_path}/damaged/metrics.json: is damaged: ") and "no finished run" in second
+
+
+def test_every_job_of_a_sweep_is_accounted_for(
+    make_run: MakeRun, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = write_sweep(tmp_path / "s", lambda folder, seed: make_run(folder, "argmax", seed))
+    assert script("compare", sweep) == 0
+    printed = capsys.readouterr()
+    assert f"- {sweep}: 6 jobs: 2 finished, 1 failed, 1 pruned, 1 missing, 1 interrupted" in printed.out
+    assert f"left out, not finished: {sweep}/failed (failed: why it failed)" in printed.err
+    assert f"left out, not finished: {sweep}/pruned (pruned: why it pruned)" in printed.err
+    assert f"left out, missing: {sweep}/missing" in printed.err
+    assert "Left out: 4 runs" in printed.out
+    assert (sweep / "comparison/runs.csv").read_text().count("\n") == 3

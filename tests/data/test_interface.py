@@ -1,37 +1,80 @@
-"""The splits of a data set."""
+"""What every data set gives: the batches of a rank, the training images that are evaluated."""
+
+from pathlib import Path
 
 import pytest
 import torch
 from helpers.configs import Config, make_data
+from helpers.pictures import FOLDER, write_folder
 
-from vgg_nll.data.splits import nested_subset, stratified_split
-from vgg_nll.errors import DataError
+from vgg_nll.data.interface import TRAIN_EVAL, Batch, ImageData
+from vgg_nll.distributed.process_group import ALONE, Ranks
+from vgg_nll.run import build
 
-
-def test_stratified_split_covers_everything_once() -> None:
-    target = torch.tensor([0] * 7 + [1] * 13 + [2] * 3)
-    parts = stratified_split(target, {"val": 0.2, "test": 0.3}, seed=0)
-    assert torch.equal(torch.cat(list(parts.values())).sort().values, torch.arange(23))
-    assert {name: len(part) for name, part in parts.items()} == {"train": 11, "val": 5, "test": 7}
+BATCH = ("trainer.batch_size=8", "trainer.eval_batch_size=3", "seed=3")
 
 
-def test_subsets_are_nested_and_stratified() -> None:
-    target = torch.tensor([0] * 300 + [1] * 90 + [2] * 10)[torch.randperm(400, generator=torch.Generator().manual_seed(0))]
-    before: set[int] = set()
-    for number in (3, 10, 40, 123, 400):
-        part = nested_subset(target, number, seed=0)
-        assert len(part) == number and part.tolist() == sorted(set(part.tolist()))
-        assert before <= set(part.tolist())
-        before = set(part.tolist())
-        counts = target[part].bincount(minlength=3)
-        assert (counts - number * torch.tensor([300, 90, 10]) / 400).abs().max() <= 1
-    with pytest.raises(DataError, match=r"data.train_images=401: is more than the 400 training images"):
-        nested_subset(target, 401, seed=0)
+@pytest.mark.slow
+def test_training_images_that_are_evaluated(config: Config, tmp_path: Path) -> None:
+    """The same images each time, from the training split, as validation would see them."""
+    write_folder(tmp_path)
+    folder = ("data=image_folder", f"data.root={tmp_path}", "data.num_workers=0", "data.image_size=32", "data.min_crop=0.3")
+    resident = ("data=digits", "data.shift_pixels=2")
+    for overrides, batch_size, number in ((resident, 32, 78), (folder, 4, 1)):
+        data = make_data(config, *overrides, f"trainer.batch_size={batch_size}")
+        first, second = (list(data.eval_batches(TRAIN_EVAL)) for _ in range(2))
+        images, target = (torch.cat(part) for part in zip(*first, strict=True))
+        assert len(target) == number
+        assert torch.equal(images, torch.cat([batch for batch, _ in second]))
+        everything = torch.cat([batch for batch, _ in data.eval_batches("train")])
+        assert all((image == everything).flatten(1).all(1).any() for image in images)
+        assert TRAIN_EVAL not in data.sizes
 
 
-@pytest.mark.parametrize("name", ["digits", "synthetic"])
-def test_a_learning_curve_keeps_its_test_images(config: Config, name: str) -> None:
-    whole, part = (make_data(config, f"data={name}", f"data.train_images={n}") for n in ("null", 100))
-    assert part.sizes == whole.sizes | {"train": 100}
-    assert part.steps_per_epoch == 3
-    assert torch.equal(next(part.eval_batches("test"))[0], next(whole.eval_batches("test"))[0])
+def make(config: Config, ranks: Ranks, *overrides: str) -> ImageData:
+    return build.make_data(config(*overrides, *BATCH), torch.device("cpu"), ranks)
+
+
+def assert_same(found: list[Batch], expected: list[Batch]) -> None:
+    assert len(found) == len(expected) > 0
+    for pair in zip(found, expected, strict=True):
+        for mine, theirs in zip(*pair, strict=True):
+            assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "augment"),
+    [
+        pytest.param(kind, size, augment, marks=[pytest.mark.slow] * (kind == "folder" and (size, augment) != (3, "mixup")))
+        for kind in ("resident", "folder")
+        for size in (2, 3)
+        for augment in ("none", "flip_crop", "trivial", "mixup", "cutmix")
+    ],
+)
+def test_training_batches_of_ranks(config: Config, tmp_path: Path, kind: str, size: int, augment: str) -> None:
+    """Dealt out in parts: together they are those of one process, to the bit."""
+    overrides: tuple[str, ...] = ("data=synthetic", "data.num_images=60", "data.num_classes=3")
+    if kind == "folder":
+        write_folder(tmp_path)
+        overrides = (*FOLDER, f"data.root={tmp_path}")
+    overrides = (*overrides, f"augment={augment}")
+    whole = list(make(config, ALONE, *overrides).train_batches(1, 1))
+    parts = [list(make(config, Ranks(rank, size), *overrides).train_batches(1, 1)) for rank in range(size)]
+    assert {len(images) for part in parts for images, _ in part} == ({4} if size == 2 else {2, 3})
+    dealt = [tuple(map(torch.cat, zip(*batches, strict=True))) for batches in zip(*parts, strict=True)]
+    assert_same(dealt, whole)
+
+
+@pytest.mark.parametrize("kind", ["resident", pytest.param("folder", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [1, 2, 3, 100])
+def test_evaluation_batches_of_ranks(config: Config, tmp_path: Path, kind: str, every: int) -> None:
+    overrides: tuple[str, ...] = ("data=synthetic", "data.num_images=60", "data.num_classes=3")
+    if kind == "folder":
+        write_folder(tmp_path)
+        overrides = (*FOLDER, f"data.root={tmp_path}")
+    data = make(config, ALONE, *overrides)
+    whole = list(data.eval_batches("val"))
+    for first in range(min(every, len(whole))):
+        assert_same(list(data.eval_batches("val", first, every)), whole[first::every])
+    if every > len(whole):
+        assert list(data.eval_batches("val", len(whole), every)) == []

@@ -1,27 +1,24 @@
 """What ranks exchange, in processes of their own; and what a rank gets."""
 
 import itertools
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers.processes import CONTEXT, free_port
+from helpers.processes import RANKS, free_port, in_ranks
 from torch import nn
 
 from vgg_nll.distributed import process_group
-from vgg_nll.distributed.data_parallel import SyncBatchNorm2d, synchronise_batch_norm
 from vgg_nll.distributed.process_group import Ranks
 from vgg_nll.errors import ConfigError, TrainingError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-SIZE = 3
 
 
 @pytest.mark.parametrize("images", [1, 2, 3, 7, 8, 9])
-@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
 def test_rows_are_dealt_in_order_and_evenly(images: int, size: int) -> None:
     dealt = [list(range(images))[Ranks(rank, size).rows(images)] for rank in range(size)]
     assert list(itertools.chain(*dealt)) == list(range(images))
@@ -128,39 +125,6 @@ def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch, rank: str, is_to
     del agent
 
 
-def test_batch_norm_becomes_one_over_all_ranks() -> None:
-    """With its weights and buffers, the mode, and what is frozen."""
-    outer, inner = nn.BatchNorm2d(3), nn.BatchNorm2d(2)
-    outer.weight.requires_grad_(False)
-    inner.eval()
-    network = nn.Sequential(outer, nn.Sequential(inner, nn.ReLU()))
-    before = dict(network.state_dict())
-    synchronise_batch_norm(network)
-    of_outer, of_inner = (module for module in network.modules() if isinstance(module, SyncBatchNorm2d))
-    assert of_outer.weight is outer.weight and not of_outer.weight.requires_grad
-    assert of_outer.training and not of_inner.training
-    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
-
-
-def in_ranks(folder: Path, function: Any) -> list[Any]:
-    """Calls a function of this module with each rank of three, in three processes; returns what they give."""
-    port = free_port()
-    processes = [CONTEXT.Process(target=_rank, args=(rank, port, function, folder)) for rank in range(SIZE)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-        assert process.exitcode == 0
-    return [torch.load(folder / str(rank), weights_only=False) for rank in range(SIZE)]
-
-
-def _rank(rank: int, port: str, function: Any, folder: Path) -> None:
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(SIZE), "MASTER_ADDR": "localhost", "MASTER_PORT": port}
-    torch.set_num_threads(1)
-    torch.save(function(process_group.init_process_group(CPU), folder), folder / str(rank))
-    process_group.destroy_process_group()
-
-
 def exchange(own: Ranks, folder: Path) -> dict[str, Any]:
     layer = nn.BatchNorm2d(2)
     with torch.no_grad():
@@ -196,47 +160,5 @@ def test_what_ranks_exchange(tmp_path: Path) -> None:
         assert values["buffers"] == (rank, 0.0)
         assert values["weight"] == 0.0
         assert values["seen"] >= min(rank, 1)  # rank 0 was before the others
-        assert values["notes"] == SIZE
+        assert values["notes"] == RANKS
     assert found[0]["seen"] == 0
-
-
-def images_and_weights() -> tuple[torch.Tensor, torch.Tensor, nn.BatchNorm2d]:
-    draw = torch.Generator().manual_seed(0)
-    layer = nn.BatchNorm2d(4)
-    with torch.no_grad():
-        layer.weight.copy_(torch.rand(4, generator=draw) + 0.5)
-        layer.bias.copy_(torch.randn(4, generator=draw))
-    images = torch.randn(7, 4, 5, 6, generator=draw) * 3 + 2
-    return images, torch.randn(7, 4, 5, 6, generator=draw), layer
-
-
-def normalise(own: Ranks, folder: Path) -> tuple[torch.Tensor, ...]:
-    """This rank's rows of a batch of 7 through the layer, and their gradients."""
-    images, pull, layer = images_and_weights()
-    network = nn.Sequential(layer)
-    synchronise_batch_norm(network)
-    rows = own.rows(len(images))
-    mine = images[rows].requires_grad_()
-    outputs = network(mine)
-    (outputs * pull[rows]).sum().backward()
-    twin = next(module for module in network.modules() if isinstance(module, SyncBatchNorm2d))
-    assert twin.weight.grad is not None and twin.bias.grad is not None
-    gradients = [own.all_reduce_sum(twin.weight.grad), own.all_reduce_sum(twin.bias.grad)]  # DistributedDataParallel does this
-    assert mine.grad is not None
-    return (outputs.detach(), mine.grad, *gradients, *twin.buffers())
-
-
-@pytest.mark.slow
-def test_batch_norm_over_ranks_is_that_of_the_whole_batch(tmp_path: Path) -> None:
-    """Outputs, all gradients, running mean and variance, of uneven parts: 3, 2 and 2 images; against PyTorch in float64."""
-    found = in_ranks(tmp_path, normalise)
-    images, pull, layer = images_and_weights()
-    layer.double()
-    whole = images.double().requires_grad_()
-    outputs = layer(whole)
-    (outputs * pull).sum().backward()
-    assert layer.weight.grad is not None and layer.bias.grad is not None and whole.grad is not None
-    expected = [outputs.detach(), whole.grad, layer.weight.grad, layer.bias.grad, *layer.buffers()]
-    for place, value in enumerate(expected):
-        ours = torch.cat([each[place] for each in found]) if place < 2 else found[2][place]
-        torch.testing.assert_close(ours.double(), value.double(), rtol=1e-5, atol=1e-5)

@@ -26,6 +26,13 @@ TINY = (
     "trainer.precision=float32",
 )
 
+# 6 steps, validations after steps 3 and 6, no curves, and few bytes to save: no moments.
+LIGHT = (
+    *TINY,
+    *("data.shift_pixels=2", "trainer.accumulation_steps=2", "trainer.validate_every_epochs=0.5", "tracking=none"),
+    *("optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=false", "optimizer.lr=0.01", "trainer.steps=6"),
+)
+
 
 def compose_config(*overrides: str) -> DictConfig:
     """Returns `configs/train.yaml` with these overrides."""

@@ -11,8 +11,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from helpers.configs import ROOT
+from vgg_nll.distributed import process_group
+from vgg_nll.distributed.process_group import Ranks
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
@@ -95,6 +100,28 @@ def start_ranks(
         Run(place, *arguments, *own, environment=shared | number)
         for place, number, own in zip(places, numbers, more, strict=True)
     ]
+
+
+RANKS = 3  # of `in_ranks`
+
+
+def in_ranks(folder: Path, function: Callable[[Ranks, Path], Any]) -> list[Any]:
+    """Calls a function of a test module with each rank of three, in three processes; returns what they give."""
+    port = free_port()
+    processes = [CONTEXT.Process(target=_rank, args=(rank, port, function, folder)) for rank in range(RANKS)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    return [torch.load(folder / str(rank), weights_only=False) for rank in range(RANKS)]
+
+
+def _rank(rank: int, port: str, function: Callable[[Ranks, Path], Any], folder: Path) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(RANKS), "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    torch.set_num_threads(1)
+    torch.save(function(process_group.init_process_group(torch.device("cpu")), folder), folder / str(rank))
+    process_group.destroy_process_group()
 
 
 def _main(arguments: list[str], folder: Path, printed: Path, file_limit: int | None, environment: dict[str, str]) -> None:

@@ -4,17 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers.configs import TINY
+from helpers.configs import LIGHT
 from helpers.runs import interrupt, outcome, train
 
 from vgg_nll.training.signals import Interrupted
-
-# Validations after steps 3 and 6, no curves, and few bytes to save: no moments.
-LIGHT = (
-    *TINY,
-    *("data.shift_pixels=2", "trainer.accumulation_steps=2", "trainer.validate_every_epochs=0.5", "tracking=none"),
-    *("optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=false", "optimizer.lr=0.01", "trainer.steps=6"),
-)
 
 
 @pytest.fixture(scope="session")

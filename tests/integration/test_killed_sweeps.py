@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from helpers.configs import ROOT
+from helpers.configs import LIGHT, ROOT
 from helpers.runs import outcome
-from integration.conftest import LIGHT
 
 from vgg_nll.run_folder import paths
 from vgg_nll.sweeps import status

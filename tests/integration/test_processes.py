@@ -1,4 +1,4 @@
-"""Runs as processes: signals, kills at random moments, a disk that is really full."""
+"""Runs as processes: signals, kills, a disk that is really full."""
 
 import functools
 import itertools
@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -113,29 +114,46 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
     assert "CheckpointError" in (tmp_path / "run/FAILED").read_text()
 
 
-@pytest.mark.parametrize("kills", [pytest.param(4, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.soak)])
-def test_killed_at_random_moments(tmp_path: Path, whole: tuple[object, ...], kills: int) -> None:
-    """`kill -9`, again and again: the checkpoints are sound, and the result is that of the undisturbed run, to the bit.
+@pytest.mark.slow
+def test_killed_at_every_moment(tmp_path: Path, whole: tuple[object, ...]) -> None:
+    """`kill -9` of one run, again and again: the checkpoints are valid, and the result is that of the undisturbed run."""
+    before: list[Path] = []
+    moments: dict[str, Callable[[Run], object]] = {
+        "starting": lambda _: (tmp_path / "run/.hydra").exists(),
+        "training": has_begun,
+        "saved": lambda _: (tmp_path / "run" / paths.PREVIOUS).exists(),
+        "saving again": lambda _: set(unfinished(tmp_path)) - set(before),  # the kill before may have left one
+    }
+    for moment, has_come in moments.items():
+        before[:] = unfinished(tmp_path)
+        run = Run(tmp_path, *start(tmp_path))
+        run.until(functools.partial(has_come, run))
+        run.send(signal.SIGKILL)
+        assert run.end() == -signal.SIGKILL, f"{moment}: {run.text()}"
+        assert_valid(tmp_path, moment)
+    assert "resumed" in run.text()
+    assert 0 < checkpoint_file.load_newest(tmp_path / "run")[0]["step"] < 12
+    resume_to_the_end(tmp_path, whole)
 
-    If a run comes to its end, another one follows, until there were so many kills.
-    """
-    seed = random.randrange(1 << 30)
+
+@pytest.mark.soak
+def test_killed_at_random_moments(tmp_path: Path, whole: tuple[object, ...]) -> None:
+    """A hundred times. If a run comes to its end, another one follows."""
+    kills, seed = 100, random.randrange(1 << 30)
     draw = random.Random(seed)
     moments = {"starting": 0, "training": 0, "saving": 0}
     for number in itertools.count():
         folder = tmp_path / str(number)
         folder.mkdir()
         while not (folder / "run/DONE").exists():
-            run = Run(folder, *([RESUME] if paths.has_checkpoint(folder / "run") else RUN))
+            run = Run(folder, *start(folder))
             if sum(moments.values()) < kills:
                 kill(run, draw)
             code = run.end()
             assert code in (0, -signal.SIGKILL), f"seed {seed}: {run.text()}"
             if code != 0:
                 moments["saving" if unfinished(folder) else "training" if has_begun(run) else "starting"] += 1
-            if paths.has_checkpoint(folder / "run"):
-                _, damage = checkpoint_file.load_newest(folder / "run")
-                assert not damage or "there is no such" in damage, f"seed {seed}: {damage}"  # killed between two renames
+            assert_valid(folder, f"seed {seed}")
         assert outcome(folder / "run") == whole, f"seed {seed}"
         shutil.rmtree(folder)
         if sum(moments.values()) >= kills:
@@ -167,6 +185,17 @@ def test_a_killed_run_on_each_device(tmp_path: Path, device: str) -> None:
         assert run.end() == 0, run.text()
         results.append(outcome(tmp_path / name / "run"))
     assert results[0] == results[1]
+
+
+def start(folder: Path) -> tuple[str, ...]:
+    """The arguments that begin the run of a folder, or continue it if it has a checkpoint."""
+    return (RESUME,) if paths.has_checkpoint(folder / "run") else RUN
+
+
+def assert_valid(folder: Path, when: str) -> None:
+    if paths.has_checkpoint(folder / "run"):
+        _, damage = checkpoint_file.load_newest(folder / "run")
+        assert not damage or "there is no such" in damage, f"{when}: {damage}"  # killed between two renames
 
 
 def is_at(run: Run, words: str) -> bool:

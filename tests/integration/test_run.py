@@ -6,10 +6,8 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,14 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from vgg_nll.checkpoints import file as checkpoint_file
-from vgg_nll.data.interface import Batch
-from vgg_nll.data.memory.data_set import InMemoryData
-from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.model import VGG16, summary
 from vgg_nll.progress import duration
 from vgg_nll.run_folder.record import RunRecord
-from vgg_nll.training.evaluator import Evaluator
 
 Config = Callable[..., DictConfig]
 SCALARS = {
@@ -177,30 +170,6 @@ def test_without_tracking_all_but_the_curves_is_there(epoch: tuple[Path, str], t
     assert (val, test, best_step, states) == tuple(part for i, part in enumerate(outcome(folder)) if i != 3)
 
 
-@pytest.mark.usefixtures("no_figures")
-def test_best_is_chosen_on_validation_and_test_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reads, original = [], InMemoryData.eval_batches
-
-    def eval_batches(self: InMemoryData, split: str, *part: int) -> Iterator[Batch]:
-        reads.append(split)
-        return original(self, split, *part)
-
-    monkeypatch.setattr(InMemoryData, "eval_batches", eval_batches)
-    content = train(tmp_path, *TINY, "trainer.epochs=3", "optimizer.lr=1e-3")
-    # A row of each class; before the first step, after every epoch; the best network's figures, and its points, in one pass.
-    assert reads == ["train_eval"] + ["val", "train_eval"] * 4 + ["val", "test"]
-    curves = read_curves(tmp_path)
-    accuracies = {step: value for step, value in curves["accuracy/val"] if step > 0}  # the untrained network is not chosen
-    best = max(accuracies.values())
-    assert curves["best/step"][-1] == (content["best_step"], content["best_step"])
-    assert curves["best/accuracy"][-1] == pytest.approx((content["best_step"], best))
-    assert curves["test/accuracy"][0] == pytest.approx((content["best_step"], content["test"]["accuracy"]))
-    assert content["val"]["accuracy"] == pytest.approx(best)
-    nll = dict(curves["nll/argmax"])
-    assert content["best_step"] == min((step for step, value in accuracies.items() if value == best), key=nll.__getitem__)
-    assert checkpoint_file.load(tmp_path / "checkpoints/best.pt")["step"] == content["best_step"]
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_a_run_is_one_row_of_hyperparameters(config: Config, tmp_path: Path) -> None:
@@ -220,15 +189,6 @@ def test_a_run_is_one_row_of_hyperparameters(config: Config, tmp_path: Path) -> 
     assert (first["seed"].number_value, first["batch_size"].number_value, first["steps"].number_value) == (3, 4, 1)
     assert (first["other"].string_value, second["other"].string_value) == ("", "trainer.clip_norm=2")
     assert second["parameters"].number_value > first["parameters"].number_value  # batch norm has some
-
-
-@pytest.mark.slow
-def test_evaluation_by_any_batch_size(tmp_path: Path) -> None:
-    quick = (*TINY, "tracking=none", "trainer.steps=2")
-    results = [train(tmp_path / str(size), *quick, f"trainer.eval_batch_size={size}")["val"] for size in (1, 7, 8)]
-    for name in METRICS:
-        values = [result[name] for result in results]
-        assert values[0] is values[1] is values[2] is None or values == pytest.approx([values[0]] * 3, abs=1e-5)
 
 
 def test_no_test_split(tmp_path: Path) -> None:
@@ -291,24 +251,3 @@ def test_the_first_images_are_shown(config: Config, tmp_path: Path) -> None:
     first = data.preprocessing.pixels(image[None])[0].permute(1, 2, 0).numpy()
     assert np.array_equal(cells["images/classes"][8 * label], first)
     assert not cells["images/classes"][8 * label + 1].any()
-
-
-@pytest.mark.usefixtures("no_figures")
-@pytest.mark.parametrize(("best", "expected"), [("accuracy", 12), ("nll", 18), ("refinement", 12), ("balanced_accuracy", 12)])
-def test_of_equal_accuracies_the_lower_nll_wins(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: str, expected: int
-) -> None:
-    """Accuracy 0.5, 0.9, 0.9 at the steps 6, 12, 18, and the NLL 0.8, 0.41, 0.87; the later one is not best for being sure."""
-    values = iter([(0.1, 2.3, 2.0), (0.5, 0.8, 0.7), (0.9, 0.41, 0.3), (0.9, 0.3 if best == "nll" else 0.87, 0.4)])
-    evaluate = Evaluator.evaluate
-
-    def scripted(self: Evaluator, split: str, **options: Any) -> Evaluation:
-        found = evaluate(self, split, **options)
-        if split != "val" or options:  # with options, the best network's
-            return found
-        accuracy, nll, refinement = next(values)
-        changed = {"accuracy": accuracy, "balanced_accuracy": accuracy, "nll_argmax": nll, "refinement": refinement}
-        return replace(found, values={**found.values, **changed})
-
-    monkeypatch.setattr(Evaluator, "evaluate", scripted)
-    assert train(tmp_path, *TINY, "trainer.epochs=3", f"trainer.best={best}")["best_step"] == expected

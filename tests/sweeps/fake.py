@@ -1,4 +1,4 @@
-"""A launcher whose jobs end at once, in this process, as a test says."""
+"""A launcher whose jobs end at once, in this process, as a test says; and a sweep with jobs of every state."""
 
 import csv
 import time
@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from vgg_nll.run_folder import checked_json, paths
+from vgg_nll.sweeps import record
+from vgg_nll.sweeps.jobs import Job
 from vgg_nll.sweeps.local import Started
+from vgg_nll.sweeps.record import Sweep
 
 Act = Callable[[Path, list[str]], int]  # run folder, arguments -> exit code
 
@@ -33,6 +36,25 @@ def begin(folder: Path) -> None:
     """Leaves what a run leaves that was stopped after its first checkpoint."""
     (folder / paths.LAST).parent.mkdir(parents=True, exist_ok=True)
     (folder / paths.LAST).touch()
+
+
+def write_sweep(folder: Path, finished: Callable[[Path, int], object]) -> Path:
+    """Writes a sweep of six jobs, one of each state but two that are finished, `a` and `b`; returns its folder.
+
+    Args:
+        finished: run folder, seed -> writes a finished run.
+    """
+    folder.mkdir(parents=True)
+    jobs = [Job(name, ()) for name in ("a", "b", "failed", "pruned", "missing", "stopped")]
+    record.write(Sweep(folder, "x", jobs={job.name: job for job in jobs}))
+    for seed, name in enumerate("ab"):
+        finished(folder / name, seed)
+    for name, marker in (("failed", paths.FAILED), ("pruned", paths.PRUNED)):
+        (folder / name).mkdir()
+        (folder / name / marker).write_text(f"why it {name}\n")
+    (folder / "stopped").mkdir()
+    (folder / "stopped" / paths.RUN).touch()
+    return folder
 
 
 @dataclass

@@ -9,7 +9,6 @@ from torch import nn
 from vgg_nll.model import VGG16
 from vgg_nll.model.layers import Conv3x3
 from vgg_nll.training.optim import Schedule, cosine_decay, linear_decay, no_decay, param_groups, step_decay
-from vgg_nll.training.settings import due
 
 OPTIMIZERS = {"adamw": (torch.optim.AdamW, {}), "sgd": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True})}
 
@@ -73,8 +72,3 @@ def test_other_decays() -> None:
 def test_all_warm_up() -> None:
     schedule = Schedule(linear_decay, total_steps=4, warmup_steps=4)
     assert [schedule(step) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
-
-
-def test_due() -> None:
-    assert [step for step in range(12) if due(step, 5, 11)] == [5, 10, 11]
-    assert not due(0, 1, 5)

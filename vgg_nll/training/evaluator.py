@@ -46,7 +46,7 @@ class Evaluator:
             evaluation = loop.evaluate(
                 state.evaluated,
                 self.loss,
-                self._batches(split),
+                self.batches(split),
                 self.dtype,
                 self.ranks,
                 keep_logits=keep_logits,
@@ -56,7 +56,7 @@ class Evaluator:
             self.data.bad_images.add(rows)
         return evaluation
 
-    def _batches(self, split: str) -> Iterator[Batch]:
+    def batches(self, split: str) -> Iterator[Batch]:
         """Yields this rank's batches of a split. All ranks go as many rounds, so that they stop in the same one."""
         ranks = self.ranks
         rounds = math.ceil(number_of_images(self.data, split) / self.batch_size / ranks.size)

@@ -1,5 +1,6 @@
 """Folders of pictures: the same batches for any number of workers, and one line for what cannot be read."""
 
+import functools
 import math
 import multiprocessing
 import os
@@ -12,7 +13,7 @@ import torch
 from helpers.configs import Config, make_data
 from helpers.pictures import FOLDER, write_folder
 from PIL import Image
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+from torch.utils.data import DataLoader
 
 from vgg_nll.data.pictures.data_set import FolderData
 from vgg_nll.data.pictures.reader import PictureSet
@@ -131,8 +132,8 @@ def test_a_worker_that_dies_is_replaced(
         return original(self, key)
 
     monkeypatch.setattr(PictureSet, "__getitem__", read)
-    # The loader looks for dead workers every 5 s by default.
-    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.1,))
+    # A loader looks for a dead worker after 5 s without a batch, or after its timeout; a batch takes milliseconds here.
+    monkeypatch.setattr(DataLoader, "__init__", functools.partialmethod(DataLoader.__init__, timeout=2))
     before = signal.getsignal(signal.SIGCHLD)
     batches = make_data(config, *cfg, "data.num_workers=1").train_batches(0)
     if deaths == 1:

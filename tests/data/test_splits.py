@@ -1,7 +1,8 @@
-"""k-fold: every image is tested once, classes are spread evenly, and every source can do it."""
+"""Splits, folds, subsets and the training images that are evaluated: each image where it belongs, classes in proportion."""
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig
 from torchvision import datasets
 
-from vgg_nll.data.interface import ImageData
-from vgg_nll.data.splits import fold_split
+from vgg_nll.data.interface import TRAIN_EVAL, ImageData, number_of_images
+from vgg_nll.data.splits import fold_split, nested_subset, stratified_split, train_eval_indices
 from vgg_nll.errors import DataError
 
 Config = Callable[..., DictConfig]
@@ -71,3 +72,44 @@ def images(data: ImageData, splits: list[str]) -> list[tuple[int, float]]:
         for batch, target in data.eval_batches(split):
             found += [(int(label), round(float(image.double().sum()), 2)) for image, label in zip(batch, target, strict=True)]
     return found
+
+
+def test_stratified_split_covers_everything_once() -> None:
+    target = torch.tensor([0] * 7 + [1] * 13 + [2] * 3)
+    parts = stratified_split(target, {"val": 0.2, "test": 0.3}, seed=0)
+    assert torch.equal(torch.cat(list(parts.values())).sort().values, torch.arange(23))
+    assert {name: len(part) for name, part in parts.items()} == {"train": 11, "val": 5, "test": 7}
+
+
+def test_subsets_are_nested_and_stratified() -> None:
+    target = torch.tensor([0] * 300 + [1] * 90 + [2] * 10)[torch.randperm(400, generator=torch.Generator().manual_seed(0))]
+    before: set[int] = set()
+    for number in (3, 10, 40, 123, 400):
+        part = nested_subset(target, number, seed=0)
+        assert len(part) == number and part.tolist() == sorted(set(part.tolist()))
+        assert before <= set(part.tolist())
+        before = set(part.tolist())
+        counts = target[part].bincount(minlength=3)
+        assert (counts - number * torch.tensor([300, 90, 10]) / 400).abs().max() <= 1
+    with pytest.raises(DataError, match=r"data.train_images=401: is more than the 400 training images"):
+        nested_subset(target, 401, seed=0)
+
+
+@pytest.mark.parametrize("name", ["digits", "synthetic"])
+def test_a_learning_curve_keeps_its_test_images(config: Config, name: str) -> None:
+    whole, part = (make_data(config, f"data={name}", f"data.train_images={n}") for n in ("null", 100))
+    assert part.sizes == whole.sizes | {"train": 100}
+    assert part.steps_per_epoch == 3
+    assert torch.equal(next(part.eval_batches("test"))[0], next(whole.eval_batches("test"))[0])
+
+
+@pytest.mark.parametrize(("number", "part"), [(1, 1), (15, 1), (16, 1), (32, 2), (1257, 78), (16_000, 1000), (50_000, 1000)])
+def test_a_sixteenth_with_the_shares_of_the_classes(number: int, part: int) -> None:
+    target = torch.arange(number) % 3 * torch.arange(number).fmod(2)  # classes of different sizes
+    data = SimpleNamespace(sizes={"train": number})
+    assert number_of_images(data, "train") == number
+    indices = train_eval_indices(target, number_of_images(data, TRAIN_EVAL))
+    assert len(indices) == part
+    assert indices.tolist() == sorted(set(indices.tolist()))
+    wanted = target.bincount(minlength=3) * part / number
+    assert ((target[indices].bincount(minlength=3) - wanted).abs() <= 1).all()
