@@ -121,6 +121,7 @@ RULES: dict[str, Rule] = {
     "data.root": Rule(str, is_path=True),
     "data.download": FLAG,
     "data.follow_links": FLAG,
+    "data.nested": FLAG,
     "data.on_error": Rule(str, choices=("skip", "raise")),
     "data.max_bad_fraction": Rule(float, min_value=0, below=1),
     "data.image_size": Rule(int, min_value=32, max_value=8192),

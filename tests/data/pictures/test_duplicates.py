@@ -21,20 +21,20 @@ def write(folder: Path, number: int, size: int = 50) -> list[str]:
 
 
 def test_shares_are_those_of_independent_draws(tmp_path: Path) -> None:
-    splits = split_by_content(write(tmp_path, 2000), SHARES, seed=0)
+    splits = split_by_content(write(tmp_path, 2000), [0] * 2000, SHARES, seed=0)
     for split, share in {**SHARES, "train": 0.7}.items():
         assert abs(splits.count(split) - 2000 * share) < 4 * math.sqrt(2000 * share * (1 - share))
 
 
 def test_new_files_move_none_and_names_say_nothing(tmp_path: Path) -> None:
     paths = write(tmp_path / "a", 200)
-    before = dict(zip(paths, split_by_content(paths[::2], SHARES, seed=0), strict=False))
-    again = split_by_content(paths, SHARES, seed=0)
+    before = dict(zip(paths, split_by_content(paths[::2], [0] * len(paths[::2]), SHARES, seed=0), strict=False))
+    again = split_by_content(paths, [0] * len(paths), SHARES, seed=0)
     assert again[::2] == list(before.values())
     for path in paths:
         Path(path).rename(f"{path}.moved")
-    assert split_by_content([f"{path}.moved" for path in paths], SHARES, seed=0) == again
-    assert split_by_content([f"{path}.moved" for path in paths], SHARES, seed=1) != again
+    assert split_by_content([f"{path}.moved" for path in paths], [0] * len(paths), SHARES, seed=0) == again
+    assert split_by_content([f"{path}.moved" for path in paths], [0] * len(paths), SHARES, seed=1) != again
 
 
 @pytest.mark.parametrize("size", [8, WHOLE, WHOLE + 1, 2 * WHOLE, 2 * WHOLE + 4, 10 * WHOLE])
@@ -73,7 +73,9 @@ def test_a_plain_border_says_nothing(side: int, tmp_path: Path) -> None:
         picture = Image.new("RGB", (side, side), "white")
         picture.paste((i, 0, 0), (side // 6, side // 6, side - side // 6, side - side // 6))
         picture.save(tmp_path / f"{i}.bmp")
-    splits = split_by_content([str(path) for path in sorted(tmp_path.iterdir())], SHARES, seed=0)
+    splits = split_by_content(
+        [str(path) for path in sorted(tmp_path.iterdir())], [0] * len(list(tmp_path.iterdir())), SHARES, seed=0
+    )
     assert {splits.count(split) > 0 for split in ("train", "val", "test")} == {True}
 
 
@@ -86,3 +88,20 @@ def test_too_many_to_compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_files_of_other_sizes_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "open", lambda *_: pytest.fail("opened"))
     assert copies([(str(tmp_path / "a"), 1), (str(tmp_path / "b"), 2)]) == []
+
+
+def test_every_class_keeps_a_picture_to_train_on(tmp_path: Path) -> None:
+    """The one with the largest digest, and no other moves: a file more of a class changes at most that one."""
+    paths = write(tmp_path, 300)
+    labels = [k // 3 for k in range(300)]
+    shares = {"val": 0.4, "test": 0.4}
+    free, kept = (split_by_content(paths, given, shares, seed=0) for given in ([0] * 300, labels))
+    moved = [k for k in range(300) if free[k] != kept[k]]
+    assert len(moved) > 30 and {kept[k] for k in moved} == {"train"}
+    for label in range(100):
+        members = range(3 * label, 3 * label + 3)
+        assert sum(kept[k] == "train" for k in members) >= 1
+        if any(free[k] == "train" for k in members):
+            assert not set(members) & set(moved)
+    again = split_by_content(paths[:-1], labels[:-1], shares, seed=0)
+    assert again[:-2] == kept[:-3]

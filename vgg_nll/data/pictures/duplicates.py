@@ -13,16 +13,20 @@ PARTS, PART = 16, 4096
 MAX_COMPARED = 50_000  # files of one size that are opened in search of copies
 
 
-def split_by_content(paths: Sequence[str], shares: dict[str, float], seed: int) -> list[str]:
+def split_by_content(paths: Sequence[str], labels: Sequence[int], shares: dict[str, float], seed: int) -> list[str]:
     """Returns the split of each picture: one of `shares`, which are fractions of all, or "train".
 
-    It is a function of the picture's bytes and the seed alone. So other files change nothing, copies of a picture stand on one
-    side, and the counts of a class are those of independent draws, off by about sqrt(n share (1 - share)).
+    It is a function of the picture's bytes and the seed. So other files change nothing, copies of a picture stand on one side,
+    and the counts of a class are those of independent draws, off by about sqrt(n share (1 - share)). But a class without any
+    picture to train on keeps the one with the largest digest: a new file of that class may give that one picture back.
     """
-    splits = []
+    splits: list[str] = []
+    largest: dict[int, tuple[int, int]] = {}  # label -> digest, index
     for path in track(paths, len(paths), "files"):
         digest = hashlib.blake2b(fingerprint(path), key=str(seed).encode(), digest_size=8).digest()
-        place = int.from_bytes(digest) / 2**64
+        label, number = labels[len(splits)], int.from_bytes(digest)
+        largest[label] = max(largest.get(label, (-1, 0)), (number, len(splits)))
+        place = number / 2**64
         name = "train"
         for split, share in shares.items():
             if place < share:
@@ -30,6 +34,10 @@ def split_by_content(paths: Sequence[str], shares: dict[str, float], seed: int) 
                 break
             place -= share
         splits.append(name)
+    trained = {label for label, split in zip(labels, splits, strict=True) if split == "train"}
+    for label, (_, index) in largest.items():
+        if label not in trained:
+            splits[index] = "train"
     return splits
 
 

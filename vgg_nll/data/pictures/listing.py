@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vgg_nll.data.bad_files import LEFT_OUT, BadImage
-from vgg_nll.data.pictures import walk
+from vgg_nll.data.pictures import tree, walk
 from vgg_nll.data.pictures.duplicates import split_by_content
 from vgg_nll.errors import DataError
 from vgg_nll.files import expanded
@@ -46,6 +46,7 @@ def list_pictures(
     test_fraction: float = 0.1,
     split_seed: int = 0,
     follow_links: bool = False,
+    nested: bool = True,
 ) -> Listing:
     """Lists `root/train/<class>/`, `root/val/` and `root/test/`; or `root/<class>/`, split by content.
 
@@ -54,6 +55,7 @@ def list_pictures(
     Args:
         val_fraction, test_fraction, split_seed: of pictures that are not in folders val/ and test/; 0 for no test.
         follow_links: also links that lead out of the root.
+        nested: folders in class folders are parts of the class, even if no class folder has pictures of its own.
 
     Raises DataError if folders are missing, empty, or probably misnamed, or if there are fewer than two classes.
     """
@@ -64,6 +66,9 @@ def list_pictures(
     has_splits = "train" in names
     folders = {name: root / name for name in SPLITS if name in names} if has_splits else {"train": root}
     class_names = _class_names(root, folders["train"])
+    if not nested:
+        tree.check_not_nested(root, folders["train"], class_names)
+    tree.check_beside_train(root, names)
     samples, bad = {}, []
     for split, folder in folders.items():
         _check_classes(root, folders["train"], folder, class_names)
@@ -71,8 +76,7 @@ def list_pictures(
         bad += left_out
     if has_splits:
         bad += [_row(file, "", "") for file in walk.beside_the_classes(root)]
-        others = [walk.Found(str(root / name), 0, "is a folder beside train/, val/ and test/") for name in names]
-        bad += [_row(folder, "", "") for folder in others if Path(folder.path).name not in SPLITS]
+        bad += [_row(file, "", "") for name in names if name not in SPLITS for file in tree.beside_the_splits(root / name)]
     shares = {"val": val_fraction} if "val" not in samples else {}
     shares |= {} if has_splits or test_fraction == 0 else {"test": test_fraction}
     if shares:
@@ -183,6 +187,7 @@ def _row(file: walk.Found, split: str, class_name: str) -> BadImage:
 
 def _split(samples: list[Sample], shares: dict[str, float], seed: int) -> dict[str, list[Sample]]:
     parts: dict[str, list[Sample]] = {name: [] for name in ("train", *shares)}
-    for sample, split in zip(samples, split_by_content([sample.path for sample in samples], shares, seed), strict=True):
+    found = split_by_content([sample.path for sample in samples], [sample.label for sample in samples], shares, seed)
+    for sample, split in zip(samples, found, strict=True):
         parts[split].append(sample)
     return parts
