@@ -97,7 +97,7 @@ def arguments_read(target: str) -> set[str]:
 def unread(cfg: DictConfig) -> list[str]:
     """The leaves of a config that no code reads: neither as `cfg.a.b`, nor in a folder's name, nor in a constructor."""
     folders = (ROOT / "configs/hydra/runs.yaml").read_text()
-    leaves = dict(schema.leaves(cfg))
+    leaves = schema.leaves(cfg)
     targets = {key.removesuffix("._target_"): value for key, value in leaves.items() if key.endswith("._target_")}
     read = reads() | {f"{node}.{name}" for node, target in targets.items() for name in arguments_read(target)}
     read |= {f"{node}.{name}" for node in targets for name in ("_target_", "_partial_")}
@@ -150,7 +150,7 @@ def test_numbers_have_rules(config: Config) -> None:
     """A key with a number, a flag or a choice is checked before anything is built."""
     without = set()
     for path in BUILT:
-        for key, _ in schema.leaves(config(f"{path.parts[0]}={path.stem}")):
+        for key in schema.leaves(config(f"{path.parts[0]}={path.stem}")):
             checked = key in RULES or key.startswith("data.source.") or key.split(".")[-1].startswith("_")
             if not checked:
                 without.add(key)

@@ -71,7 +71,7 @@ def check_new(folder: Path) -> None:
 def check(before: RunRecord, now: RunRecord, cfg: DictConfig) -> None:
     """Raises ConfigError if a resumed run would no longer be the same. A finished run ends the process."""
     folder = Path(cfg.resume)
-    was, new = dict(schema.leaves(before.config)), dict(schema.leaves(now.config))
+    was, new = schema.leaves(before.config), schema.leaves(now.config)
     _check_same_run(folder, was, new, cfg.resume_strict)
     _end_if_finished(folder, before.run_id, was, new)
     _check_state(folder)

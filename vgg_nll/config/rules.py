@@ -213,6 +213,6 @@ def check(cfg: DictConfig) -> None:
     found = [f"{key}=???: is required" for key in sorted(OmegaConf.missing_keys(cfg))]
     content: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     found += schema.find_errors(content, None)
-    found += find_errors({key: value for key, value in schema.leaves(content) if value != "???"})
+    found += find_errors({key: value for key, value in schema.leaves(content).items() if value != "???"})
     if found:
         raise ConfigError("\n".join(found))

@@ -145,7 +145,7 @@ class RunRecord:
         """
         used = {key: value for key, value in self.config.items() if key not in without}
         errors = schema.find_errors(self.config, typed_targets or frozenset(), frozenset(without))
-        errors = errors or rules.find_errors(dict(schema.leaves(used)))
+        errors = errors or rules.find_errors(schema.leaves(used))
         if errors:
             hint = "; type it to allow it" if typed_targets is not None and "names this here" in errors[0] else ""
             raise CheckpointError(f"{folder / RUN}: {errors[0]}{hint}")
@@ -192,7 +192,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     """
     content: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     content |= {"resume": None, "resume_strict": True}
-    for key, value in schema.leaves(content):
+    for key, value in schema.leaves(content).items():
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, str) and "${" in item:
                 raise ConfigError(f"{key}={value}: holds ${{, which a run folder cannot keep; give the value itself")
