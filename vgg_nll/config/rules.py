@@ -83,11 +83,12 @@ TEXT = Rule(str)
 NOT_NEGATIVE = Rule(float, min_value=0)
 EPOCHS = Rule(float, above=0, max_value=1e9)  # the product with the steps of an epoch is an integer
 
-# Keys whose values can be judged without the rest. A key that is not here is judged by the constructor that takes it.
+# Keys whose values can be judged without the rest. A key that is not here is judged by the constructor that takes it. A
+# constructor that is also called without a config judges, too, by the same bounds: tests/config/test_bounds.py compares them.
 RULES: dict[str, Rule] = {
     "seed": Rule(int, min_value=0),
     "name": TEXT,
-    "device": Rule(str, choices=("auto", "cpu", "cuda", "cuda:<number>"), pattern=r"auto|cpu|cuda(:\d+)?"),
+    "device": Rule(str, choices=("auto", "cpu", "cuda", "cuda:<number>"), pattern=r"auto|cpu|cuda(:(0|[1-9][0-9]?))?"),
     "resume": Rule(str, optional=True, is_path=True),
     "resume_strict": FLAG,
     "checkpoint.every_steps": COUNT,
@@ -103,7 +104,7 @@ RULES: dict[str, Rule] = {
     "loss.eps": Rule(float, min_value=0, below=1),
     "loss.reduction": Rule(str, choices=("mean",)),  # the steps, the sums and the learning rates count on it
     "loss.weight": Rule(float, min_value=0, items=0, optional=True, word="auto"),
-    "loss.label_smoothing": Rule(float, min_value=0, below=1),
+    "loss.label_smoothing": Rule(float, min_value=0, max_value=1),
     "data.root": Rule(str, is_path=True),
     "data.download": FLAG,
     "data.follow_links": FLAG,
