@@ -209,11 +209,12 @@ def find_errors(values: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def check(cfg: DictConfig) -> None:
-    """Raises ConfigError with one line for every error of the config."""
+def check(cfg: DictConfig) -> dict[str, Any]:
+    """Returns a config as plain data, with interpolations replaced. Raises ConfigError with one line for every error of it."""
     found = [f"{key}=???: is required" for key in sorted(OmegaConf.missing_keys(cfg))]
     content: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     found += schema.find_errors(content, None)
     found += find_errors({key: value for key, value in schema.leaves(content).items() if value != "???"})
     if found:
         raise ConfigError("\n".join(found))
+    return content

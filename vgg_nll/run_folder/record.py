@@ -69,9 +69,9 @@ class RunRecord:
     @classmethod
     def new(cls, cfg: DictConfig, choices: Mapping[str, str | None] = {}, overrides: Sequence[str] = ()) -> "RunRecord":
         """Returns the record of a new run. Raises ConfigError with one line for every error of the config."""
-        rules.check(cfg)
+        config = _storable(rules.check(cfg))
         chosen = {group: choice for group, choice in choices.items() if choice is not None and not group.startswith("hydra")}
-        return cls(checked_json.new_run_id(), _version(), chosen, list(overrides), plain(cfg))
+        return cls(checked_json.new_run_id(), _version(), chosen, list(overrides), config)
 
     @classmethod
     def open(cls, folder: Path) -> "RunRecord":
@@ -185,13 +185,12 @@ def _version() -> str:
         return ""
 
 
-def plain(cfg: DictConfig) -> dict[str, Any]:
-    """Returns a config as plain data: interpolations replaced by their values, and nothing of `resume=`.
+def _storable(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns a config without what `resume=` says.
 
     Raises ConfigError for what a record cannot hold: text with `${`, and other types than text, numbers, flags, lists.
     """
-    content: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    content |= {"resume": None, "resume_strict": True}
+    content = config | {"resume": None, "resume_strict": True}
     for key, value in schema.leaves(content).items():
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, str) and "${" in item:
