@@ -78,15 +78,11 @@ def check(before: RunRecord, now: RunRecord, cfg: DictConfig) -> None:
 
 
 def _check_arguments(folder: Path, typed: Sequence[str]) -> None:
-    """Raises an error if there is nothing to resume, or if what is typed does not go with it."""
-    if "-m" in typed or "--multirun" in typed:
-        raise ConfigError(f"resume={folder}: goes with one run; leave out -m")
+    """Raises an error if there is no such folder, or if what is typed does not go with it."""
     if any(key_of(argument) == "hydra.run.dir" for argument in typed):
         raise ConfigError(f"resume={folder}: continues in that folder; leave out hydra.run.dir")
     if not folder.is_dir():
         raise CheckpointError(f"resume={folder}: there is no such folder")
-    if not (folder / paths.DONE).exists():
-        _check_state(folder)
 
 
 def _check_state(folder: Path) -> None:
