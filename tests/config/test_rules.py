@@ -1,8 +1,12 @@
 """Every error of a config, at once, with its key and what is allowed."""
 
+from dataclasses import replace
+
 import pytest
+from helpers.configs import Config
 
 from vgg_nll.config.rules import RULES, find_errors
+from vgg_nll.run.build import make_settings
 from vgg_nll.training.settings import TrainerSettings
 
 
@@ -68,10 +72,9 @@ def test_every_trainer_setting_has_a_rule() -> None:
     )
 
 
-def test_durations() -> None:
-    rest = (8, 8, 1, None, 0.0, "auto", False, False, 10, 0.5, 2, None, False, "none", 25.0, False, None)
-    settings = TrainerSettings(2.5, None, *rest)
+def test_durations(config: Config) -> None:
+    settings = make_settings(config("trainer.epochs=2.5", "trainer.validate_every_epochs=0.5"))
     assert settings.total_steps(10) == 25
     assert settings.validate_every_steps(10) == 5
     assert settings.validate_every_steps(1) == 1
-    assert TrainerSettings(2.5, 7, *rest).total_steps(10) == 7
+    assert replace(settings, steps=7).total_steps(10) == 7
