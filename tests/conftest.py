@@ -1,6 +1,5 @@
 """Fixtures that all tests share: configs, the commands run in this process, a finished run."""
 
-import logging
 import os
 import runpy
 import sys
@@ -43,31 +42,11 @@ def config() -> "Callable[..., DictConfig]":
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., int]]:
+def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
     """Arguments -> exit code of `python train.py <arguments>`, run in this process in an empty folder."""
-    from hydra.core.global_hydra import GlobalHydra
+    from helpers.command import make_command
 
-    from vgg_nll.cli import launch
-
-    monkeypatch.chdir(tmp_path)
-    # `main` sets it to 1: set here first, so that it is removed after the test
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-    handlers, level = list(logging.root.handlers), logging.root.level
-
-    def run(*arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", [str(ROOT / "train.py"), *arguments])
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-        try:
-            launch.main()
-        except SystemExit as end:
-            return int(end.code or 0)
-        finally:
-            GlobalHydra.instance().clear()
-            logging.root.handlers[:] = handlers
-            logging.root.setLevel(level)
-        return 0
-
-    yield run
+    return make_command(monkeypatch, tmp_path)
 
 
 @pytest.fixture(scope="session")

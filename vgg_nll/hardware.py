@@ -25,7 +25,7 @@ def choose_device(name: str) -> torch.device:
     """Returns the device of "auto" (CUDA if there is one, else CPU), "cpu", "cuda", "cuda:1"; raises ValueError if missing."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+    if not re.fullmatch(r"cpu|cuda(:(0|[1-9][0-9]?))?", name):  # PyTorch wraps an index of 128 or more
         raise ValueError(f"device={name}: must be auto, cpu, cuda, or cuda:<number>")
     device = torch.device(name)
     if device.type == "cuda":

@@ -164,7 +164,7 @@ def test_odd_folders_of_pictures(command: Command, tmp_path: Path) -> None:
         (["device=tpu"], "device=tpu: must be one of auto, cpu, cuda, cuda:<number>"),
         (["data.shift_pixels=32"], "data.shift_pixels=32: must be less than data.image_size=32"),
         (["schedule.warmup_epochs=1e6"], "schedule.warmup_epochs=1000000.0: must not be more than trainer.epochs="),
-        (["loss.label_smoothing=1"], "must be a number, at least 0 and less than 1"),
+        (["loss.label_smoothing=1.5"], "must be a number, at least 0 and at most 1"),
         (["loss.eps=1e30"], "must be a number, at least 0 and less than 1"),
         (["trainer.clip_norm=1e-300"], "must be a number, at least 1e-06"),
         (["+optimizer.fused=false"], "optimizer.fused: is set by the program; leave it out"),

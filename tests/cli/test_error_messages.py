@@ -32,7 +32,7 @@ Command = Callable[..., int]
             ],
         ),
         (["resume=nowhere"], ["error: resume=nowhere: there is no such folder"]),
-        (["resume=."], ["error: resume=.: holds no run to continue: there is no checkpoints/last.pt"]),
+        (["resume=."], ["error: resume=.: .: holds no run (there is no run.json)"]),
         (["resume="], ["error: resume=: is empty; it takes a run folder"]),
         (["-m", "resume=x", "seed=0,1"], ["error: resume=x: goes with one run; leave out -m"]),
         (["data=image_folder"], ["error: data.root=???: is required"]),

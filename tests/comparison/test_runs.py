@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from helpers.runs import edit_json, edit_record
 
-from vgg_nll.comparison.runs import Bins, find, flatten
+from vgg_nll.comparison.runs import Bins, as_texts, find
 from vgg_nll.errors import CheckpointError
 
 MakeRun = Callable[..., Path]
@@ -150,9 +150,9 @@ def test_reads_values_and_provenance(tmp_path: Path, make_run: MakeRun) -> None:
     assert (a.split, b.split, b.bins) == ("test", "val", None)
 
 
-def test_flatten_gives_equal_text_for_equal_numbers() -> None:
+def test_equal_text_for_equal_numbers() -> None:
     content = {"a": {"b": 6.0, "c": None, "d": [1, 2.5]}, "e": True, "f": "6.0", "g": 0.1}
-    assert dict(flatten(content)) == {"a.b": "6", "a.c": "null", "a.d": "[1, 2.5]", "e": "true", "f": "6.0", "g": "0.1"}
+    assert as_texts(content) == {"a.b": "6", "a.c": "null", "a.d": "[1, 2.5]", "e": "true", "f": "6.0", "g": "0.1"}
 
 
 def test_bins_add_up() -> None:

@@ -1,19 +1,20 @@
 """Every file of every config group composes, builds, and has no leaf that nothing reads."""
 
 import ast
-import functools
 import inspect
 import re
 import sys
 import textwrap
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import hydra
 import pytest
 import torch
-from helpers.configs import make_model
+from helpers.command import make_command
+from helpers.configs import TINY, make_model
 from helpers.pictures import write_stand_in
 from helpers.runs import Bomb
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -23,9 +24,12 @@ from torchvision.models import vgg
 from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.config import rules, schema
 from vgg_nll.config.rules import RULES
+from vgg_nll.distributed.process_group import Ranks
 from vgg_nll.errors import CheckpointError, ConfigError
-from vgg_nll.run import build
+from vgg_nll.run import build, setup
+from vgg_nll.run_folder import paths
 from vgg_nll.tracking.summaries import Scalars
+from vgg_nll.training.settings import TrainerSettings
 from vgg_nll.training.state import TrainState
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,19 +70,72 @@ def test_every_config_builds(path: Path, config: Config, tmp_path: Path, monkeyp
     build.make_tracker(cfg, tmp_path, 1).close()
 
 
-@functools.cache
-def reads() -> set[str]:
-    """Every `cfg.a.b` and `settings.c` in the package, as "a.b" and "trainer.c"."""
+class TwoRanks(Ranks):
+    """Rank 0 of two, whose other one does and says the same: some settings are of several ranks only."""
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, value]
+
+    def broadcast_object(self, value: Any) -> Any:
+        return value
+
+    def all_reduce_sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+    def all_reduce_max(self, number: int) -> int:
+        return number
+
+    def barrier(self) -> None:
+        pass
+
+    def broadcast_module(self, module: nn.Module, *, buffers_only: bool = False) -> None:
+        pass
+
+
+class Alone(nn.Module):
+    """A network in the place of PyTorch's distributed one."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> Any:
+        return self.model(images)
+
+    def no_sync(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+def record_reads(patch: pytest.MonkeyPatch) -> set[str]:
+    """Returns a set that gets the full key of every `cfg.a.b`, and "trainer.c" for every field c of the settings."""
     found = set()
-    for path in (ROOT / "vgg_nll").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Attribute):
-                name = re.sub(r"^(build\.)?make_settings\([\w.]+\)", "settings", ast.unparse(node))
-                root, _, rest = name.removeprefix("self.").removeprefix("start.").removeprefix("record.").partition(".")
-                found |= {rest} if root == "cfg" else {f"trainer.{rest}"} if root in ("settings", "trainer") else set()
-                # the methods of TrainerSettings read it as `self`
-                found |= {f"trainer.{root}"} if path.name == "settings.py" else set()
+    read_node = DictConfig.__getattr__
+
+    def of_config(node: DictConfig, name: str) -> Any:
+        if not name.startswith("__"):
+            found.add(str(node._get_full_key(name)))
+        return read_node(node, name)
+
+    def of_settings(settings: TrainerSettings, name: str) -> Any:
+        found.add(f"trainer.{name}")
+        return object.__getattribute__(settings, name)
+
+    patch.setattr(DictConfig, "__getattr__", of_config)
+    patch.setattr(TrainerSettings, "__getattribute__", of_settings, raising=False)
     return found
+
+
+@pytest.fixture(scope="module")
+def reads(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The keys that a run of two epochs reads by name, from the command line to DONE."""
+    folder = tmp_path_factory.mktemp("reads")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setup, "init_process_group", lambda _: TwoRanks(size=2))
+        patch.setattr(setup, "data_parallel", lambda model, function, **_: Alone(model))
+        run, found = make_command(patch, folder), record_reads(patch)
+        assert run(*TINY, "name=tiny", "trainer.epochs=2") == 0
+    assert len(list(folder.glob(f"runs/tiny/*/{paths.DONE}"))) == 1
+    return found | {"name"}  # of the folder
 
 
 def arguments_read(target: str) -> set[str]:
@@ -94,21 +151,21 @@ def arguments_read(target: str) -> set[str]:
     return names & loaded
 
 
-def unread(cfg: DictConfig) -> list[str]:
-    """The leaves of a config that no code reads: neither as `cfg.a.b`, nor in a folder's name, nor in a constructor."""
-    folders = (ROOT / "configs/hydra/runs.yaml").read_text()
-    leaves = dict(schema.leaves(cfg))
+def unread(cfg: DictConfig, reads: set[str]) -> list[str]:
+    """The leaves of a config that no code reads: neither by name in a run, nor in a constructor."""
+    leaves = schema.leaves(cfg)
     targets = {key.removesuffix("._target_"): value for key, value in leaves.items() if key.endswith("._target_")}
-    read = reads() | {f"{node}.{name}" for node, target in targets.items() for name in arguments_read(target)}
+    read = reads | {f"{node}.{name}" for node, target in targets.items() for name in arguments_read(target)}
     read |= {f"{node}.{name}" for node in targets for name in ("_target_", "_partial_")}
     if "data.source" in targets:  # which takes data.x
         read |= {f"data.{name}" for name in arguments_read(targets["data.source"])}
-    return [key for key in leaves if key not in read and f"${{{key}}}" not in folders]
+    return [key for key in leaves if key not in read]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", BUILT, ids=str)
-def test_every_leaf_is_read(path: Path, config: Config) -> None:
-    assert unread(config(f"{path.parts[0]}={path.stem}")) == []
+def test_every_leaf_is_read(path: Path, config: Config, reads: set[str]) -> None:
+    assert unread(config(f"{path.parts[0]}={path.stem}"), reads) == []
 
 
 def test_targets_are_public_names() -> None:
@@ -121,15 +178,15 @@ def test_targets_are_public_names() -> None:
         assert not inspect.ismodule(hydra.utils.get_object(target))
 
 
-def test_what_is_read_by_name_is_required(config: Config) -> None:
+@pytest.mark.slow
+def test_what_is_read_by_name_is_required(config: Config, reads: set[str]) -> None:
     """In a section with a `_target_`, whose other keys are the constructor's business: a line, before PyTorch is loaded."""
     of_constructors = {
         str(name) for name, section in config().items() if isinstance(section, DictConfig) and "_target_" in section
     }
-    read = {key for key in reads() if key.count(".") == 1 and key.partition(".")[0] in of_constructors}
-    only_with_others = {"loss.weight", "data.root", "data.source", "data.get"}  # which are asked for before
-    unread = {key for key in read if key.endswith(("._target_", ".items"))}
-    assert read - only_with_others - unread == set(schema.REQUIRED)
+    read = {key for key in reads if key.count(".") == 1 and key.partition(".")[0] in of_constructors}
+    only_if_there = {"loss.weight", "data._target_"}
+    assert read - only_if_there == set(schema.REQUIRED)
     for key in schema.REQUIRED:
         cfg, (section, name) = config(), key.split(".")
         with open_dict(cfg):
@@ -138,11 +195,12 @@ def test_what_is_read_by_name_is_required(config: Config) -> None:
             rules.check(cfg)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["trainer.pause", "model.depth", "schedule.decay.speed", "extra", "data.source.colour"])
-def test_a_leaf_that_nothing_reads_is_found(config: Config, key: str) -> None:
+def test_a_leaf_that_nothing_reads_is_found(config: Config, reads: set[str], key: str) -> None:
     cfg = config()
     OmegaConf.update(cfg, key, 1, force_add=True)
-    assert unread(cfg) == [key]
+    assert unread(cfg, reads) == [key]
 
 
 @pytest.mark.slow
@@ -150,7 +208,7 @@ def test_numbers_have_rules(config: Config) -> None:
     """A key with a number, a flag or a choice is checked before anything is built."""
     without = set()
     for path in BUILT:
-        for key, _ in schema.leaves(config(f"{path.parts[0]}={path.stem}")):
+        for key in schema.leaves(config(f"{path.parts[0]}={path.stem}")):
             checked = key in RULES or key.startswith("data.source.") or key.split(".")[-1].startswith("_")
             if not checked:
                 without.add(key)

@@ -51,7 +51,7 @@ def test_too_many_jobs(typed: list[str]) -> None:
 
 
 def leaves(*overrides: str) -> dict[str, object]:
-    return dict(schema.leaves(composed(overrides)))
+    return schema.leaves(composed(overrides))
 
 
 @pytest.mark.parametrize(

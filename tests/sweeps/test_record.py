@@ -22,7 +22,7 @@ def add(folder: Path, *words: str) -> list[str]:
     """Does what a command does with its words; returns the folder names of its jobs."""
     parsed = parse(words)
     records = {overrides: RunRecord.new(composed(overrides)) for overrides in parsed.combinations()}
-    planned = [(overrides, dict(schema.leaves(made.stored_config))) for overrides, made in records.items()]
+    planned = [(overrides, schema.leaves(made.stored_config)) for overrides, made in records.items()]
     with record.locked(folder):
         sweep = record.open_sweep(folder, parsed.swept)
         found = record.add(sweep, planned)

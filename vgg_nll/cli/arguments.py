@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from vgg_nll.config import rules, schema
-from vgg_nll.config.compose import CONFIGS, is_override, key_of
+from vgg_nll.config.compose import is_override, key_of, names_of
 from vgg_nll.data.pictures.walk import check_root
 from vgg_nll.errors import ConfigError
 from vgg_nll.escapes import printable
@@ -36,6 +36,7 @@ REFUSED_OF_HYDRA = {
 }
 # Options that print something and train nothing.
 ANSWERS = ("--help", "-h", "--hydra-help", "--version", "--info", "-i")
+FOLDER_DATA = "vgg_nll.data.FolderData"  # which reads a folder that must be there; other data sets fetch their files
 RERUN = "--experimental-rerun"
 COMPLETION = ("--shell-completion", "-sc")
 
@@ -65,7 +66,7 @@ def check_paths(cfg: DictConfig) -> None:
     weights = cfg.model.weights
     if weights is not None and not is_name_of_weights(weights) and not expanded(weights).exists():
         raise ConfigError(f"model.weights: {weights}: there is no such checkpoint")
-    if str(cfg.data._target_).endswith(".FolderData") and "root" in cfg.data:
+    if cfg.data._target_ == FOLDER_DATA and "root" in cfg.data:
         check_root(expanded(cfg.data.root))
 
 
@@ -160,8 +161,7 @@ def _problem(typed: str, word: str, in_sweep: bool) -> str | None:
     if name in (*HYDRA_FOLDERS, "name") and equals and not value.strip("'\""):
         return f"{typed}: is empty; it takes a folder"
     if name in (*schema.groups(), "experiment") and equals and (value == "null" or value[:1] in ("[", "{")):
-        there = ", ".join(sorted(path.stem for path in (CONFIGS / name).glob("*.yaml")))
-        return f"{typed}: takes one name ({there}); several need -m: {name}=<name>,<name>"
+        return f"{typed}: takes one name ({', '.join(names_of(name))}); several need -m: {name}=<name>,<name>"
     try:
         override = OverridesParser.create().parse_override(word)
         if not override.is_sweep_override():

@@ -138,7 +138,7 @@ def _known_keys(arguments: Sequence[str]) -> list[str]:
     choices = [item for item in arguments if key_of(item) in groups and item.partition("=")[2].isidentifier()]
     of_sweep = [choice for choice in choices if key_of(choice) in OF_SWEEPS]
     configs = composed([choice for choice in choices if choice not in of_sweep]), composed(of_sweep, "sweep")
-    return [*groups, *(key for cfg in configs for key, _ in leaves(cfg))]
+    return [*groups, *(key for cfg in configs for key in leaves(cfg))]
 
 
 def _nearest(word: str, words: Sequence[str]) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
 
 from vgg_nll.config import compose, schema
 from vgg_nll.escapes import printable
@@ -40,13 +39,10 @@ def page(overrides: Sequence[str]) -> str:
         "Settings, with their values now (* is chosen):",
         "",
     ]
-    sections = {str(key): value for key, value in cfg.items() if isinstance(value, DictConfig) and key != "hydra"}
-    for name, value in _leaves({key: value for key, value in cfg.items() if not isinstance(value, DictConfig)}, ""):
-        lines += _setting(name, value, texts)
-    for key, section in sections.items():
-        lines += ["", f"{key}:", *_options(key, chosen)]
-        for name, value in _leaves(section, f"{key}."):
-            lines += _setting(name, value, texts)
+    values = schema.leaves({str(key): value for key, value in cfg.items() if key != "hydra"})
+    lines += _settings("", values, texts)
+    for section in dict.fromkeys(_section_of(name) for name in values if "." in name):
+        lines += ["", f"{section}:", *_options(section, chosen), *_settings(section, values, texts)]
     lines += ["", "experiment, several settings under one name:", *_options("experiment", chosen)]
     lines += ["", "With -m, for all jobs together (sweep=NAME is short for sweep.name=NAME):", *_of_sweeps(overrides)]
     return "\n".join(lines)
@@ -63,8 +59,7 @@ def _of_sweeps(overrides: Sequence[str]) -> Iterator[str]:
         if group in chosen:
             texts |= {f"{group}.{key}": text for key, text in _comments_of_group(group, chosen[group]).items()}
             yield from _options(group, chosen)
-        for name, value in _leaves(cfg[group], f"{group}."):
-            yield from _setting(name, value, texts)
+        yield from _settings(group, schema.leaves({group: cfg[group]}), texts)
 
 
 def comments(path: Path) -> dict[str, str]:
@@ -102,28 +97,26 @@ def _comments_of_group(group: str, chosen: str) -> dict[str, str]:
     return found
 
 
-def _leaves(section: Mapping[Any, Any] | DictConfig, prefix: str) -> Iterator[tuple[str, Any]]:
-    for key in map(str, section):
-        value = "???" if isinstance(section, DictConfig) and OmegaConf.is_missing(section, key) else section[key]
-        if isinstance(value, DictConfig):
-            yield from _leaves(value, f"{prefix}{key}.")
-        elif not key.startswith("_"):  # the class that takes the settings
-            yield f"{prefix}{key}", value
-
-
 def _options(group: str, chosen: Mapping[str, str]) -> Iterator[str]:
     for path in sorted((compose.CONFIGS / group).glob("*.yaml")):
         mark = "* " if path.stem == chosen.get(group) else INDENT
         yield from _columns([(f"{group}={path.stem}", description(path))], SETTING_WIDTH, mark)
 
 
-def _setting(name: str, value: Any, texts: Mapping[str, str]) -> Iterator[str]:
-    return _columns([(f"{name}={_shown(value)}", texts.get(name, ""))], SETTING_WIDTH, INDENT)
+def _section_of(name: str) -> str:
+    return name.partition(".")[0] if "." in name else ""
+
+
+def _settings(section: str, values: Mapping[str, Any], texts: Mapping[str, str]) -> Iterator[str]:
+    for name, value in values.items():
+        is_target = name.rpartition(".")[2].startswith("_")  # the class that takes the settings
+        if _section_of(name) == section and not is_target:
+            yield from _columns([(f"{name}={_shown(value)}", texts.get(name, ""))], SETTING_WIDTH, INDENT)
 
 
 def _shown(value: Any) -> str:
     """As it would be typed."""
-    if OmegaConf.is_list(value):
+    if isinstance(value, list):
         return f"[{','.join(map(_shown, value))}]"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]

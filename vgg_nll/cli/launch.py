@@ -38,6 +38,7 @@ def main() -> None:
             from vgg_nll.run.train import train  # loaded by `StartRun`
 
             hydra_job = HydraConfig.get()
+            # Once more: another callback may have changed the config after `StartRun`.
             record = _record(cfg, hydra_job.runtime.choices, hydra_job.overrides.task)
             folder = Path(hydra_job.runtime.output_dir if cfg.resume is None else cfg.resume).absolute()
             return train(record, folder, resume=cfg.resume, resume_strict=cfg.resume_strict)

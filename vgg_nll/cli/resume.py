@@ -71,22 +71,18 @@ def check_new(folder: Path) -> None:
 def check(before: RunRecord, now: RunRecord, cfg: DictConfig) -> None:
     """Raises ConfigError if a resumed run would no longer be the same. A finished run ends the process."""
     folder = Path(cfg.resume)
-    was, new = dict(schema.leaves(before.config)), dict(schema.leaves(now.config))
+    was, new = schema.leaves(before.config), schema.leaves(now.config)
     _check_same_run(folder, was, new, cfg.resume_strict)
     _end_if_finished(folder, before.run_id, was, new)
     _check_state(folder)
 
 
 def _check_arguments(folder: Path, typed: Sequence[str]) -> None:
-    """Raises an error if there is nothing to resume, or if what is typed does not go with it."""
-    if "-m" in typed or "--multirun" in typed:
-        raise ConfigError(f"resume={folder}: goes with one run; leave out -m")
+    """Raises an error if there is no such folder, or if what is typed does not go with it."""
     if any(key_of(argument) == "hydra.run.dir" for argument in typed):
         raise ConfigError(f"resume={folder}: continues in that folder; leave out hydra.run.dir")
     if not folder.is_dir():
         raise CheckpointError(f"resume={folder}: there is no such folder")
-    if not (folder / paths.DONE).exists():
-        _check_state(folder)
 
 
 def _check_state(folder: Path) -> None:

@@ -132,7 +132,7 @@ def read(typed: Sequence[str]) -> Request:
     cfg = composed([word for word in own if key_of(word) not in ("sweep", "sweep.name")], "sweep")
     errors = [f"sweep={name}: must be a name: letters, digits, and . _ - = +, no / and at most 100 of them" for name in names]
     errors = [error for error, name in zip(errors, names, strict=True) if not NAME.fullmatch(name) and name != "null"]
-    errors += rules.find_errors(dict(schema.leaves(cfg)))
+    errors += rules.find_errors(schema.leaves(cfg))
     if errors:
         raise ConfigError("\n".join(errors))
     directory = arguments.path_of(DIRECTORY, overrides)
@@ -186,7 +186,7 @@ def _check(overrides: Sequence[str]) -> Leaves:
     cfg = composed(overrides)
     record = RunRecord.new(cfg)
     arguments.check_paths(cfg)
-    return dict(schema.leaves(record.stored_config))
+    return schema.leaves(record.stored_config)
 
 
 def _open(

@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,10 +105,12 @@ def find(folders: Sequence[Path]) -> tuple[list[Run], list[str]]:
     return runs, left_out
 
 
-def flatten(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yields ("trainer.epochs", "6"), ... for every leaf, as text: 6 and 6.0 give the same text, and a list is one leaf."""
-    for key, value in schema.leaves(content):
-        yield printable(key), printable(value if isinstance(value, str) else json.dumps(value).removesuffix(".0"))
+def as_texts(content: Mapping[str, Any]) -> dict[str, str]:
+    """Returns {"trainer.epochs": "6", ...}, every leaf as text: 6 and 6.0 give the same text, and a list is one leaf."""
+    return {
+        printable(key): printable(value if isinstance(value, str) else json.dumps(value).removesuffix(".0"))
+        for key, value in schema.leaves(content).items()
+    }
 
 
 def _is_run(folder: Path) -> bool:
@@ -128,7 +130,7 @@ def _failure(folder: Path) -> str:
 def _read(folder: Path) -> Run:
     """Raises CheckpointError, with the path, if the record or metrics.json is missing or damaged, or they are of two runs."""
     record, path = RunRecord.open(folder), folder / paths.METRICS
-    content, config = checked_json.read(path, record.run_id), dict(flatten(record.config))
+    content, config = checked_json.read(path, record.run_id), as_texts(record.config)
     if type(record.config.get("seed")) is not int or _is_too_long(config):
         raise CheckpointError(f"{folder / paths.RUN}: is damaged: it holds settings that no run has")
     if _is_too_long(content):
@@ -154,7 +156,7 @@ def _read(folder: Path) -> Run:
         bins=bins if split == "test" else None,
         overrides={key.lstrip("+~"): value for key, _, value in (printable(item).partition("=") for item in record.overrides)},
         config=config,
-        provenance=dict(flatten(provenance)),
+        provenance=as_texts(provenance),
     )
 
 

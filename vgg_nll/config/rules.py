@@ -96,11 +96,12 @@ TEXT = Rule(str)
 NOT_NEGATIVE = Rule(float, min_value=0)
 EPOCHS = Rule(float, above=0, max_value=1e9)  # the product with the steps of an epoch is an integer
 
-# Keys whose values can be judged without the rest. A key that is not here is judged by the constructor that takes it.
+# Keys whose values can be judged without the rest. A key that is not here is judged by the constructor that takes it. A
+# constructor that is also called without a config judges, too, by the same bounds: tests/config/test_bounds.py compares them.
 RULES: dict[str, Rule] = {
     "seed": Rule(int, min_value=0),
     "name": TEXT,
-    "device": Rule(str, choices=("auto", "cpu", "cuda", "cuda:<number>"), pattern=r"auto|cpu|cuda(:\d+)?"),
+    "device": Rule(str, choices=("auto", "cpu", "cuda", "cuda:<number>"), pattern=r"auto|cpu|cuda(:(0|[1-9][0-9]?))?"),
     "resume": Rule(str, optional=True, is_path=True),
     "resume_strict": FLAG,
     "checkpoint.every_steps": COUNT,
@@ -117,7 +118,7 @@ RULES: dict[str, Rule] = {
     "loss.eps": Rule(float, min_value=0, below=1),
     "loss.reduction": Rule(str, choices=("mean",)),  # the steps, the sums and the learning rates count on it
     "loss.weight": Rule(float, min_value=0, items=0, optional=True, word="auto", is_named=True),
-    "loss.label_smoothing": Rule(float, min_value=0, below=1),
+    "loss.label_smoothing": Rule(float, min_value=0, max_value=1),
     "data.root": Rule(str, is_path=True),
     "data.download": FLAG,
     "data.follow_links": FLAG,
@@ -225,11 +226,12 @@ def find_errors(values: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def check(cfg: DictConfig) -> None:
-    """Raises ConfigError with one line for every error of the config."""
+def check(cfg: DictConfig) -> dict[str, Any]:
+    """Returns a config as plain data, with interpolations replaced. Raises ConfigError with one line for every error of it."""
     found = [f"{key}=???: is required" for key in sorted(OmegaConf.missing_keys(cfg))]
     content: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     found += schema.find_errors(content, None)
-    found += find_errors({key: value for key, value in schema.leaves(content) if value != "???"})
+    found += find_errors({key: value for key, value in schema.leaves(content).items() if value != "???"})
     if found:
         raise ConfigError("\n".join(found))
+    return content

@@ -46,19 +46,22 @@ def find_errors(content: Mapping[str, Any], targets: Set[str] | None, without: S
     """
     used = {key: value for key, value in content.items() if key not in without}
     shape = {key: part for key, part in _shape().items() if key not in without}
-    values = dict(leaves(used))
-    missing = [f"{name}: is missing" for name in REQUIRED if name not in values and name.partition(".")[0] in used]
-    return list(_differences("", used, shape, targets)) or missing
+    required = (name.split(".") for name in REQUIRED)
+    return list(_differences("", used, shape, targets)) or [
+        f"{section}.{key}: is missing" for section, key in required if section in used and key not in used[section]
+    ]
 
 
-def leaves(content: Mapping[str, Any] | DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields ("trainer.epochs", 6), ... for every leaf; a list is one, and so is "???", for what is missing in a config."""
+def leaves(content: Mapping[str, Any] | DictConfig) -> dict[str, Any]:
+    """Returns {"trainer.epochs": 6, ...}, every leaf; a list is one, and so is "???", for what is missing in a config."""
+    found: dict[str, Any] = {}
     plain: Any = OmegaConf.to_container(content, resolve=True) if isinstance(content, DictConfig) else content
     for key, value in plain.items():
         if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{key}.")
+            found |= {f"{key}.{name}": leaf for name, leaf in leaves(value).items()}
         else:
-            yield f"{prefix}{key}", value
+            found[str(key)] = value
+    return found
 
 
 def is_scalar(value: Any) -> bool:

@@ -10,14 +10,14 @@ from typing import Any
 
 from vgg_nll.errors import CheckpointError
 
-FORMAT = 2  # of the records that are written now
+FORMAT = 3  # of the records that are written now
 
 # Key or section that the program reads by name -> the format in which it came, and what older runs did. An argument of a class
 # needs no line: its default is what the class did before.
 SINCE: Mapping[str, tuple[int, Any]] = {
-    "trainer.test_precision": (2, "same"),
-    "trainer.best": (2, "accuracy"),
-    "model.keep_last_layer": (2, True),
+    "trainer.test_precision": (3, "same"),
+    "trainer.best": (3, "accuracy"),
+    "model.keep_last_layer": (3, True),
 }
 
 # Old key, section, class, or choice such as "loss=argmax" -> the format in which it went, and its name since then; None: a key

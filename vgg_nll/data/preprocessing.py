@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-MAX_SIZE = 1 << 14
+MIN_SIZE, MAX_SIZE = 32, 1 << 13
 AUTO = "auto"
 
 
@@ -24,9 +24,11 @@ class Preprocessing:
     """
 
     def __init__(self, image_size: int, resize: int, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
-        if not (isinstance(image_size, int) and isinstance(resize, int) and 32 <= image_size <= resize <= MAX_SIZE):
+        are_integers = isinstance(image_size, int) and isinstance(resize, int)
+        if not (are_integers and MIN_SIZE <= image_size <= MAX_SIZE and image_size <= resize <= 2 * image_size):
             raise ValueError(
-                f"image_size={image_size}, resize={resize}: must be integers, 32 <= image_size <= resize <= {MAX_SIZE}"
+                f"image_size={image_size}, resize={resize}: must be integers, image_size from {MIN_SIZE} to {MAX_SIZE}, "
+                "resize from image_size to twice that"
             )
         if not all(len(numbers) == 3 and all(map(math.isfinite, numbers)) for numbers in (mean, std)) or min(std) <= 0:
             raise ValueError(f"mean={mean}, std={std}: must be 3 finite numbers each, std more than 0")

@@ -155,8 +155,8 @@ def check_options(reduction: str, label_smoothing: float, eps: float) -> None:
             raise InvalidType(f"{name} must be a number, got {value!r}")
     if not 0 <= label_smoothing <= 1:
         raise InvalidValue(f"label_smoothing must be in [0, 1], got {label_smoothing}")
-    if not eps >= 0:
-        raise ValueError(f"eps must be 0 (exact) or positive, got {eps}")
+    if not 0 <= eps < 1:
+        raise ValueError(f"eps must be 0 (exact) or in (0, 1), got {eps}")
 
 
 def _check_types(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> None:

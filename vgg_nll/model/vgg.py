@@ -54,8 +54,8 @@ class VGG16(nn.Module):
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-        if not width > 0:
-            raise ValueError(f"width must be more than 0, got {width}")
+        if not 0 < width <= 8:
+            raise ValueError(f"width must be more than 0 and at most 8, got {width}")
         self.num_classes, self.batch_norm = num_classes, batch_norm
         self.features, channels = _features(self.configuration, batch_norm, width)
         hidden = _scaled(4096, width)

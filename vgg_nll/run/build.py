@@ -90,8 +90,9 @@ def make_model(
         )
     with rng.seeded(cfg.seed, "init") if draw_weights else rng.NoDraws():
         model = make_network(cfg, len(class_names), image_size)
-    if cfg.model.weights is not None and draw_weights:
-        load_initial_weights(model, cfg.model.weights, class_names, keep_last_layer=cfg.model.keep_last_layer)
+    weights, keep_last_layer = cfg.model.weights, cfg.model.keep_last_layer
+    if weights is not None and draw_weights:
+        load_initial_weights(model, weights, class_names, keep_last_layer=keep_last_layer)
     _freeze(model, cfg.model.freeze)
     return model.to(device).to(memory_format=torch.channels_last)
 

@@ -53,7 +53,7 @@ class Start(NamedTuple):
 def meet(cfg: DictConfig) -> Ranks:
     """Waits for the other processes that train with this one, and makes sure that all have the same settings."""
     ranks = init_process_group(_device(cfg))
-    _check_same(ranks, dict(schema.leaves(cfg)))
+    _check_same(ranks, schema.leaves(cfg))
     settings = build.make_settings(cfg)
     batch, parts = settings.batch_size, settings.accumulation_steps
     if ranks.size > 1 and ranks.size * parts > batch:

@@ -69,9 +69,9 @@ class RunRecord:
     @classmethod
     def new(cls, cfg: DictConfig, choices: Mapping[str, str | None] = {}, overrides: Sequence[str] = ()) -> "RunRecord":
         """Returns the record of a new run. Raises ConfigError with one line for every error of the config."""
-        rules.check(cfg)
+        config = _storable(rules.check(cfg))
         chosen = {group: choice for group, choice in choices.items() if choice is not None and not group.startswith("hydra")}
-        return cls(checked_json.new_run_id(), _version(), chosen, list(overrides), plain(cfg))
+        return cls(checked_json.new_run_id(), _version(), chosen, list(overrides), config)
 
     @classmethod
     def open(cls, folder: Path) -> "RunRecord":
@@ -145,7 +145,7 @@ class RunRecord:
         """
         used = {key: value for key, value in self.config.items() if key not in without}
         errors = schema.find_errors(self.config, typed_targets or frozenset(), frozenset(without))
-        errors = errors or rules.find_errors(dict(schema.leaves(used)))
+        errors = errors or rules.find_errors(schema.leaves(used))
         if errors:
             hint = "; type it to allow it" if typed_targets is not None and "names this here" in errors[0] else ""
             raise CheckpointError(f"{folder / RUN}: {errors[0]}{hint}")
@@ -185,14 +185,13 @@ def _version() -> str:
         return ""
 
 
-def plain(cfg: DictConfig) -> dict[str, Any]:
-    """Returns a config as plain data: interpolations replaced by their values, and nothing of `resume=`.
+def _storable(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns a config without what `resume=` says.
 
     Raises ConfigError for what a record cannot hold: text with `${`, and other types than text, numbers, flags, lists.
     """
-    content: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    content |= {"resume": None, "resume_strict": True}
-    for key, value in schema.leaves(content):
+    content = config | {"resume": None, "resume_strict": True}
+    for key, value in schema.leaves(content).items():
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, str) and "${" in item:
                 raise ConfigError(f"{key}={value}: holds ${{, which a run folder cannot keep; give the value itself")

@@ -105,7 +105,7 @@ def _in_words_of_today(sweep: Sweep, written: int) -> Sweep:
     found = []
     for job in sweep.jobs.values():
         with suppress(CheckpointError):
-            leaves = dict(schema.leaves(RunRecord.open(sweep.folder_of(job)).config))
+            leaves = schema.leaves(RunRecord.open(sweep.folder_of(job)).config)
             overrides = tuple(upgrade.renamed_override(word, written) for word in job.overrides)
             found.append((Job(job.name, overrides), leaves))
     return Sweep(

@@ -81,26 +81,19 @@ def list_pictures(
     shares |= {} if has_splits or test_fraction == 0 else {"test": test_fraction}
     if shares:
         samples |= _split(samples["train"], shares, split_seed)
-    _check_splits(root, samples, shares, class_names)
+    _check_splits(root, samples, shares)
     ordered = {split: samples[split] for split in SPLITS if split in samples}
     return Listing(root, ordered, tuple(class_names), bad, by_content=bool(shares))
 
 
-def _check_splits(root: Path, samples: dict[str, list[Sample]], shares: dict[str, float], class_names: list[str]) -> None:
-    """Raises DataError if a split has no pictures, or a class none to train on."""
+def _check_splits(root: Path, samples: dict[str, list[Sample]], shares: dict[str, float]) -> None:
+    """Raises DataError if a split has no pictures."""
     for split in samples:
         if not samples[split]:
             added = (
                 f"add some, or raise data.{split}_fraction={shares[split]:g}" if split in shares else "add some, or remove it"
             )
             raise DataError(f"data.root={root}: there are no pictures in {split}/; {added}")
-    there = {sample.label for sample in samples["train"]}
-    for label, name in enumerate(class_names):
-        if label not in there:
-            raise DataError(
-                f"data.root={root}: all pictures of the class {name} validate or test, none is left to train on; add some, or "
-                "take another data.split_seed"
-            )
 
 
 def list_imagenet(*, root: str | Path, follow_links: bool = False) -> Listing:
