@@ -45,7 +45,9 @@ def main() -> None:
         if args.flip:
             done[f"{args.split}, flip"] = evaluate.evaluate(run, args.split, temperature, flip=True)
         values = {name: evaluation.values for name, evaluation in done.items()}
-        print(f"{args.run}, checkpoint {args.checkpoint}, step {run.trained.step}\n{report.final_table(values)}\n", flush=True)
+        shown = f"{args.data_root}, all of it" if run.is_new_data else args.split
+        head = f"{args.run}, checkpoint {args.checkpoint}, step {run.trained.step}"
+        print(f"{head}; {run.data.sizes[args.split]:,} images of {shown}\n{report.final_table(values)}\n", flush=True)
         print(f"written to {evaluate.write_evaluation(run, done, args.split, temperature)}")
 
 

@@ -1,5 +1,6 @@
 """scripts/evaluate.py: the run's own numbers again, and one line for what cannot be evaluated."""
 
+import csv
 import json
 import re
 import shutil
@@ -12,8 +13,9 @@ import pytest
 import torch
 from helpers.configs import compose_config
 from helpers.pictures import FOLDER, write_folder
-from helpers.runs import edit_config, edit_json, edit_record, train_config
+from helpers.runs import edit_config, edit_json, edit_record, train, train_config
 from matplotlib.figure import Figure
+from PIL import Image
 
 from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.evaluation.outputs import read_outputs
@@ -252,3 +254,68 @@ def test_bad_input(
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert not (folder / "evaluation").is_dir()
+
+
+@pytest.fixture
+def pictures_run(tmp_path: Path) -> Path:
+    """A run on pictures of three classes."""
+    for name in ("cat", "dog", "Cafe\u0301"):
+        fill(tmp_path / "mine" / name, 12)
+    small = (
+        *FOLDER,
+        f"data.root={tmp_path}/mine",
+        "trainer.steps=2",
+        "trainer.batch_size=4",
+        "tracking=none",
+        "data.num_workers=0",
+    )
+    train(tmp_path / "run", *small, "data.test_fraction=0.2", "data.val_fraction=0.2")
+    return tmp_path / "run"
+
+
+def fill(folder: Path, number: int, hue: int = 3) -> None:
+    folder.mkdir(parents=True)
+    for k in range(number):
+        Image.new("RGB", (40, 40), (17 * k % 256, hue * k % 256, 90)).save(folder / f"{k}.png")
+
+
+@pytest.mark.slow
+def test_another_folder_is_tested_whole(
+    pictures_run: Path,
+    tmp_path: Path,
+    evaluate: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whatever its order: classes go by name; one that is missing is said; nothing of the run is overwritten."""
+    for place in ("new", "with/test"):
+        fill(tmp_path / place / "dog", 5, 7)
+        fill(tmp_path / place / "Caf\u00e9", 4, 7)
+    for root in ("new", "with"):
+        caplog.clear()
+        assert evaluate(pictures_run, "--data-root", tmp_path / root) == 0
+        assert f"; 9 images of {tmp_path / root}, all of it\n" in capsys.readouterr().out
+        assert "has no pictures of cat: it says nothing of them" in caplog.text
+        rows = list(csv.DictReader((pictures_run / f"evaluation/{root}_test/predictions.csv").open(encoding="utf-8")))
+        assert [row["label"] for row in rows] == ["Cafe\u0301"] * 4 + ["dog"] * 5
+    assert evaluate(pictures_run, "--data-root", tmp_path / "new", "--temperature") == 1
+    assert "--temperature: is fitted to the run's own validation images" in capsys.readouterr().err
+    fill(tmp_path / "new/lion", 1)
+    assert evaluate(pictures_run, "--data-root", tmp_path / "new") == 1
+    assert "new: the network does not know lion; rename or remove what is no class: it knows" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_data_that_has_moved_is_split_as_it_was(
+    pictures_run: Path, tmp_path: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").rename(tmp_path / "moved")
+    before = json.loads((pictures_run / "metrics.json").read_text())["test"]
+    assert evaluate(pictures_run, "--data-root", tmp_path / "moved") == 0
+    assert newest(pictures_run)["test"] == before
+    assert " images of test\n" in capsys.readouterr().out
+
+
+def test_a_data_set_that_is_no_folder(mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate(mine, "--data-root", "x") == 1
+    assert "error: --data-root: the data of this run (synthetic) is not read from a folder\n" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Evaluation of a finished run on the splits of its own data, before and after temperature scaling."""
 
+import contextlib
 import math
 import re
 import shlex
@@ -10,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from vgg_nll.data.interface import Batch, ImageData
-from vgg_nll.errors import CheckpointError, DataError
+from vgg_nll.data.pictures.listing import list_test_set
+from vgg_nll.errors import CheckpointError, ConfigError, DataError
 from vgg_nll.escapes import printable
 from vgg_nll.evaluation import loop, predictions, temperature
 from vgg_nll.evaluation.flip import FlipAveraged
@@ -29,8 +32,10 @@ from vgg_nll.losses import Loss
 from vgg_nll.progress import track
 from vgg_nll.run import build
 from vgg_nll.run_folder import checked_json, paths
+from vgg_nll.run_folder.record import RunRecord
 from vgg_nll.tracking import evaluation_summaries, tags
 
+PICTURES = "vgg_nll.data.list_pictures"  # whose class folders are named as the classes are
 FIGURE_WIDTH = 7.0  # inches: twice as wide as in TensorBoard
 
 
@@ -43,6 +48,7 @@ class FinishedRun:
     loss: Loss
     batch_size: int
     data_name: str  # for the names of folders
+    is_new_data: bool = False  # not that of the run: its whole is the test split
 
 
 def open_run(
@@ -55,7 +61,9 @@ def open_run(
     """Opens a run, with the weights of one of its checkpoints.
 
     Args:
-        data_root, batch_size: take the place of the run's own, for data that has moved, or another machine.
+        data_root: where the run's data is now, if it has moved; or a folder of other pictures, all of which are the test split
+            then, with the classes that the network knows by these names.
+        batch_size: takes the place of the run's own, for another machine.
 
     Raises CheckpointError and ConfigError as `trained_model.load` does, and DataError if the data is no longer there, or has
     other classes.
@@ -63,17 +71,40 @@ def open_run(
     record = trained_model.open_record(folder)
     record.check(folder)
     cfg = record.cfg
-    if data_root is not None:
-        cfg.data.root = data_root
     if batch_size is not None:
         cfg.trainer.eval_batch_size = batch_size
-    data = build.make_data(cfg, build.make_device(device))
     trained = trained_model.load_weights(folder, record, checkpoint_name, device)
+    data = None if data_root is None else _other_data(record, cfg, data_root, trained)
+    is_new = data is not None
+    if data is None:
+        data = build.make_data(cfg, trained.device)
     if data.class_names != trained.class_names:
         raise DataError(f"{folder}: was trained on other classes than its data has now")
     name = record.choices.get("data", "data") if data_root is None else expanded(data_root).absolute().name
     loss, batch = build.make_loss(cfg, data, trained.device), build.make_settings(cfg).eval_batch_size
-    return FinishedRun(trained, data, loss, batch, name)
+    return FinishedRun(trained, data, loss, batch, name, is_new)
+
+
+def _other_data(record: RunRecord, cfg: DictConfig, data_root: str, trained: TrainedModel) -> ImageData | None:
+    """Returns the pictures of another folder as a test split; None, with `data.root` set, if it is the run's own data.
+
+    Raises ConfigError for a data set that is not read from a folder, DataError for a folder without pictures of known classes.
+    """
+    if "root" not in cfg.data:
+        raise ConfigError(f"--data-root: the data of this run ({record.choices.get('data', '')}) is not read from a folder")
+    cfg.data.root = data_root
+    if "source" not in cfg.data or cfg.data.source._target_ != PICTURES:
+        return None
+    with contextlib.suppress(DataError):
+        own = build.make_data(cfg, trained.device)
+        if record.data is not None and own.digest == record.data.digest:
+            return None
+    cfg.trainer.batch_size = 1
+    cfg.data.mean, cfg.data.std = trained.preprocessing.mean.tolist(), trained.preprocessing.std.tolist()
+    for key in ("folds", "train_images"):
+        if key in cfg.data:
+            cfg.data[key] = None
+    return build.make_data(cfg, trained.device, source=list_test_set(data_root, trained.class_names))
 
 
 def evaluate(run: FinishedRun, split: str, at_temperature: float = 1.0, *, flip: bool = False) -> Evaluation:
@@ -92,7 +123,14 @@ def evaluate(run: FinishedRun, split: str, at_temperature: float = 1.0, *, flip:
 
 
 def fit_temperature(run: FinishedRun) -> Fitted:
-    """Fits the temperature to the validation images; keeps their logits in memory, [N, C]."""
+    """Fits the temperature to the validation images of the run; keeps their logits in memory, [N, C].
+
+    Raises ConfigError for other data: it would be fitted to what it is tested on.
+    """
+    if run.is_new_data:
+        raise ConfigError(
+            "--temperature: is fitted to the run's own validation images; leave out --data-root once, then --temperature saved"
+        )
     with torch.no_grad(), full_float32():
         outputs = loop.predict_batches(run.trained.model, _batches(run, "val"), run.trained.dtype)
         logits, target = map(torch.cat, zip(*((logits, target) for _, logits, target in outputs), strict=True))

@@ -48,10 +48,13 @@ def make_dtype(cfg: DictConfig, device: torch.device) -> torch.dtype:
     return choose_dtype(make_settings(cfg).precision, device)
 
 
-def make_data(cfg: DictConfig, device: torch.device, ranks: Ranks = ALONE) -> ImageData:
+def make_data(cfg: DictConfig, device: torch.device, ranks: Ranks = ALONE, source: Any = None) -> ImageData:
     """Returns the data set of `data=`, in batches of `trainer.batch_size`, with draws from `seed`.
 
     The function `data.source._target_` takes those settings of `data` that it has parameters for, the data set the others.
+
+    Args:
+        source: takes the place of what that function gives.
     """
     options, settings = {str(key): value for key, value in cfg.data.items()}, make_settings(cfg)
     given: dict[str, Any] = {
@@ -62,9 +65,10 @@ def make_data(cfg: DictConfig, device: torch.device, ranks: Ranks = ALONE) -> Im
         "device": device,
     } | ({"ranks": ranks} if ranks.size > 1 else {})
     if "source" in options:
-        source = _instantiate("data.source", options.pop("source"), _partial_=True)
-        known = inspect.signature(source).parameters
-        given["source"] = _call("data.source", source, **{key: options.pop(key) for key in list(options) if key in known})
+        make_source = _instantiate("data.source", options.pop("source"), _partial_=True)
+        known = inspect.signature(make_source).parameters
+        of_source = {key: options.pop(key) for key in list(options) if key in known}
+        given["source"] = _call("data.source", make_source, **of_source) if source is None else source
     return _call("data", _instantiate("data", options), **given)
 
 

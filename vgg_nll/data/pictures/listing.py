@@ -1,5 +1,8 @@
 """Lists a folder of pictures: which file is of which class and split. Opens files only if their content decides the split."""
 
+import logging
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +14,7 @@ from vgg_nll.errors import DataError
 from vgg_nll.files import expanded
 from vgg_nll.model import imagenet_classes
 
+log = logging.getLogger(__name__)
 SPLITS = ("train", "val", "test")
 MEANT = {
     "train": ("training",),
@@ -109,6 +113,43 @@ def list_imagenet(*, root: str | Path, follow_links: bool = False) -> Listing:
             "data=image_folder takes any"
         )
     return replace(listing, class_names=names)
+
+
+def list_test_set(root: str | Path, class_names: Sequence[str]) -> Listing:
+    """Lists a folder whose pictures are all tested, `root/<class>/`, or `root/test/<class>/` if there is such a folder.
+
+    Its folders are matched with the classes by name (letter by letter, in NFC). What has no pictures of a class is said.
+
+    Args:
+        class_names: those of the network; the labels count in their order.
+
+    Raises DataError for folders whose names are no classes, and if there are no pictures.
+    """
+    root = expanded(str(root)).absolute()
+    walk.check_root(root)
+    known = {unicodedata.normalize("NFC", name): label for label, name in enumerate(class_names)}
+    folder = root / "test" if "test" in walk.class_folders(root) and "test" not in known else root
+    labels = {name: known.get(unicodedata.normalize("NFC", name)) for name in walk.class_folders(folder)}
+    unknown = [name for name, label in labels.items() if label is None]
+    if unknown:
+        raise DataError(
+            f"{folder}: the network does not know {', '.join(unknown[:MAX_NAMES])}; rename or remove what is no class: "
+            "it knows "
+            f"{', '.join(class_names[:MAX_NAMES])}{', ...' * (len(class_names) > MAX_NAMES)}"
+        )
+    samples, bad = [], [_row(file, "test", "") for file in walk.beside_the_classes(folder)]
+    for name, label in labels.items():
+        for file in walk.walk(folder / name, root, follow_links=True):
+            if file.reason:
+                bad.append(_row(file, "test", name))
+            elif label is not None:
+                samples.append(Sample(file.path, label, file.bytes))
+    if not samples:
+        raise DataError(f"{folder}: has no pictures in folders named as the classes: {', '.join(class_names[:MAX_NAMES])}")
+    missing = [name for label, name in enumerate(class_names) if label not in {sample.label for sample in samples}]
+    if missing:
+        log.warning(f"warning: {folder} has no pictures of {', '.join(missing[:MAX_NAMES])}: it says nothing of them")
+    return Listing(root, dict.fromkeys(SPLITS, samples), tuple(class_names), bad, by_content=False)
 
 
 def _check_names(root: Path, names: list[str]) -> None:

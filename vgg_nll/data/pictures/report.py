@@ -15,6 +15,7 @@ from vgg_nll.progress import track
 
 MAX_CLASSES = 20  # in the table
 MAX_HEADERS = 5000  # pictures whose headers are read, evenly spread
+FEW_TESTED = 10  # pictures of a class: one more or less right is 10 points
 IMBALANCE = 3  # times as many pictures in the largest class as in the smallest
 MAX_SHOWN, MAX_REASONS = 3, 8
 
@@ -118,11 +119,26 @@ def _warnings(listing: Listing, headers: Headers, image_size: int) -> Iterator[s
         if missing:
             more = f" and {len(missing) - MAX_SHOWN} more" if len(missing) > MAX_SHOWN else ""
             yield f"warning: {split} has no picture of {', '.join(missing[:MAX_SHOWN])}{more}: it says nothing of them"
+    yield from _too_few(listing)
     small = sum(min(size) < image_size for size in headers.sizes)
     if 2 * small > len(headers.sizes):
         share = small / len(headers.sizes)
         yield f"note: {share:.0%} of the pictures are smaller than data.image_size={image_size}, and are enlarged"
     yield from _copies(listing)
+
+
+def _too_few(listing: Listing) -> Iterator[str]:
+    """Yields a warning if the test split has too few pictures of some classes to judge them."""
+    if "test" not in listing.samples:
+        return
+    counts = Counter(sample.label for sample in listing.samples["test"])
+    found = sorted(counts[label] for label in range(len(listing.class_names)))
+    if found[0] < FEW_TESTED:
+        shown = ", ".join(map(str, found)) if len(found) <= MAX_SHOWN else f"{found[0]} to {found[-1]}"
+        yield (
+            f"warning: {shown} test pictures a class are too few to judge: -m data.folds=5 data.fold=0,1,2,3,4 tests each "
+            "picture once"
+        )
 
 
 def _copies(listing: Listing) -> Iterator[str]:
