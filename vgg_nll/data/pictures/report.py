@@ -6,7 +6,8 @@ from pathlib import Path
 from statistics import median
 
 from vgg_nll.data.bad_files import REPLACED, BadImage
-from vgg_nll.data.pictures.decoding import read_header, reason_of
+from vgg_nll.data.pictures.decoding import Decoding, largest_number, read_header, read_picture, reason_of
+from vgg_nll.data.pictures.deep import MAX_16
 from vgg_nll.data.pictures.duplicates import copies
 from vgg_nll.data.pictures.listing import Listing, Sample
 from vgg_nll.errors import DataError
@@ -15,34 +16,43 @@ from vgg_nll.progress import track
 
 MAX_CLASSES = 20  # in the table
 MAX_HEADERS = 5000  # pictures whose headers are read, evenly spread
+MAX_DECODED, MAX_BYTES = 2000, 1 << 29  # pictures, and their bytes: so many are decoded, which takes some seconds
+MAX_DEEP = 100  # pictures of 16 bits whose largest number is looked for
 IMBALANCE = 3  # times as many pictures in the largest class as in the smallest
 MAX_SHOWN, MAX_REASONS = 3, 8
 
 
 class Headers:
-    """What the headers of pictures say, and the pictures that have none."""
+    """What the headers of pictures say, and the pictures that have none; of a small folder, those that cannot be decoded."""
 
-    def __init__(self, listing: Listing) -> None:
+    def __init__(self, listing: Listing, decoding: Decoding, image_size: int) -> None:
         self.formats: Counter[str] = Counter()
         self.modes: Counter[str] = Counter()
         self.sizes: list[tuple[int, int]] = []
         self.bad: list[BadImage] = []
+        self.deep, self.largest = 0, 0  # pictures of 16 bits; the largest number of some of them
         self.of = sum(map(len, listing.samples.values()))
         pictures = [(split, sample) for split, samples in listing.samples.items() for sample in samples]
         looked_at = pictures[:: -(-len(pictures) // MAX_HEADERS)]
-        for split, sample in track(looked_at, len(looked_at), "headers"):
+        is_small = len(pictures) <= MAX_DECODED and sum(sample.bytes for _, sample in pictures) <= MAX_BYTES
+        for split, sample in track(looked_at, len(looked_at), "pictures" if is_small else "headers"):
             try:
-                picture_format, mode, size = read_header(Path(sample.path))
+                header = read_header(Path(sample.path))
+                if is_small:
+                    read_picture(Path(sample.path), image_size, decoding)
             except DataError as error:
                 reason = reason_of(error, sample.path)
                 self.bad.append(BadImage(sample.path, split, listing.class_names[sample.label], reason, REPLACED, True))
             else:
-                self.formats[picture_format] += 1
-                self.modes[mode] += 1
-                self.sizes.append(size)
+                self.formats[header.format] += 1
+                self.modes[header.mode] += 1
+                self.sizes.append(header.size)
+                self.deep += header.is_deep
+                if header.is_deep and self.deep <= MAX_DEEP:
+                    self.largest = max(self.largest, largest_number(Path(sample.path)))
 
 
-def lines(listing: Listing, headers: Headers, bad: list[BadImage], image_size: int) -> Iterator[str]:
+def lines(listing: Listing, headers: Headers, bad: list[BadImage], image_size: int, white: int | None) -> Iterator[str]:
     """Yields what a person should know of the folder: classes, sizes, formats, files left out, and what to change."""
     yield from _table(listing)
     if headers.sizes:
@@ -53,9 +63,15 @@ def lines(listing: Listing, headers: Headers, bad: list[BadImage], image_size: i
         reasons = Counter(row.reason for row in bad if row.is_damaged == damaged)
         if reasons:
             what = "pictures" if damaged else "other files"
-            yield f"{verb}: {reasons.total():,} {what}, listed in the run's bad_images.csv"
+            yield f"{'warning: ' * damaged}{verb}: {reasons.total():,} {what}, listed in the run's bad_images.csv"
             yield from _counts(reasons)
     yield from _warnings(listing, headers, image_size)
+    if white is None and 0 < headers.largest <= MAX_16 // 2:
+        bits = headers.largest.bit_length()
+        yield (
+            f"warning: {headers.deep:,} pictures of 16 bits hold numbers up to {headers.largest:,} alone, which become "
+            f"{round(headers.largest * 255 / MAX_16) + 1} levels of 256; data.white={2**bits - 1} ({bits} bits) spreads them"
+        )
 
 
 def _table(listing: Listing) -> Iterator[str]:
