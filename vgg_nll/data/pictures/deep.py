@@ -61,7 +61,7 @@ def colours(picture: Image.Image, again: Callable[[], Image.Image]) -> np.ndarra
     if not raw:
         return None
     other = again()
-    if picture.mode == "LA":  # two numbers are four bytes
+    if raw.startswith("LA"):  # two numbers are four bytes
         _set_raw_mode(other, "RGBA")
         other._mode = "RGBA"
         pairs = np.asarray(other).astype(np.uint16)
