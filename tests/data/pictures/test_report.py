@@ -120,5 +120,8 @@ def test_twelve_bits_in_sixteen(config: Config, tmp_path: Path) -> None:
     words = "1 pictures of 16 bits hold numbers up to 4,095 alone, which become 17 levels of 256; data.white=4095 (12 bits)"
     assert words in survey(config, tmp_path)
     assert "data.white" not in survey(config, tmp_path, "data.white=4095")
-    Image.fromarray(values * 16).save(tmp_path / "train/one/y.png")
+    for i in range(10):
+        Image.fromarray(values * 16).save(tmp_path / f"train/one/y{i}.png")
+        if i in (0, 8):
+            assert f"warning: 1 of {i + 2} pictures of 16 bits" in survey(config, tmp_path)
     assert "data.white" not in survey(config, tmp_path)

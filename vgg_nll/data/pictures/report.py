@@ -17,6 +17,7 @@ from vgg_nll.progress import track
 MAX_CLASSES = 20  # in the table
 MAX_HEADERS = 5000  # pictures whose headers are read, evenly spread
 MAX_DECODED, MAX_BYTES = 2000, 1 << 29  # pictures, and their bytes: so many are decoded, which takes some seconds
+DARK_SHARE = 0.1  # of those: fewer may be dark, and true
 MAX_DEEP = 100  # pictures of 16 bits whose largest number is looked for
 IMBALANCE = 3  # times as many pictures in the largest class as in the smallest
 MAX_SHOWN, MAX_REASONS = 3, 8
@@ -30,7 +31,7 @@ class Headers:
         self.modes: Counter[str] = Counter()
         self.sizes: list[tuple[int, int]] = []
         self.bad: list[BadImage] = []
-        self.deep, self.largest = 0, 0  # pictures of 16 bits; the largest number of some of them
+        self.deep: list[int] = []  # the largest number of some pictures of 16 bits
         self.of = sum(map(len, listing.samples.values()))
         pictures = [(split, sample) for split, samples in listing.samples.items() for sample in samples]
         looked_at = pictures[:: -(-len(pictures) // MAX_HEADERS)]
@@ -47,9 +48,8 @@ class Headers:
                 self.formats[header.format] += 1
                 self.modes[header.mode] += 1
                 self.sizes.append(header.size)
-                self.deep += header.is_deep
-                if header.is_deep and self.deep <= MAX_DEEP:
-                    self.largest = max(self.largest, largest_number(Path(sample.path)))
+                if header.is_deep and len(self.deep) < MAX_DEEP:
+                    self.deep.append(largest_number(Path(sample.path)))
 
 
 def lines(listing: Listing, headers: Headers, bad: list[BadImage], image_size: int, white: int | None) -> Iterator[str]:
@@ -66,11 +66,19 @@ def lines(listing: Listing, headers: Headers, bad: list[BadImage], image_size: i
             yield f"{'warning: ' * damaged}{verb}: {reasons.total():,} {what}, listed in the run's bad_images.csv"
             yield from _counts(reasons)
     yield from _warnings(listing, headers, image_size)
-    if white is None and 0 < headers.largest <= MAX_16 // 2:
-        bits = headers.largest.bit_length()
+    if white is None:
+        yield from _dark(headers.deep)
+
+
+def _dark(largest: list[int]) -> Iterator[str]:
+    """Yields a warning if pictures of 16 bits seem to hold fewer."""
+    few = [number for number in largest if 0 < number <= MAX_16 // 2]
+    if few and len(few) >= DARK_SHARE * len(largest):
+        top, of = max(few), f" of {len(largest):,}" if len(few) < len(largest) else ""
+        bits = top.bit_length()
         yield (
-            f"warning: {headers.deep:,} pictures of 16 bits hold numbers up to {headers.largest:,} alone, which become "
-            f"{round(headers.largest * 255 / MAX_16) + 1} levels of 256; data.white={2**bits - 1} ({bits} bits) spreads them"
+            f"warning: {len(few):,}{of} pictures of 16 bits hold numbers up to {top:,} alone, which become "
+            f"{round(top * 255 / MAX_16) + 1} levels of 256; data.white={2**bits - 1} ({bits} bits) spreads them"
         )
 
 
