@@ -23,7 +23,7 @@ from helpers.configs import ROOT
 from helpers.pictures import write_cifar, write_folder, write_idx, write_imagenet
 from helpers.processes import start_ranks
 from helpers.runs import edit_config, edit_record
-from PIL import Image
+from PIL import Image, ImageChops
 from torch.distributed.run import get_args_parser
 from torchvision import datasets
 from torchvision.models import vgg
@@ -31,6 +31,7 @@ from torchvision.models import vgg
 from vgg_nll.benchmarks import gpu
 from vgg_nll.cli import launch
 from vgg_nll.config.compose import composed, names_of
+from vgg_nll.data.pictures.colour import in_srgb
 from vgg_nll.data.pictures.profiles import rgb_profile
 from vgg_nll.inference import trained_model
 from vgg_nll.inference.evaluate import write_temperature
@@ -314,6 +315,20 @@ def test_python_examples(page: Path, as_on_the_pages: Path, capsys: pytest.Captu
         torch.testing.assert_close(found.margin, torch.log(p / (1 - p)))
         best = found.probabilities.argmax(dim=1).tolist()
         assert found.classes == tuple(network.class_names[k] for k in best)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P"])
+def test_the_program_of_the_page_converts_colours(mode: str) -> None:
+    (text,) = (text for text in python_blocks(ROOT / "docs/pictures.md") if "onnxruntime" in text)
+    program: dict[str, Any] = {}
+    exec(text[: text.index("session")].replace("import onnxruntime", ""), program)
+    picture = Image.effect_mandelbrot((40, 40), (-2, -1, 1, 1), 30).convert(mode)
+    for icc in (rgb_profile((0.31, 0.33, 0.7, 0.29, 0.1, 0.8, 0.1, 0.1), (1.0,)), b"nonsense", None):
+        picture.info["icc_profile"] = icc
+        expected = in_srgb(picture).convert("RGBA")
+        got = program["in_srgb"](picture)
+        assert max(high for _, high in ImageChops.difference(got, expected).getextrema()) <= 1
+        assert icc is None or icc == b"nonsense" or got.convert("RGB").tobytes() != picture.convert("RGB").tobytes()
 
 
 @pytest.mark.slow

@@ -305,6 +305,15 @@ def test_pillow_says_nothing_and_gets_its_limits_back(tmp_path: Path, recwarn: p
     assert [getattr(module, name) for module, name, _ in opening.LIMITS] == before
 
 
+@pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_of_several_pictures_the_first(file_format: str, tmp_path: Path) -> None:
+    grey = scene("L").quantize(8).convert("RGB")
+    others = [Image.new("RGB", grey.size, colour) for colour in ("red", "blue")]
+    options = {"lossless": True} if file_format == "WEBP" else {}
+    grey.save(tmp_path / "x", file_format, save_all=True, append_images=others, **options)
+    assert np.array_equal(read_picture(tmp_path / "x", 32).permute(1, 2, 0).numpy(), np.asarray(grey))
+
+
 def test_heic(tmp_path: Path) -> None:
     heif = pytest.importorskip("pillow_heif")
     heif.from_pillow(scene("RGB")).save(tmp_path / "x.heic", quality=-1, chroma=444)
