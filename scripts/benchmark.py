@@ -90,6 +90,7 @@ COMMANDS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
         {
             "pictures": {"type": count, "default": 128, "help": "JPEGs to write and read"},
             "size": {"type": _size, "default": (500, 400), "help": "of these, 4000x3000 for photographs"},
+            "profile": {"choices": ["none", "display_p3"], "default": "none", "help": "ICC profile of these"},
             "processes": {"type": _processes, "default": os.cpu_count(), "help": "that read pictures; 0: none beside this one"},
             "repeats": {"type": count, "default": 5},
         },

@@ -1,7 +1,17 @@
 """Normalisation and its inverse."""
 
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
 import torch
 from helpers.configs import Config, make_data
+from PIL import Image
+
+from vgg_nll.data.pictures.reader import read_prepared
+from vgg_nll.data.preprocessing import Preprocessing
+from vgg_nll.errors import DataError
 
 
 def test_pixels_come_back(config: Config) -> None:
@@ -12,3 +22,21 @@ def test_pixels_come_back(config: Config) -> None:
     assert torch.equal(data.preprocessing.pixels(floats), bytes_)
     assert data.preprocessing.pixels(torch.full((1, 3, 1, 1), 1e9)).unique().tolist() == [255]
     assert data.preprocessing.pixels(torch.full((1, 3, 1, 1), torch.nan)).unique().tolist() == [0]
+
+
+def test_what_a_person_says_of_files_is_kept(tmp_path: Path) -> None:
+    """A run of before says nothing: 65535 is white. One with data.white reads new pictures as it was trained."""
+    Image.fromarray(np.full((40, 40), 2048, np.uint16)).save(tmp_path / "x.png")
+    device = torch.device("cpu")
+    before = Preprocessing(32, 32, [0.5] * 3, [0.5] * 3, device)
+    assert set(before.to_dict()) == {"image_size", "resize", "mean", "std"}
+    assert read_prepared(tmp_path / "x.png", before).unique().tolist() == [8]
+    given = Preprocessing(32, 32, [0.5] * 3, [0.5] * 3, device, white=4095, max_megapixels=0.01)
+    again = Preprocessing(**given.to_dict(), device=device)
+    assert read_prepared(tmp_path / "x.png", again).unique().tolist() == [128]
+    Image.new("RGB", (101, 101)).save(tmp_path / "y.png")
+    with pytest.raises(DataError, match=r"y.png: .*data.max_megapixels=0.01 "):
+        read_prepared(tmp_path / "y.png", again)
+    for wrong in ({"white": 0}, {"white": 1.5}, {"white": True}, {"max_megapixels": -1}, {"max_megapixels": math.nan}):
+        with pytest.raises(ValueError, match=f"^{next(iter(wrong))}="):
+            Preprocessing(**before.to_dict() | wrong, device=device)

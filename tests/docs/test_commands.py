@@ -23,6 +23,7 @@ from helpers.configs import ROOT
 from helpers.pictures import write_cifar, write_folder, write_idx, write_imagenet
 from helpers.processes import start_ranks
 from helpers.runs import edit_config, edit_record
+from PIL import Image, ImageChops
 from torch.distributed.run import get_args_parser
 from torchvision import datasets
 from torchvision.models import vgg
@@ -30,6 +31,8 @@ from torchvision.models import vgg
 from vgg_nll.benchmarks import gpu
 from vgg_nll.cli import launch
 from vgg_nll.config.compose import composed, names_of
+from vgg_nll.data.pictures.colour import in_srgb
+from vgg_nll.data.pictures.profiles import rgb_profile
 from vgg_nll.evaluation.temperature import Fitted
 from vgg_nll.inference import trained_model
 from vgg_nll.inference.evaluate import write_temperature
@@ -315,6 +318,20 @@ def test_python_examples(page: Path, as_on_the_pages: Path, capsys: pytest.Captu
         assert found.classes == tuple(network.class_names[k] for k in best)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P"])
+def test_the_program_of_the_page_converts_colours(mode: str) -> None:
+    (text,) = (text for text in python_blocks(ROOT / "docs/pictures.md") if "onnxruntime" in text)
+    program: dict[str, Any] = {}
+    exec(text[: text.index("session")].replace("import onnxruntime", ""), program)
+    picture = Image.effect_mandelbrot((40, 40), (-2, -1, 1, 1), 30).convert(mode)
+    for icc in (rgb_profile((0.31, 0.33, 0.7, 0.29, 0.1, 0.8, 0.1, 0.1), (1.0,)), b"nonsense", None):
+        picture.info["icc_profile"] = icc
+        expected = in_srgb(picture).convert("RGBA")
+        got = program["in_srgb"](picture)
+        assert max(high for _, high in ImageChops.difference(got, expected).getextrema()) <= 1  # type: ignore[misc]
+        assert icc is None or icc == b"nonsense" or got.convert("RGB").tobytes() != picture.convert("RGB").tobytes()
+
+
 @pytest.mark.slow
 def test_the_program_of_the_page_says_what_predict_says(
     script: Command, as_on_the_pages: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -322,13 +339,15 @@ def test_the_program_of_the_page_says_what_predict_says(
     """It needs onnxruntime and Pillow; the temperature is inside. Pillow and PyTorch round a resized pixel differently."""
     (text,) = (text for text in python_blocks(ROOT / "docs/pictures.md") if "onnxruntime" in text)
     assert set(re.findall(r"^(?:import|from) ([\w, ]+?)(?: as| import|$)", text, re.MULTILINE)) == {
-        "json, sys",
+        "io, json, sys",
         "numpy",
         "onnxruntime",
         "PIL",
     }
     assert script("export", RUN, "--output", "model.onnx") == 0
     pictures = sorted(str(path) for path in Path("pictures/test").rglob("*.png"))
+    for path, mode in zip(pictures, ("RGB", "L", "P", "LA"), strict=False):  # colours far from sRGB
+        Image.open(path).convert(mode).save(path, icc_profile=rgb_profile((0.31, 0.33, 0.7, 0.29, 0.1, 0.8, 0.1, 0.1), (0.6,)))
     capsys.readouterr()
     assert script("predict", RUN, *pictures, "--temperature", "--csv", "--top", "1") == 0
     expected = [line.split(",") for line in capsys.readouterr().out.splitlines()[1:]]

@@ -38,6 +38,13 @@ def tiff_of(values: np.ndarray) -> bytes:
     return content.getvalue()
 
 
+def transparent() -> bytes:
+    """Returns a PNG that shows nothing."""
+    content = io.BytesIO()
+    Image.new("RGBA", (40, 40), (9, 9, 9, 0)).save(content, "PNG")
+    return content.getvalue()
+
+
 CUT = {kind: encoded(kind)[:700] for kind in ("PNG", "JPEG", "WEBP", "BMP", "TIFF")}
 # Name -> what is in the file, and words of the reason. Pictures by their names: they count as damaged.
 DAMAGED: dict[str, tuple[bytes, str]] = {
@@ -56,12 +63,14 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
     "integers.tif": (tiff_of(np.arange(1600, dtype=np.int32).reshape(40, 40)), "32-bit integers"),
     "nan.tif": (tiff_of(np.full((40, 40), np.nan, np.float32)), "NaN or infinite"),
     "range.tif": (tiff_of(np.full((40, 40), -3, np.float32)), "floats from -3 to -3"),
+    "photo.heic": (b"x", ".heic: is not read as a picture"),  # without pillow-heif
+    "camera.NEF": (b"x", ".NEF: is not read as a picture"),
+    "clear.png": (transparent(), "every pixel is transparent"),
     "svg.jpeg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture"),
 }
 # Not pictures by their names: left out, and listed.
 OTHERS: dict[str, tuple[bytes, str]] = {
     "notes.txt": (b"x", r".txt: is not read as a picture"),
-    "photo.heic": (b"x", r".heic: is not read as a picture"),
     "movie.mp4": (b"x", r".mp4: is not read as a picture"),
     "raw.npy": (b"x", r".npy: is not read as a picture"),
     "no_suffix": (encoded("PNG"), "no suffix: is not read as a picture"),

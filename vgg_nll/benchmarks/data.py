@@ -22,6 +22,7 @@ from vgg_nll.data.memory.data_set import InMemoryData
 from vgg_nll.data.pictures.data_set import FolderData
 from vgg_nll.data.pictures.decoding import jpeg_decoder
 from vgg_nll.data.pictures.listing import list_pictures
+from vgg_nll.data.pictures.profiles import PRIMARIES, SRGB_CURVE, rgb_profile
 
 QUALITY = 90
 CLASSES = ("a", "b")
@@ -39,7 +40,7 @@ def data(args: argparse.Namespace) -> list[dict[str, Any]]:
     decoder = "PIL" if jpeg_decoder() is None else "torchcodec"
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
-        _write_pictures(Path(folder), args.pictures, args.size)
+        _write_pictures(Path(folder), args.pictures, args.size, args.profile)
         rows = []
         for processes in sorted({0, args.processes}):
             torch.set_num_threads(1 if processes == 0 else threads)  # without workers: what one core can do
@@ -110,9 +111,10 @@ def _usual(folder: str, processes: int) -> DataLoader[Any]:
     return DataLoader(pictures, batch_size=BATCH, shuffle=True, num_workers=processes, drop_last=True)
 
 
-def _write_pictures(folder: Path, number: int, size: tuple[int, int]) -> None:
+def _write_pictures(folder: Path, number: int, size: tuple[int, int], profile: str) -> None:
     """Smooth colours under noise: of 500x400 some 80 kB each."""
     draw = np.random.default_rng(0)
+    icc = rgb_profile(PRIMARIES[12], SRGB_CURVE) if profile == "display_p3" else None
     for split, count in (("train", number), ("val", 2)):
         for name in CLASSES:
             (folder / split / name).mkdir(parents=True)
@@ -120,5 +122,5 @@ def _write_pictures(folder: Path, number: int, size: tuple[int, int]) -> None:
             colours = Image.fromarray(draw.integers(0, 256, (13, 16, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
             noisy = np.asarray(colours) + draw.normal(0, 12, (size[1], size[0], 3))
             Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(
-                folder / split / CLASSES[i % 2] / f"{i}.jpg", quality=QUALITY
+                folder / split / CLASSES[i % 2] / f"{i}.jpg", quality=QUALITY, icc_profile=icc
             )

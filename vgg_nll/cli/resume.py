@@ -25,7 +25,7 @@ FIXED_ON_RESUME = (
 )
 FREE_ON_RESUME = (
     *("optimizer.lr", "data.num_workers", "data.download", "data.root", "data.on_error", "data.max_bad_fraction"),
-    "model.weights",
+    *("data.max_megapixels", "model.weights"),
 )
 # What gives a finished run something to do.
 LENGTH = ("trainer.epochs", "trainer.steps", "trainer.early_stop_validations")

@@ -125,6 +125,8 @@ RULES: dict[str, Rule] = {
     "data.nested": FLAG,
     "data.on_error": Rule(str, choices=("skip", "raise")),
     "data.max_bad_fraction": Rule(float, min_value=0, below=1),
+    "data.white": Rule(int, min_value=1, max_value=(1 << 32) - 1, optional=True),
+    "data.max_megapixels": Rule(float, above=0),
     "data.image_size": Rule(int, min_value=32, max_value=8192),
     "data.num_classes": Rule(int, min_value=2),
     "data.num_images": COUNT,

@@ -14,6 +14,7 @@ from vgg_nll.files import read_regular_file, write_csv
 log = logging.getLogger(__name__)
 LEFT_OUT, REPLACED = "left out", "replaced"
 MAX_SHOWN = 3  # in a message
+ALWAYS_ALLOWED = 5  # damaged pictures: a fraction of a small folder is less than one
 MAX_BYTES = 1 << 28  # of the table of an earlier session
 
 
@@ -34,7 +35,7 @@ class BadImages:
     Args:
         images: number of pictures, with the damaged ones.
         raises: whether a damaged picture is an error.
-        max_fraction: of damaged pictures; more are an error.
+        max_fraction: of damaged pictures; more, and more than `ALWAYS_ALLOWED`, are an error. 0 allows none.
     """
 
     HEAD = ("path", "split", "class", "reason", "action")
@@ -56,10 +57,11 @@ class BadImages:
             raise DataError(f"{shown}; data.on_error=skip goes on without {'it' if len(damaged) == 1 else 'them'}")
         if all(row.split == "test" and row.action == REPLACED for row in new.values()):
             return
-        if len(damaged) > self.max_fraction * self.images:
+        if len(damaged) > (max(ALWAYS_ALLOWED, self.max_fraction * self.images) if self.max_fraction else 0):
+            least = f" and more than {ALWAYS_ALLOWED}" if self.max_fraction else ""
             raise DataError(
                 f"data: {len(damaged)} of {self.images:,} pictures cannot be used, more than data.max_bad_fraction="
-                f"{self.max_fraction:g}; fix or remove them, or raise it. The first: {shown}"
+                f"{self.max_fraction:g}{least}; fix or remove them, or raise it. The first: {shown}"
             )
 
     def write(self, path: Path) -> None:

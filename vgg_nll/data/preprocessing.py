@@ -9,6 +9,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 MIN_SIZE, MAX_SIZE = 32, 1 << 13
+MAX_MEGAPIXELS = 179.0  # of a picture that is decoded whole
+MAX_WHITE = (1 << 32) - 1
 AUTO = "auto"
 
 
@@ -19,11 +21,22 @@ class Preprocessing:
         image_size: side of the square that the network takes.
         resize: length of a picture's shorter side before the crop of its middle.
         mean, std: per channel, of pixels scaled to [0, 1].
+        white: the number that is white in files of more than 8 bits; None: the largest that they can hold.
+        max_megapixels: of a file's picture, as it is decoded.
 
     Raises ValueError for sizes that no network here takes, and for means and deviations that are not 3 finite numbers.
     """
 
-    def __init__(self, image_size: int, resize: int, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
+    def __init__(
+        self,
+        image_size: int,
+        resize: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: torch.device,
+        white: int | None = None,
+        max_megapixels: float = MAX_MEGAPIXELS,
+    ) -> None:
         are_integers = isinstance(image_size, int) and isinstance(resize, int)
         if not (are_integers and MIN_SIZE <= image_size <= MAX_SIZE and image_size <= resize <= 2 * image_size):
             raise ValueError(
@@ -32,18 +45,24 @@ class Preprocessing:
             )
         if not all(len(numbers) == 3 and all(map(math.isfinite, numbers)) for numbers in (mean, std)) or min(std) <= 0:
             raise ValueError(f"mean={mean}, std={std}: must be 3 finite numbers each, std more than 0")
+        if white is not None and not (type(white) is int and 0 < white <= MAX_WHITE):
+            raise ValueError(f"white={white}: must be an integer from 1 to {MAX_WHITE}, or null")
+        if isinstance(max_megapixels, bool) or not 0 < float(max_megapixels) < math.inf:
+            raise ValueError(f"max_megapixels={max_megapixels}: must be a number above 0")
+        self.white, self.max_megapixels = white, float(max_megapixels)
         self.image_size, self.resize = image_size, resize
         self.mean, self.std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
         self.transform = resizing(image_size, resize)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the constructor's arguments, without the device."""
+        """Returns the constructor's arguments, without the device, and without those that change nothing."""
+        limits = {"white": (self.white, None), "max_megapixels": (self.max_megapixels, MAX_MEGAPIXELS)}
         return {
             "image_size": self.image_size,
             "resize": self.resize,
             "mean": self.mean.tolist(),
             "std": self.std.tolist(),
-        }
+        } | {name: value for name, (value, default) in limits.items() if value != default}
 
     def normalise(self, images: Tensor) -> Tensor:
         """Maps uint8 [B, 3, H, W] in 0..255 to float32 `(x / 255 - mean) / std`, channels-last in memory."""

@@ -84,7 +84,7 @@ class TrainedModel:
             return read_prepared(Path(picture), self.preprocessing)
         pixels = picture
         if isinstance(picture, Image.Image):
-            pixels = to_rgb(picture)
+            pixels = to_rgb(picture, self.preprocessing.white)
         if not isinstance(pixels, Tensor) or pixels.dtype != torch.uint8 or pixels.dim() != 3 or pixels.shape[0] != 3:
             raise ValueError("a picture must be a path, a PIL image, or a uint8 tensor [3, H, W]")
         resized: Tensor = self.preprocessing.transform(pixels.cpu())

@@ -146,12 +146,12 @@ def test_a_worker_that_dies_is_replaced(
     assert signal.getsignal(signal.SIGCHLD) is before
 
 
-def test_a_refused_picture_is_named(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PIL refuses far too many pixels with an error that is not an OSError."""
+def test_a_refused_picture_is_named(config: Config, tmp_path: Path) -> None:
     write_folder(tmp_path / "pictures")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    data = make_data(config, *FOLDER, f"data.root={tmp_path}/pictures", "data.num_workers=0", "data.on_error=raise")
-    with pytest.raises(DataError, match=r"\.png: cannot be read as a picture \(more than 20 pixels, which .*\); fix or remove"):
+    options = [f"data.root={tmp_path}/pictures", "data.num_workers=0", "data.on_error=raise", "data.max_megapixels=0.001"]
+    data = make_data(config, *FOLDER, *options)
+    words = r"\.png: cannot be read as a picture \(40x36: more than data.max_megapixels=0.001 million pixels.*\); fix or remove"
+    with pytest.raises(DataError, match=words):
         next(data.train_batches(0))
 
 

@@ -4,18 +4,20 @@ import io
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, features
+from PIL import Image, PngImagePlugin, features
 from sklearn.datasets import load_digits
 from torchvision.transforms.v2 import functional
 
-from vgg_nll.data.pictures import decoding
+from vgg_nll.data.pictures import decoding, opening
 from vgg_nll.data.pictures.decoding import read_picture
 from vgg_nll.data.pictures.walk import PICTURES
 from vgg_nll.errors import DataError
@@ -136,10 +138,11 @@ def test_a_narrow_picture_is_refused(decoder: str, tmp_path: Path) -> None:
 
 def test_far_too_many_pixels_are_refused(decoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "x.jpg", "4:2:0")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     monkeypatch.setattr(decoding, "jpeg_decoder", lambda: pytest.fail("decoded"))
-    with pytest.raises(DataError, match="cannot be read as a picture"):
-        read_picture(tmp_path / "x.jpg", 32)
+    with pytest.raises(
+        DataError, match=r"x.jpg: cannot be .* \(75x50: more than data.max_megapixels=0.003 million .*; raise it"
+    ):
+        read_picture(tmp_path / "x.jpg", 32, decoding.Decoding(max_megapixels=0.003))
 
 
 def test_which_decoder(decoder: str) -> None:
@@ -260,3 +263,59 @@ def test_premultiplied_pictures(mode: str, like: str) -> None:
     """They come from other programs, not from files."""
     picture = Image.new(like, (40, 40), (0, 128) if like == "LA" else (0, 0, 0, 128))
     assert decoding.to_rgb(picture.convert(mode)).unique().tolist() == [127]
+
+
+def test_a_large_text_does_no_harm(tmp_path: Path) -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("note", "a" * 3_000_000, zip=True)
+    scene("RGB").save(tmp_path / "text.png", pnginfo=text)
+    scene("RGB").save(tmp_path / "profile.png", icc_profile=bytes(3_000_000))
+    for name in ("text.png", "profile.png"):
+        assert decoding.read_header(tmp_path / name).mode == "RGB"
+        assert np.array_equal(read_picture(tmp_path / name, 32).permute(1, 2, 0).numpy(), np.asarray(scene("RGB")))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_pixels_are_counted_as_they_are_decoded(progressive: bool, tmp_path: Path) -> None:
+    Image.new("RGB", (1600, 1600)).save(tmp_path / "x.jpg", progressive=progressive)
+    Image.new("RGB", (1600, 1600)).save(tmp_path / "x.png")
+    limit = decoding.Decoding(max_megapixels=0.1)
+    with pytest.raises(DataError, match=r"x.png: .*1600x1600: more than data.max_megapixels=0.1 million pixels"):
+        read_picture(tmp_path / "x.png", 32, limit)
+    if progressive:  # it is kept whole
+        with pytest.raises(DataError, match=r"x.jpg: .*data.max_megapixels"):
+            read_picture(tmp_path / "x.jpg", 32, limit)
+    else:
+        assert read_picture(tmp_path / "x.jpg", 32, limit).shape == (3, 200, 200)
+
+
+def test_pillow_says_nothing_and_gets_its_limits_back(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    warnings.simplefilter("always")
+    before = [getattr(module, name) for module, name, _ in opening.LIMITS]
+    save(tmp_path / "x.jpg", "jpeg, damaged exif")
+    transparent = Image.new("P", (40, 40))
+    transparent.save(tmp_path / "y.png", transparency=bytes([255] * 200 + [0] * 56))
+    with ThreadPoolExecutor(4) as threads:
+        recwarn.clear()  # of the lines above
+        list(threads.map(lambda name: read_picture(tmp_path / name, 32), ["x.jpg", "y.png"] * 10))
+    with opening.quietly():
+        warnings.warn_explicit("large", Image.DecompressionBombWarning, "x", 1, module="PIL.Image")
+        assert Image.MAX_IMAGE_PIXELS is None
+    assert not recwarn.list
+    assert [getattr(module, name) for module, name, _ in opening.LIMITS] == before
+
+
+@pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_of_several_pictures_the_first(file_format: str, tmp_path: Path) -> None:
+    grey = scene("L").quantize(8).convert("RGB")
+    others = [Image.new("RGB", grey.size, colour) for colour in ("red", "blue")]
+    options = {"lossless": True} if file_format == "WEBP" else {}
+    grey.save(tmp_path / "x", file_format, save_all=True, append_images=others, **options)
+    assert np.array_equal(read_picture(tmp_path / "x", 32).permute(1, 2, 0).numpy(), np.asarray(grey))
+
+
+def test_heic(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.from_pillow(scene("RGB")).save(tmp_path / "x.heic", quality=-1, chroma=444)
+    got = read_picture(tmp_path / "x.heic", 32).permute(1, 2, 0).numpy().astype(int)
+    assert np.abs(got - np.asarray(scene("RGB")).astype(int)).mean() < 3

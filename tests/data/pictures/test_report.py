@@ -4,6 +4,7 @@ import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.configs import Config, compose_config, make_data
 from helpers.pictures import FOLDER, write_folder
@@ -68,11 +69,11 @@ def test_bad_files_are_counted_by_reason(config: Config, tmp_path: Path) -> None
     write_folder(tmp_path)
     for k in range(2):
         (tmp_path / f"train/one/x{k}.png").write_bytes(b"text")
-        (tmp_path / f"val/one/x{k}.heic").write_bytes(b"text")
+        (tmp_path / f"val/one/x{k}.mp4").write_bytes(b"text")
     text = survey(config, tmp_path, "data.max_bad_fraction=0.1")
     assert "left out: 2 other files, listed in the run's bad_images.csv" in text
-    assert "      2  .heic: is not read as a picture; convert it to PNG or JPEG, if it is one" in text
-    assert "cannot be used: 2 pictures, listed in the run's bad_images.csv" in text
+    assert "      2  .mp4: is not read as a picture; convert it to PNG or JPEG, if it is one" in text
+    assert "warning: cannot be used: 2 pictures, listed in the run's bad_images.csv" in text
     assert "      2  cannot be read as a picture (not a picture, or of a format that Pillow does not know)" in text
 
 
@@ -111,3 +112,17 @@ def test_statistics_are_measured_once(tmp_path: Path, monkeypatch: pytest.Monkey
     assert RunRecord.open(tmp_path / "run").config["data"]["mean"] == "auto"
     assert json.loads((tmp_path / "run/run.json").read_text())["preprocessing"]["mean"] == pixels
     assert evaluate.open_run(tmp_path / "run", device="cpu").data.preprocessing.mean.tolist() == pixels
+
+
+def test_twelve_bits_in_sixteen(config: Config, tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    values = np.tile(np.linspace(0, 4095, 40), (40, 1)).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "train/one/x.png")
+    words = "1 pictures of 16 bits hold numbers up to 4,095 alone, which become 17 levels of 256; data.white=4095 (12 bits)"
+    assert words in survey(config, tmp_path)
+    assert "data.white" not in survey(config, tmp_path, "data.white=4095")
+    for i in range(10):
+        Image.fromarray(values * 16).save(tmp_path / f"train/one/y{i}.png")
+        if i in (0, 8):
+            assert f"warning: 1 of {i + 2} pictures of 16 bits" in survey(config, tmp_path)
+    assert "data.white" not in survey(config, tmp_path)

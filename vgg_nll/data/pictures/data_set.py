@@ -17,11 +17,11 @@ from vgg_nll.data.bad_files import REPLACED, BadImage, BadImages
 from vgg_nll.data.interface import TRAIN_EVAL, Batch, check_batch_size, digest_of, number_of_images
 from vgg_nll.data.pictures import report
 from vgg_nll.data.pictures.crop import CropAndFlip
-from vgg_nll.data.pictures.decoding import jpeg_decoder
+from vgg_nll.data.pictures.decoding import Decoding, jpeg_decoder
 from vgg_nll.data.pictures.listing import Listing, Sample
 from vgg_nll.data.pictures.reader import Key, PictureSet, Transform
 from vgg_nll.data.pictures.workers import load_batches
-from vgg_nll.data.preprocessing import Preprocessing, resizing, resolve_statistics
+from vgg_nll.data.preprocessing import MAX_MEGAPIXELS, Preprocessing, resizing, resolve_statistics
 from vgg_nll.data.splits import fold_split, nested_subset, train_eval_indices, train_order
 from vgg_nll.distributed.process_group import ALONE, Ranks
 from vgg_nll.escapes import printable
@@ -48,7 +48,9 @@ class FolderData:
         train_images: so many of the training pictures, stratified; fewer are a subset of more. None: all.
         balanced: training pictures are drawn, with repeats, so that classes are equally frequent.
         on_error: "skip", or "raise" for a DataError at the first picture that cannot be read.
-        max_bad_fraction: of pictures that cannot be read; more are an error.
+        max_bad_fraction: of pictures that cannot be read; more, and more than 5, are an error. 0 allows none.
+        white: the number that is white in pictures of more than 8 bits; None: the largest that they can hold.
+        max_megapixels: of a picture as it is decoded; larger ones cannot be read.
         folds, fold: cross-validation: all pictures are pooled, and fold number `fold` of `folds` is tested;
             None: as the folders are.
         num_workers: processes that read, decode, crop and resize pictures; 0: this process does.
@@ -72,6 +74,8 @@ class FolderData:
         balanced: bool = False,
         on_error: str = "skip",
         max_bad_fraction: float = 0.01,
+        white: int | None = None,
+        max_megapixels: float = MAX_MEGAPIXELS,
         folds: int | None = None,
         fold: int = 0,
         batch_size: int,
@@ -87,9 +91,7 @@ class FolderData:
         self.bad_images = BadImages(number, raises=on_error == "raise", max_fraction=max_bad_fraction)
         self.bad_images.add(source.bad)
         samples = source.samples if folds is None else _refold(source.samples, folds, fold)
-        if train_images is not None:
-            part = nested_subset(_labels(samples["train"]), train_images, seed=0)
-            samples = samples | {"train": [samples["train"][k] for k in part.tolist()]}
+        samples = samples if train_images is None else _fewer(samples, train_images)
         self._listing = replace(source, samples=samples, by_content=source.by_content and folds is None)
         self.class_names = source.class_names
         self.sizes = {name: len(files) for name, files in samples.items()}
@@ -106,21 +108,24 @@ class FolderData:
         middle = partial(_without_draw, resizing(image_size, resize))
         self.is_augmented = flip_crop or self._augmentation.changes
         crop = CropAndFlip(image_size, min_crop, horizontal_flip) if flip_crop else middle
-        self._train = PictureSet(samples["train"], partial(_augmented, crop, self._augmentation), needed, seed, skips)
+        self._decoding = decoding = Decoding(white, max_megapixels)
+        augmented = partial(_augmented, crop, self._augmentation)
+        self._train = PictureSet(samples["train"], augmented, needed, seed, skips, decoding=decoding)
         part = train_eval_indices(_labels(samples["train"]), number_of_images(self, TRAIN_EVAL))
         evaluated = samples | {TRAIN_EVAL: [samples["train"][k] for k in part.tolist()]}
         self._eval = {
-            name: PictureSet(files, middle, image_size, seed, skips, samples.get(name, samples["train"]))
+            name: PictureSet(files, middle, image_size, seed, skips, samples.get(name, samples["train"]), decoding)
             for name, files in evaluated.items()
         }
         mean, std = resolve_statistics(mean, std, partial(self._sample_of_training, middle, image_size))
-        self.preprocessing = Preprocessing(image_size, resize, mean, std, device)
+        self.preprocessing = Preprocessing(image_size, resize, mean, std, device, white, max_megapixels)
 
     def survey(self, weights: Sequence[float] | None = None) -> list[str]:
         """Looks into the folder; returns what a person should know of it. Raises DataError if too many pictures are bad."""
-        headers = report.Headers(self._listing)
+        size, decoding = self.preprocessing.image_size, self._decoding
+        headers = report.Headers(self._listing, decoding, size)
         self.bad_images.add(headers.bad)
-        return report.lines(self._listing, headers, list(self.bad_images.rows.values()), self.preprocessing.image_size, weights)
+        return report.lines(self._listing, headers, list(self.bad_images.rows.values()), size, decoding.white, weights)
 
     def train_order(self, epoch: int) -> Tensor:
         return train_order(_labels(self._train.samples), self._seed, epoch, self._balanced)
@@ -178,7 +183,7 @@ class FolderData:
 
     def _sample_of_training(self, middle: Transform, image_size: int) -> Iterator[Tensor]:
         samples = self._train.samples[:: -(-len(self._train) // MAX_MEASURED)]
-        pictures = PictureSet(samples, middle, image_size, self._seed, self._train.skips, self._train.samples)
+        pictures = PictureSet(samples, middle, image_size, self._seed, self._train.skips, self._train.samples, self._decoding)
         batches = self._read(pictures, [(0, i) for i in range(len(samples))], self._eval_batch_size)
         for images, _ in track(batches, -(-len(samples) // self._eval_batch_size), "mean and deviation"):
             yield images.permute(0, 3, 1, 2).cpu()
@@ -210,6 +215,11 @@ def _hint(num_workers: int) -> str:
         advice.append("install torchcodec")
         log.info("data: torchcodec is missing, or does not fit this PyTorch; PIL reads the pictures, which takes longer")
     return f"{', '.join(advice)}, or keep smaller pictures on the disk"
+
+
+def _fewer(samples: dict[str, list[Sample]], train_images: int) -> dict[str, list[Sample]]:
+    part = nested_subset(_labels(samples["train"]), train_images, seed=0)
+    return samples | {"train": [samples["train"][k] for k in part.tolist()]}
 
 
 def _refold(samples: dict[str, list[Sample]], folds: int, fold: int) -> dict[str, list[Sample]]:

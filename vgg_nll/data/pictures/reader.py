@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vgg_nll import rng
-from vgg_nll.data.pictures.decoding import read_picture, reason_of
+from vgg_nll.data.pictures.decoding import Decoding, read_picture, reason_of
 from vgg_nll.data.pictures.listing import Sample
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.errors import DataError
@@ -27,6 +27,7 @@ class PictureSet(Dataset[Any]):
         image_size: pixels that a side needs; see `read_picture`.
         skips: whether a picture that cannot be read is replaced by another one of its class, the same in every epoch.
         pool: where the other one comes from; None: `samples`.
+        decoding: what a person says of the files.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class PictureSet(Dataset[Any]):
         seed: int,
         skips: bool,
         pool: list[Sample] | None = None,
+        decoding: Decoding = Decoding(),  # noqa: B008 - frozen
     ) -> None:
         self.samples, self.transform, self.image_size, self.seed, self.skips = samples, transform, image_size, seed, skips
+        self.decoding = decoding
         self._pool = samples if pool is None else pool
         self._by_class: dict[int, list[str]] = {}  # made when a picture cannot be read
 
@@ -49,7 +52,7 @@ class PictureSet(Dataset[Any]):
         path, label, _ = self.samples[key[1]]
         reason = ""
         try:
-            picture = read_picture(Path(path), self.image_size)
+            picture = read_picture(Path(path), self.image_size, self.decoding)
         except DataError as error:
             if not self.skips:
                 raise
@@ -70,7 +73,7 @@ class PictureSet(Dataset[Any]):
         start = int(torch.randint(len(members), (), generator=rng.generator(self.seed, "replacement", index)))
         for other in members[start:] + members[:start]:
             try:
-                return other, read_picture(Path(other), self.image_size)
+                return other, read_picture(Path(other), self.image_size, self.decoding)
             except DataError:
                 continue
         raise DataError(f"{path}: cannot be read, and no other picture of its class can; add some, or remove the class")
@@ -78,4 +81,5 @@ class PictureSet(Dataset[Any]):
 
 def read_prepared(path: Path, preprocessing: Preprocessing) -> Tensor:
     """Reads a picture file as uint8 [3, image_size, image_size]. Raises DataError with the path if it cannot be read."""
-    return preprocessing.transform(read_picture(path, preprocessing.image_size))
+    decoding = Decoding(preprocessing.white, preprocessing.max_megapixels)
+    return preprocessing.transform(read_picture(path, preprocessing.image_size, decoding))

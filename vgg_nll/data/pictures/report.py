@@ -6,7 +6,8 @@ from pathlib import Path
 from statistics import median
 
 from vgg_nll.data.bad_files import REPLACED, BadImage
-from vgg_nll.data.pictures.decoding import read_header, reason_of
+from vgg_nll.data.pictures.decoding import Decoding, largest_number, read_header, read_picture, reason_of
+from vgg_nll.data.pictures.deep import MAX_16
 from vgg_nll.data.pictures.duplicates import copies
 from vgg_nll.data.pictures.listing import Listing, Sample
 from vgg_nll.errors import DataError
@@ -16,45 +17,60 @@ from vgg_nll.progress import track
 MAX_CLASSES = 20  # in the table
 MAX_HEADERS = 5000  # pictures whose headers are read, evenly spread
 FEW_TESTED = 10  # pictures of a class: one more or less right is 10 points
+MAX_DECODED, MAX_BYTES = 2000, 1 << 29  # pictures, and their bytes: so many are decoded, which takes some seconds
+DARK_SHARE = 0.1  # of those: fewer may be dark, and true
+MAX_DEEP = 100  # pictures of 16 bits whose largest number is looked for
 IMBALANCE = 3  # times as many pictures in the largest class as in the smallest
 MAX_SHOWN, MAX_REASONS = 3, 8
 
 
 class Headers:
-    """What the headers of pictures say, and the pictures that have none."""
+    """What the headers of pictures say, and the pictures that have none; of a small folder, those that cannot be decoded."""
 
-    def __init__(self, listing: Listing) -> None:
+    def __init__(self, listing: Listing, decoding: Decoding, image_size: int) -> None:
         self.formats: Counter[str] = Counter()
         self.modes: Counter[str] = Counter()
         self.sizes: list[tuple[int, int]] = []
         self.bad: list[BadImage] = []
+        self.deep: list[int] = []  # the largest number of some pictures of 16 bits
         self.of = sum(map(len, listing.samples.values()))
         pictures = [(split, sample) for split, samples in listing.samples.items() for sample in samples]
         looked_at = pictures[:: -(-len(pictures) // MAX_HEADERS)]
-        for split, sample in track(looked_at, len(looked_at), "headers"):
+        is_small = len(pictures) <= MAX_DECODED and sum(sample.bytes for _, sample in pictures) <= MAX_BYTES
+        for split, sample in track(looked_at, len(looked_at), "pictures" if is_small else "headers"):
             try:
-                picture_format, mode, size = read_header(Path(sample.path))
+                header = read_header(Path(sample.path))
+                if is_small:
+                    read_picture(Path(sample.path), image_size, decoding)
             except DataError as error:
                 reason = reason_of(error, sample.path)
                 self.bad.append(BadImage(sample.path, split, listing.class_names[sample.label], reason, REPLACED, True))
             else:
-                self.formats[picture_format] += 1
-                self.modes[mode] += 1
-                self.sizes.append(size)
+                self.formats[header.format] += 1
+                self.modes[header.mode] += 1
+                self.sizes.append(header.size)
+                if header.is_deep and len(self.deep) < MAX_DEEP:
+                    self.deep.append(largest_number(Path(sample.path)))
 
 
 def lines(
-    listing: Listing, headers: Headers, bad: list[BadImage], image_size: int, weights: Sequence[float] | None = None
+    listing: Listing,
+    headers: Headers,
+    bad: list[BadImage],
+    image_size: int,
+    white: int | None,
+    weights: Sequence[float] | None = None,
 ) -> list[str]:
     """Returns what a person should know of the folder: classes, sizes, formats, files left out, and what to change.
 
     Args:
-        weights: [C], of the classes in the loss.
+        white: as `data.white`; weights: [C], of the classes in the loss.
     """
-    return [printable(line) for part in (_table(listing, weights), _lines(listing, headers, bad, image_size)) for line in part]
+    parts = _table(listing, weights), _lines(listing, headers, bad, image_size, white)
+    return [printable(line) for part in parts for line in part]
 
 
-def _lines(listing: Listing, headers: Headers, bad: list[BadImage], image_size: int) -> Iterator[str]:
+def _lines(listing: Listing, headers: Headers, bad: list[BadImage], image_size: int, white: int | None) -> Iterator[str]:
     if headers.sizes:
         yield _on_the_disk(headers)
     if listing.by_content:
@@ -63,9 +79,23 @@ def _lines(listing: Listing, headers: Headers, bad: list[BadImage], image_size: 
         reasons = Counter(row.reason for row in bad if row.is_damaged == damaged)
         if reasons:
             what = "pictures" if damaged else "other files"
-            yield f"{verb}: {reasons.total():,} {what}, listed in the run's bad_images.csv"
+            yield f"{'warning: ' * damaged}{verb}: {reasons.total():,} {what}, listed in the run's bad_images.csv"
             yield from _counts(reasons)
     yield from _warnings(listing, headers, image_size)
+    if white is None:
+        yield from _dark(headers.deep)
+
+
+def _dark(largest: list[int]) -> Iterator[str]:
+    """Yields a warning if pictures of 16 bits seem to hold fewer."""
+    few = [number for number in largest if 0 < number <= MAX_16 // 2]
+    if few and len(few) >= DARK_SHARE * len(largest):
+        top, of = max(few), f" of {len(largest):,}" if len(few) < len(largest) else ""
+        bits = top.bit_length()
+        yield (
+            f"warning: {len(few):,}{of} pictures of 16 bits hold numbers up to {top:,} alone, which become "
+            f"{round(top * 255 / MAX_16) + 1} levels of 256; data.white={2**bits - 1} ({bits} bits) spreads them"
+        )
 
 
 def _table(listing: Listing, weights: Sequence[float] | None) -> Iterator[str]:

@@ -1,5 +1,7 @@
 """What a folder of pictures must look like, and which files are some. Loads nothing slow: what is wrong is refused at once."""
 
+import functools
+import importlib.util
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -15,6 +17,12 @@ EXPECTED_TREE = (
 PICTURES = (
     *(".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"),  # torchvision's
     *(".jfif", ".jpe", ".gif", ".avif"),  # a GIF gives its first picture
+)
+HEIF = (".heic", ".heif", ".hif")  # the photographs of telephones
+NEEDS_HEIF = "is not read as a picture without pillow-heif; pip install pillow-heif, or convert it to JPEG"
+UNKNOWN_PICTURES = (  # by their names; nothing here reads them
+    *(".jxl", ".jp2", ".j2k", ".jpx", ".ico", ".psd", ".tga", ".svg", ".exr", ".hdr", ".pcx", ".dcm", ".xcf"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".raw"),  # of cameras
 )
 OF_SYSTEMS = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir")  # macOS, Windows, Synology; names with a dot, too
 ELSEWHERE = "is a link to another part of data.root, which would count twice"
@@ -124,12 +132,24 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 def _look(entry: "os.DirEntry[str]") -> Found:
     suffix = os.path.splitext(entry.name)[1]  # noqa: PTH122 - a Path for each of a million files takes seconds
-    if suffix.lower() not in PICTURES:
-        return Found(
-            entry.path, 0, f"{suffix or 'no suffix'}: is not read as a picture; convert it to PNG or JPEG, if it is one"
-        )
+    if is_heif(suffix) and not has_heif():
+        return Found(entry.path, 0, f"{suffix}: {NEEDS_HEIF}", True)
+    if suffix.lower() not in PICTURES and not is_heif(suffix):
+        reason = f"{suffix or 'no suffix'}: is not read as a picture; convert it to PNG or JPEG, if it is one"
+        return Found(entry.path, 0, reason, suffix.lower() in UNKNOWN_PICTURES)
     size, why = usable_bytes(entry.path)
     return Found(entry.path, size, f"cannot be read: {why}" if why else "", bool(why))
+
+
+def is_heif(suffix: str) -> bool:
+    """Tells whether a file is a HEIC by its name."""
+    return suffix.lower() in HEIF
+
+
+@functools.cache
+def has_heif() -> bool:
+    """Tells whether pillow-heif is installed. Loads nothing."""
+    return importlib.util.find_spec("pillow_heif") is not None
 
 
 def usable_bytes(path: str | Path) -> tuple[int, str]:
