@@ -10,7 +10,7 @@ from helpers.configs import Config, make_data
 from PIL import Image
 
 from vgg_nll.data.pictures.reader import read_prepared
-from vgg_nll.data.preprocessing import Preprocessing
+from vgg_nll.data.preprocessing import FITS, Preprocessing, resizing
 from vgg_nll.errors import DataError
 
 
@@ -40,3 +40,21 @@ def test_what_a_person_says_of_files_is_kept(tmp_path: Path) -> None:
     for wrong in ({"white": 0}, {"white": 1.5}, {"white": True}, {"max_megapixels": -1}, {"max_megapixels": math.nan}):
         with pytest.raises(ValueError, match=f"^{next(iter(wrong))}="):
             Preprocessing(**before.to_dict() | wrong, device=device)
+
+
+@pytest.mark.parametrize(("width", "height"), [(160, 40), (40, 160), (64, 64), (33, 7), (5, 1)])
+def test_what_each_fit_keeps(width: int, height: int) -> None:
+    """crop the middle alone; squash both ends; pad both ends, in shape, with black beside them."""
+    picture = torch.full((3, height, width), 120, dtype=torch.uint8)
+    first = picture[:, :, : max(1, width // 8)] if width >= height else picture[:, : max(1, height // 8)]
+    first.fill_(240)
+    crop, pad, squash = (resizing(32, 37, fit)(picture) for fit in FITS)
+    assert crop.shape == pad.shape == squash.shape == (3, 32, 32)
+    assert squash.max() > 200 and pad.max() > 200
+    assert (crop.max() > 200) == (max(width, height) < 2 * min(width, height))
+    inside = (pad[0] > 60).sum().item() / 32**2
+    assert inside == pytest.approx(min(width, height) / max(width, height), abs=0.04)
+    if width != height:
+        edge = pad[:, 0] if width > height else pad[:, :, 0]
+        assert edge.max() == 0 and pad[:, 16, 16].min() > 60
+    assert torch.equal(resizing(32, 37, "pad")(picture[None])[0], pad)

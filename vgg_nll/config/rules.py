@@ -143,6 +143,7 @@ RULES: dict[str, Rule] = {
     "data.shift_pixels": Rule(int, min_value=0),
     "data.cutout_pixels": Rule(int, min_value=0),
     "data.horizontal_flip": FLAG,
+    "data.fit": Rule(str, choices=("crop", "pad", "squash")),
     "data.min_crop": Rule(float, above=0, max_value=1),
     "data.num_workers": Rule(int, min_value=0),
     "augment.flip_crop": FLAG,

@@ -2,16 +2,19 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
 
 MIN_SIZE, MAX_SIZE = 32, 1 << 13
 MAX_MEGAPIXELS = 179.0  # of a picture that is decoded whole
 MAX_WHITE = (1 << 32) - 1
 AUTO = "auto"
+FITS = ("crop", "pad", "squash")
 
 
 class Preprocessing:
@@ -23,6 +26,7 @@ class Preprocessing:
         mean, std: per channel, of pixels scaled to [0, 1].
         white: the number that is white in files of more than 8 bits; None: the largest that they can hold.
         max_megapixels: of a file's picture, as it is decoded.
+        fit: how a picture that is no square becomes one: "crop" (its middle), "pad" (black beside it), "squash".
 
     Raises ValueError for sizes that no network here takes, and for means and deviations that are not 3 finite numbers.
     """
@@ -36,6 +40,7 @@ class Preprocessing:
         device: torch.device,
         white: int | None = None,
         max_megapixels: float = MAX_MEGAPIXELS,
+        fit: str = "crop",
     ) -> None:
         are_integers = isinstance(image_size, int) and isinstance(resize, int)
         if not (are_integers and MIN_SIZE <= image_size <= MAX_SIZE and image_size <= resize <= 2 * image_size):
@@ -49,20 +54,26 @@ class Preprocessing:
             raise ValueError(f"white={white}: must be an integer from 1 to {MAX_WHITE}, or null")
         if isinstance(max_megapixels, bool) or not 0 < float(max_megapixels) < math.inf:
             raise ValueError(f"max_megapixels={max_megapixels}: must be a number above 0")
-        self.white, self.max_megapixels = white, float(max_megapixels)
+        if fit not in FITS:
+            raise ValueError(f"fit={fit}: must be one of {', '.join(FITS)}")
+        self.white, self.max_megapixels, self.fit = white, float(max_megapixels), fit
         self.image_size, self.resize = image_size, resize
         self.mean, self.std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
-        self.transform = resizing(image_size, resize)
+        self.transform = resizing(image_size, resize, fit)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the constructor's arguments, without the device, and without those that change nothing."""
-        limits = {"white": (self.white, None), "max_megapixels": (self.max_megapixels, MAX_MEGAPIXELS)}
+        of_files = {
+            "white": (self.white, None),
+            "max_megapixels": (self.max_megapixels, MAX_MEGAPIXELS),
+            "fit": (self.fit, "crop"),
+        }
         return {
             "image_size": self.image_size,
             "resize": self.resize,
             "mean": self.mean.tolist(),
             "std": self.std.tolist(),
-        } | {name: value for name, (value, default) in limits.items() if value != default}
+        } | {name: value for name, (value, default) in of_files.items() if value != default}
 
     def normalise(self, images: Tensor) -> Tensor:
         """Maps uint8 [B, 3, H, W] in 0..255 to float32 `(x / 255 - mean) / std`, channels-last in memory."""
@@ -76,9 +87,22 @@ class Preprocessing:
         return scaled.nan_to_num().round().clamp(0, 255).to(torch.uint8)
 
 
-def resizing(image_size: int, resize: int) -> v2.Transform:
-    """Returns the transform that resizes the shorter side of uint8 [..., 3, H, W] to `resize`, and crops the middle."""
-    return v2.Compose([v2.Resize(resize), v2.CenterCrop(image_size)])
+def resizing(image_size: int, resize: int, fit: str = "crop") -> Callable[[Tensor], Tensor]:
+    """Returns the transform of uint8 [..., 3, H, W] to a square.
+
+    "crop" resizes the shorter side to `resize`, and takes the middle; "squash" resizes both sides to `image_size`; "pad" the
+    longer side, and adds black beside the picture.
+    """
+    if fit == "pad":
+        return partial(_pad, size=image_size)
+    return v2.Resize([image_size] * 2) if fit == "squash" else v2.Compose([v2.Resize(resize), v2.CenterCrop(image_size)])
+
+
+def _pad(picture: Tensor, size: int) -> Tensor:
+    height, width = (max(1, round(side * size / max(picture.shape[-2:]))) for side in picture.shape[-2:])
+    left, top = (size - width) // 2, (size - height) // 2
+    resized = functional.resize(picture, [height, width], antialias=True)
+    return functional.pad(resized, [left, top, size - width - left, size - height - top])
 
 
 def resolve_statistics(

@@ -4,6 +4,7 @@ import functools
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -187,3 +188,41 @@ def test_paths_are_those_of_the_pictures_that_were_read(config: Config, tmp_path
     (k,) = [k for k, (path, mine) in enumerate(zip(paths, own, strict=True)) if path != mine]
     assert own[k] == os.path.relpath(victim, tmp_path) and Path(paths[k]).parent == Path("test/two")
     assert torch.equal(images[k], images[own.index(paths[k])])
+
+
+def write_wide(root: Path) -> None:
+    """Pictures of 160x40, whose class is a mark at the left end."""
+    for colour, name in (((255, 0, 0), "red"), ((0, 255, 0), "green")):
+        (root / name).mkdir(parents=True)
+        for k in range(20):
+            picture = Image.new("RGB", (160, 40), (100 + k, 100, 100))
+            picture.paste(colour, (4, 8, 28, 32))
+            picture.save(root / name / f"{k}.png")
+
+
+@pytest.mark.parametrize(("fit", "is_seen"), [("crop", False), ("pad", True), ("squash", True)])
+def test_the_ends_of_wide_pictures(config: Config, tmp_path: Path, fit: str, is_seen: bool) -> None:
+    """In training, too; and the survey says how to see them."""
+    write_wide(tmp_path)
+    data = make_folder(config, tmp_path, f"data.fit={fit}", "data.test_fraction=0", "data.min_crop=0.9")
+    for batches in (data.eval_batches("val"), data.train_batches(0)):
+        for images, target in batches:
+            pixels = data.preprocessing.pixels(images).flatten(2).int()
+            marks = {name: (pixels[:, k] - pixels[:, 1 - k]).amax(1) > 100 for k, name in enumerate(("red", "green"))}
+            for name, found in marks.items():
+                of_class = target == data.class_names.index(name)
+                assert bool(found[of_class].all()) is is_seen or not of_class.any()
+                assert not found[~of_class].any()
+    note = [line for line in data.survey() if "its ends are cut off; data.fit=pad or squash keeps them" in line]
+    assert bool(note) is not is_seen
+    assert data.preprocessing.to_dict().get("fit", "crop") == fit
+
+
+def test_mirrored_sides(config: Config, tmp_path: Path) -> None:
+    for name in ("left hand", "Right hand"):
+        write_wide(tmp_path / "x")
+        (tmp_path / "x/red").rename(tmp_path / name)
+        shutil.rmtree(tmp_path / "x")
+    for flip in ("true", "false"):
+        lines = "\n".join(make_folder(config, tmp_path, f"data.horizontal_flip={flip}").survey())
+        assert ("Right hand and left hand are classes, and data.horizontal_flip=true mirrors" in lines) is (flip == "true")

@@ -3,13 +3,12 @@
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
 from vgg_nll import hardware
 from vgg_nll.data.augmentation import Augmentation
@@ -76,6 +75,7 @@ class FolderData:
         max_bad_fraction: float = 0.01,
         white: int | None = None,
         max_megapixels: float = MAX_MEGAPIXELS,
+        fit: str = "crop",
         folds: int | None = None,
         fold: int = 0,
         batch_size: int,
@@ -105,9 +105,12 @@ class FolderData:
         # Large pictures keep twice this or more on their shorter side, so that the smallest crop has image_size pixels.
         needed = image_size if not flip_crop else max(image_size, math.ceil(image_size / math.sqrt(3 * min_crop)))
         resize, skips = round(image_size / 0.875), on_error == "skip"
-        middle = partial(_without_draw, resizing(image_size, resize))
+        middle = partial(_without_draw, resizing(image_size, resize, fit))
+        self._flips = flip_crop and horizontal_flip
         self.is_augmented = flip_crop or self._augmentation.changes
-        crop = CropAndFlip(image_size, min_crop, horizontal_flip) if flip_crop else middle
+        crop: Transform = CropAndFlip(image_size, min_crop, horizontal_flip) if flip_crop else middle
+        if flip_crop and fit != "crop":  # pieces of the square, which has the whole picture
+            crop = partial(_of_square, resizing(needed, needed, fit), crop)
         self._decoding = decoding = Decoding(white, max_megapixels)
         augmented = partial(_augmented, crop, self._augmentation)
         self._train = PictureSet(samples["train"], augmented, needed, seed, skips, decoding=decoding)
@@ -118,14 +121,23 @@ class FolderData:
             for name, files in evaluated.items()
         }
         mean, std = resolve_statistics(mean, std, partial(self._sample_of_training, middle, image_size))
-        self.preprocessing = Preprocessing(image_size, resize, mean, std, device, white, max_megapixels)
+        self.preprocessing = Preprocessing(image_size, resize, mean, std, device, white, max_megapixels, fit)
 
     def survey(self, weights: Sequence[float] | None = None) -> list[str]:
         """Looks into the folder; returns what a person should know of it. Raises DataError if too many pictures are bad."""
         size, decoding = self.preprocessing.image_size, self._decoding
         headers = report.Headers(self._listing, decoding, size)
         self.bad_images.add(headers.bad)
-        return report.lines(self._listing, headers, list(self.bad_images.rows.values()), size, decoding.white, weights)
+        return report.lines(
+            self._listing,
+            headers,
+            list(self.bad_images.rows.values()),
+            size,
+            decoding.white,
+            self.preprocessing.fit,
+            weights,
+            flips=self._flips,
+        )
 
     def train_order(self, epoch: int) -> Tensor:
         return train_order(_labels(self._train.samples), self._seed, epoch, self._balanced)
@@ -189,7 +201,11 @@ class FolderData:
             yield images.permute(0, 3, 1, 2).cpu()
 
 
-def _without_draw(transform: v2.Transform, picture: Tensor, _: torch.Generator) -> Tensor:
+def _of_square(square: Callable[[Tensor], Tensor], crop: Transform, picture: Tensor, generator: torch.Generator) -> Tensor:
+    return crop(square(picture), generator)
+
+
+def _without_draw(transform: Callable[[Tensor], Tensor], picture: Tensor, _: torch.Generator) -> Tensor:
     return transform(picture)
 
 

@@ -1,5 +1,6 @@
 """What is in a folder of pictures, as lines for a person, before training."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ FEW_TESTED = 10  # pictures of a class: one more or less right is 10 points
 MAX_DECODED, MAX_BYTES = 2000, 1 << 29  # pictures, and their bytes: so many are decoded, which takes some seconds
 DARK_SHARE = 0.1  # of those: fewer may be dark, and true
 MAX_DEEP = 100  # pictures of 16 bits whose largest number is looked for
+WIDE = 2  # times as wide as high, or the reverse
 IMBALANCE = 3  # times as many pictures in the largest class as in the smallest
 MAX_SHOWN, MAX_REASONS = 3, 8
 
@@ -59,18 +61,24 @@ def lines(
     bad: list[BadImage],
     image_size: int,
     white: int | None,
+    fit: str,
     weights: Sequence[float] | None = None,
+    *,
+    flips: bool = False,
 ) -> list[str]:
     """Returns what a person should know of the folder: classes, sizes, formats, files left out, and what to change.
 
     Args:
-        white: as `data.white`; weights: [C], of the classes in the loss.
+        white, fit: as `data.white`, `data.fit`; flips: whether training pictures are mirrored.
+        weights: [C], of the classes in the loss.
     """
-    parts = _table(listing, weights), _lines(listing, headers, bad, image_size, white)
+    parts = _table(listing, weights), _lines(listing, headers, bad, image_size, white, fit, flips)
     return [printable(line) for part in parts for line in part]
 
 
-def _lines(listing: Listing, headers: Headers, bad: list[BadImage], image_size: int, white: int | None) -> Iterator[str]:
+def _lines(
+    listing: Listing, headers: Headers, bad: list[BadImage], image_size: int, white: int | None, fit: str, flips: bool
+) -> Iterator[str]:
     if headers.sizes:
         yield _on_the_disk(headers)
     if listing.by_content:
@@ -81,7 +89,7 @@ def _lines(listing: Listing, headers: Headers, bad: list[BadImage], image_size: 
             what = "pictures" if damaged else "other files"
             yield f"{'warning: ' * damaged}{verb}: {reasons.total():,} {what}, listed in the run's bad_images.csv"
             yield from _counts(reasons)
-    yield from _warnings(listing, headers, image_size)
+    yield from _warnings(listing, headers, image_size, fit, flips)
     if white is None:
         yield from _dark(headers.deep)
 
@@ -134,7 +142,7 @@ def _counts(reasons: Counter[str]) -> Iterator[str]:
         yield f"         and {rest} other reasons"
 
 
-def _warnings(listing: Listing, headers: Headers, image_size: int) -> Iterator[str]:
+def _warnings(listing: Listing, headers: Headers, image_size: int, fit: str, flips: bool) -> Iterator[str]:
     counts = Counter(sample.label for sample in listing.samples["train"])
     most, fewest = (pick(counts, key=lambda k: counts[k]) for pick in (max, min))
     if counts[most] >= IMBALANCE * counts[fewest]:
@@ -154,6 +162,15 @@ def _warnings(listing: Listing, headers: Headers, image_size: int) -> Iterator[s
     if 2 * small > len(headers.sizes):
         share = small / len(headers.sizes)
         yield f"note: {share:.0%} of the pictures are smaller than data.image_size={image_size}, and are enlarged"
+    width, height = (median(side) for side in zip(*headers.sizes, strict=True)) if headers.sizes else (1, 1)
+    if fit == "crop" and max(width, height) > WIDE * min(width, height):
+        yield (
+            f"note: the median picture has {width:.0f}x{height:.0f} pixels: its ends are cut off; data.fit=pad or squash keeps "
+            "them"
+        )
+    sides = {name for name in listing.class_names if re.fullmatch(r".*(left|right).*", name, re.IGNORECASE)}
+    if flips and len(sides) > 1:
+        yield f"warning: {' and '.join(sorted(sides)[:2])} are classes, and data.horizontal_flip=true mirrors their pictures"
     yield from _copies(listing)
 
 
