@@ -17,18 +17,14 @@ def write_runs(path: Path, runs: Sequence[Run]) -> None:
     keys = [key for key in keys if len({run.config.get(key) for run in runs}) > 1]
     metrics = sorted({name for run in runs for name in run.values})
     head = ("run", "data", "model", "loss", "seed", "device", "precision", "seconds", "split", *keys, *metrics)
-    rows: list[Sequence[object]] = [
+    rows = (
         (
             *(str(run.folder), run.data, run.model, run.loss, run.seed, run.provenance["device"], run.provenance["precision"]),
-            *(
-                run.seconds,
-                run.split,
-                *(run.config.get(key, "") for key in keys),
-                *(run.values.get(name, "") for name in metrics),
-            ),
+            *(run.seconds, run.split, *(run.config.get(key, "") for key in keys)),
+            *(run.values.get(name, "") for name in metrics),
         )
         for run in runs
-    ]
+    )
     write_csv(path, head, rows)
 
 
