@@ -1,4 +1,4 @@
-"""Makes the tables of docs/performance.md from the measurements in docs/measured: `python scripts/tables.py`."""
+"""Makes the tables of docs/performance.md (from docs/measured) and docs/tensorboard.md: `python scripts/tables.py`."""
 
 import argparse
 from pathlib import Path
@@ -11,7 +11,11 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--page", type=Path, default=DOCS / "performance.md", help="it holds <!-- table: NAME --> ... <!-- end -->"
+        "--page",
+        type=Path,
+        nargs="+",
+        default=[DOCS / "performance.md", DOCS / "tensorboard.md"],
+        help="it holds <!-- table: NAME --> ... <!-- end -->",
     )
     parser.add_argument("--measured", type=Path, default=DOCS / "measured", help="a folder of NAME.json")
     args = parser.parse_args()
@@ -19,7 +23,8 @@ def main() -> None:
         from vgg_nll.benchmarks.tables import filled
         from vgg_nll.files import atomic_write
 
-        atomic_write(args.page, filled(args.page.read_text(), args.measured))
+        for page in args.page:
+            atomic_write(page, filled(page.read_text(), args.measured))
 
 
 if __name__ == "__main__":

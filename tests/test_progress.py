@@ -77,9 +77,9 @@ def test_lines_come_every_ten_seconds(monkeypatch: pytest.MonkeyPatch, caplog: p
 @pytest.mark.parametrize(
     ("columns", "shown"),
     [
-        (200, "loss 0.1234  97.2% right  62 images/s"),
-        (80, "loss 0.1234  97.2% right  62 images/s"),
-        (60, "loss 0.1234  97.2% right"),
+        (200, "loss 0.1234  accuracy 97.2%  62 images/s"),
+        (80, "loss 0.1234  accuracy 97.2%  62 images/s"),
+        (60, "loss 0.1234  accuracy 97.2%"),
         (45, "loss 0.1234"),
     ],
 )
@@ -89,7 +89,7 @@ def test_a_narrow_terminal_shows_what_matters(monkeypatch: pytest.MonkeyPatch, c
     monkeypatch.setattr("sys.stderr", screen)
     monkeypatch.setenv("COLUMNS", str(columns))
     bar = Progress(total_steps=234, first_step=100)
-    bar.update(101, ["loss 0.1234", "97.2% right", "62 images/s"])
+    bar.update(101, ["loss 0.1234", "accuracy 97.2%", "62 images/s"])
     bar.close()
     lines = re.split("[\r\n]+", screen.text)
     assert all(len(line) < min(columns, 80) + 1 for line in lines)

@@ -66,11 +66,11 @@ def test_lines_fit(shown: Shown) -> None:
     bars = [row for row in found if re.match(r" *\d+%\|", row)]
     assert bars and all(len(bar) < columns for bar in bars)
     last = bars[-1]
-    assert re.search(r"40/40 .*  loss \d\.\d{4}  \d+\.\d% right", last), last
+    assert re.search(r"40/40 .*  loss \d\.\d{4}  accuracy \d+\.\d%", last), last
     assert ("images/s" in last) is (columns == 80)
     lines = [row for row in found if row not in bars and not row.startswith(WIDE)]
     assert max(map(len, lines)) <= 80
-    assert any(re.fullmatch(r"test: \d+\.\d% right, \d+\.\d+% sure: .*", row) for row in lines)
+    assert any(re.fullmatch(r"test: accuracy \d+\.\d%  confidence \d+\.\d+%: .*", row) for row in lines)
 
 
 @pytest.mark.slow
@@ -99,5 +99,5 @@ def test_a_pipe_gets_plain_lines(tmp_path: Path) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d{6}_vgg16_argmax", folder.name)
     assert done.stderr == "loading PyTorch ...\n"
     assert "\x1b" not in done.stdout
-    assert re.search(r"^step 40/40  loss \d\.\d{4}  \d+\.\d% right  \d+ images/s$", done.stdout, re.MULTILINE)
+    assert re.search(r"^step 40/40  loss \d\.\d{4}  accuracy \d+\.\d%  \d+ images/s$", done.stdout, re.MULTILINE)
     assert re.search(r"^epoch 0  validation: loss ", done.stdout, re.MULTILINE)

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from vgg_nll.comparison import export, folds, runs
-from vgg_nll.comparison.runs import Bins, Run
+from vgg_nll.comparison import export, folds, report, runs
+from vgg_nll.comparison.runs import Run
 from vgg_nll.evaluation import metrics
 from vgg_nll.evaluation.metrics import Sums
+from vgg_nll.evaluation.registry import METRICS, OverFolds
 
 MakeRun = Callable[..., Path]
 
@@ -25,7 +26,7 @@ def as_run(base: Run, sums: Sums, fold: int, number: int, seed: int = 0) -> Run:
     columns = (sums.bin_images, sums.bin_correct, sums.bin_confidence)
     values = {name: value for name, value in metrics.compute(sums).items() if value == value}
     config = {**base.config, "data.fold": str(fold), "data.folds": str(number), "seed": str(seed)}
-    bins = Bins(*(tuple(column.tolist()) for column in columns))
+    bins = torch.stack(columns)
     return replace(base, folder=base.folder / str(fold), values=values, bins=bins, config=config, seed=seed)
 
 
@@ -46,11 +47,20 @@ def test_joined_metrics_are_those_of_all_images(base: Run, sizes: tuple[int, ...
     found = [as_run(base, evaluate(*part), k, len(sizes)) for k, part in enumerate(parts)]
     (joined,), left_out = folds.join_folds(found)
     assert left_out == [] and joined.folders == [run.folder for run in found]
-    assert set(folds.MEANS) <= joined.values.keys() and {"ece", "mce"} <= joined.values.keys()
+    left = {name for name, metric in METRICS.items() if metric.over_folds is OverFolds.NONE}
+    assert joined.values.keys() == {name for name, value in together.items() if value == value} - left
     for name, value in joined.values.items():
         assert value == pytest.approx(together[name], abs=1e-12), name
     assert joined.seconds == sum(run.seconds for run in found)
     assert "data.fold" not in joined.config
+
+
+def test_the_report_names_what_folds_do_not_have(base: Run) -> None:
+    sums = evaluate(torch.eye(4, dtype=torch.float64), torch.arange(4))
+    found, _ = folds.join_folds([as_run(base, sums, fold, 2) for fold in (0, 1)])
+    printed = report.make(found, []).printed()
+    assert ": joined from folds, so no adaptive ECE, classwise ECE, AURC, AUROC: they need all images at once" in printed
+    assert "joined from folds" not in report.make([base], []).printed()
 
 
 def test_incomplete_folds_are_left_out(base: Run) -> None:

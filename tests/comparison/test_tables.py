@@ -10,7 +10,7 @@ import pytest
 from vgg_nll.comparison import tables
 from vgg_nll.comparison.grouping import Group, group_runs
 from vgg_nll.comparison.runs import find
-from vgg_nll.evaluation.report import FINAL_ROWS
+from vgg_nll.evaluation.registry import View, shown_in
 
 MakeRun = Callable[..., Path]
 StudentT = Callable[[list[float]], tuple[float, float, float]]
@@ -44,7 +44,7 @@ def test_overview(tmp_path: Path, make_run: MakeRun) -> None:
     low, high = (98 + sign * math.tan(math.pi * 0.475) for sign in (-1, 1))  # the standard error is 1
     assert table.head == (
         *("data", "model", "loss", "settings", "n", "test accuracy %", "95% interval", "minimum"),
-        *("NLL (argmax)", "ECE %", "confidence %", "when wrong %", "margin", "seconds"),
+        *("NLL (argmax)", "ECE %", "confidence %", "confidence on wrong images %", "margin", "seconds"),
     )
     assert table.rows == [
         (
@@ -121,9 +121,9 @@ def test_means(tmp_path: Path, make_run: MakeRun) -> None:
     half = math.tan(math.pi * 0.475)
     assert table.head == ("metric", "argmax (n = 2)")
     assert rows["ECE %"] == f"2.00 ± 1.41 ({2 - half:.2f} to {2 + half:.2f})"
-    assert rows["confidence when wrong %"] == "60.00, n = 1"
+    assert rows["confidence on wrong images %"] == "60.00, n = 1"
     assert rows["AURC"] == "-"
-    assert {metric.name for metric in tables.METRICS} == set(FINAL_ROWS) - {"loss", "nll_argmax_prediction"}
+    assert rows.keys() == {metric.head for metric in shown_in(View.TABLE)} - {"loss"}
 
 
 @pytest.mark.parametrize("loss", ["argmax", "all_logit"])

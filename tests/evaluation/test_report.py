@@ -18,7 +18,7 @@ def test_final_table() -> None:
     lines = final_table({"validation": values, "test": values}).splitlines()
     assert lines[0].split() == ["validation", "test"]
     groups = [line for line in lines[1:] if not line.startswith(" ")]
-    assert groups == ["how often right", "how sure", "right to be sure"]
+    assert groups == ["accuracy", "confidence", "calibration"]
     rows = [line.split() for line in lines[1:] if line.startswith("  ")]
     assert [row[0] for row in rows] == NAMES.split()
     assert rows[4] == ["confidence_incorrect", "-", "-"]
@@ -28,19 +28,19 @@ def test_final_table() -> None:
 @pytest.mark.parametrize(
     ("right", "confidence", "said"),
     [
-        (90, 0.99, "90.0% right, 99.0% sure: overconfident by 9 points"),
-        (90, 0.80, "90.0% right, 80.0% sure: underconfident by 10 points"),
-        (90, 0.93, "90.0% right, 93.0% sure: as sure as it should be (n = 100 images)"),
-        (100, 0.97, "100.0% right, 97.0% sure: as sure as it should be (n = 100 images)"),
-        (100, 0.95, "100.0% right, 95.0% sure: underconfident by 5 points"),
-        (99, 0.99998, "99.0% right, 99.998% sure: overconfident by 1 points"),
+        (90, 0.99, "accuracy 90.0%  confidence 99.0%: overconfident by 9 points"),
+        (90, 0.80, "accuracy 90.0%  confidence 80.0%: underconfident by 10 points"),
+        (90, 0.93, "accuracy 90.0%  confidence 93.0%: confidence agrees with accuracy (n = 100 images)"),
+        (100, 0.97, "accuracy 100.0%  confidence 97.0%: confidence agrees with accuracy (n = 100 images)"),
+        (100, 0.95, "accuracy 100.0%  confidence 95.0%: underconfident by 5 points"),
+        (99, 0.99998, "accuracy 99.0%  confidence 99.998%: overconfident by 1 points"),
     ],
 )
 def test_verdict(right: int, confidence: float, said: str) -> None:
     """It says over or under only outside the interval of the accuracy that scipy gives."""
     found = verdict({"accuracy": right / 100, "confidence": confidence}, 100)
     interval = stats.binomtest(right, 100).proportion_ci(0.95, method="wilson")
-    assert found == said or (said.endswith("by 1 points") and found.startswith("99.0% right, 99.998% sure"))
+    assert found == said or (said.endswith("by 1 points") and found.startswith("accuracy 99.0%  confidence 99.998%"))
     assert ("overconfident" in found, "underconfident" in found) == (confidence > interval.high, confidence < interval.low)
 
 
@@ -70,6 +70,14 @@ def test_final_table_keeps_its_layout() -> None:
     assert lines[0] == " " * width + f"{'validation':>14}{'test':>14}"
     assert lines[2] == f"{'  accuracy':<{width}}" + f"{'0.5000':>14}" * 2
     assert lines[9] == f"{'  margin':<{width}}" + f"{'12345.0000':>14}" * 2
+
+
+def test_final_table_without_a_metric() -> None:
+    """A checkpoint of an older version has none of it."""
+    values = dict.fromkeys(NAMES.split(), 0.5)
+    older = {name: value for name, value in values.items() if name != "margin"}
+    (row,) = (line for line in final_table({"validation": older, "test": values}).splitlines() if "margin" in line)
+    assert row.split() == ["margin", "-", "0.5000"]
 
 
 def test_format_table_as_markdown() -> None:

@@ -1,4 +1,4 @@
-"""Tables of measurements in a page, made from the JSON files that `scripts/benchmark.py --out` and `make gpu` write."""
+"""Tables in a page: of measurements, from the JSON files of `scripts/benchmark.py --out` and `make gpu`, and of all metrics."""
 
 import json
 import re
@@ -6,22 +6,35 @@ from pathlib import Path
 from typing import Any
 
 from vgg_nll.errors import DataError
+from vgg_nll.evaluation.registry import METRICS, View
 from vgg_nll.evaluation.report import format_table
 
-# <!-- table: <file without .json> --> ... <!-- end -->
+METRICS_TABLE = "metrics"
+# <!-- table: <file without .json>, or metrics --> ... <!-- end -->
 TABLE = re.compile(r"(<!-- table: (?P<name>[\w/.-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled(page: str, folder: Path) -> str:
-    """Returns a page with each of its tables made anew from the file `<folder>/<name>.json`, and what the figures are of.
+    """Returns a page with each of its tables made anew: from the file `<folder>/<name>.json`, with what the figures are of, or
+    from the rows of all metrics.
 
     Raises DataError if a file is not there, or has no rows.
     """
 
     def table(match: re.Match[str]) -> str:
-        return f"{match[1]}\n{_table(folder / (match['name'] + '.json'))}\n\n{match[3]}"
+        made = _metrics() if match["name"] == METRICS_TABLE else _table(folder / f"{match['name']}.json")
+        return f"{match[1]}\n{made}\n\n{match[3]}"
 
     return TABLE.sub(table, page)
+
+
+def _metrics() -> str:
+    rows = []
+    for metric in METRICS.values():
+        also = f" `{metric.train_eval_tag}`" if View.TRAIN_EVAL in metric.views else ""
+        meaning = re.sub(r"arXiv:([\d.]+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", metric.meaning)
+        rows.append(f"| `{metric.tag}`{also} | `{metric.name}` | {meaning} |")
+    return "\n".join(("| tag | name | meaning |", "|---|---|---|", *rows))
 
 
 def _table(file: Path) -> str:

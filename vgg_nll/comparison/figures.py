@@ -10,20 +10,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator, PercentFormatter
 
 from vgg_nll.comparison.statistics import Point
+from vgg_nll.evaluation.registry import METRICS, PERCENT
 from vgg_nll.palette import loss_colour
 from vgg_nll.plots import caption, reliability_panels
 from vgg_nll.tracking import tags
 
-LOSS_VALIDATION = tags.VALIDATION["loss"]
+LOSS_VALIDATION = METRICS["loss"].tag
+_DRAWN = [METRICS[name] for name in ("accuracy", "nll_argmax", "nll_all_logit", "ece")]
 # Curves that can be compared between losses: tag -> title.
-COMPARABLE = {
-    tags.VALIDATION["accuracy"]: "validation: accuracy",
-    tags.VALIDATION["nll_argmax"]: "validation: NLL of method 1 (argmax)",
-    tags.VALIDATION["nll_all_logit"]: "validation: NLL of method 2 (all logits)",
-    tags.VALIDATION["ece"]: "validation: ECE",
-    tags.ACCURACY_TRAIN: "training: accuracy",
-}
-IN_PERCENT = (tags.VALIDATION["accuracy"], tags.VALIDATION["ece"], tags.ACCURACY_TRAIN)
+COMPARABLE = {metric.tag: f"validation: {metric.title}" for metric in _DRAWN} | {tags.ACCURACY_TRAIN: "training: accuracy"}
+IN_PERCENT = (*(metric.tag for metric in _DRAWN if metric.unit == PERCENT), tags.ACCURACY_TRAIN)
 TAGS = (*COMPARABLE, tags.LOSS_TRAIN, LOSS_VALIDATION)
 MAX_COLUMNS, THIN = 2, 1.4  # two panels beside each other can be read on paper and on a telephone
 BINS = 60  # of a histogram

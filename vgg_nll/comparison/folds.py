@@ -5,23 +5,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 
+import torch
+
 from vgg_nll.comparison.keys import IGNORED
 from vgg_nll.comparison.runs import Run
+from vgg_nll.evaluation import calibration
+from vgg_nll.evaluation.registry import METRICS, OverFolds
 
 FOLD, FOLDS = "data.fold", "data.folds"
-# Means over images: over all folds they are means weighted by the images of each fold.
-MEANS = (
-    *("accuracy", "top5_accuracy", "loss", "nll_argmax", "nll_argmax_prediction", "nll_all_logit", "brier"),
-    *("confidence", "true_class_probability", "margin", "overconfidence"),
-)
 
 
 def join_folds(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     """Returns the runs, with those of a complete cross-validation joined; and a line for each run of an incomplete one.
 
     Metrics over all images are exact: means weighted by the number of images, and what follows from the bins of confidence.
-    Those that need every image's output (AURC, AUROC, adaptive and classwise ECE, quantiles) are left out. Runs belong together
-    if all settings that can change a result are equal, but for the fold.
+    Those whose row says `OverFolds.NONE` are left out, and the report names them. Runs belong together if all settings that can
+    change a result are equal, but for the fold.
     """
     single = [run for run in runs if run.config.get(FOLDS, "null") == "null" or run.bins is None]
     by_setting: dict[frozenset[tuple[str, str]], dict[int, Run]] = defaultdict(dict)
@@ -48,25 +47,23 @@ def join_folds(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
 
 
 def _joined(parts: Sequence[Run]) -> Run:
-    bins = [part.bins for part in parts if part.bins is not None]
-    total = sum(bins[1:], start=bins[0])
-    images = [sum(part.images) for part in bins]
-    right = [sum(part.correct) for part in bins]
-    wrong = [all_ - correct for all_, correct in zip(images, right, strict=True)]
-    weights = dict.fromkeys(MEANS, images) | {"confidence_correct": right, "confidence_incorrect": wrong}
-    values = {name: _mean(name, parts, weight) for name, weight in weights.items()}
+    bins = torch.stack([part.bins for part in parts if part.bins is not None])  # [F, 3, NUM_BINS]
+    images, right = bins.sum(dim=2).T[:2]
+    weights = {OverFolds.MEAN: images, OverFolds.MEAN_CORRECT: right, OverFolds.MEAN_INCORRECT: images - right}
+    means = [metric for metric in METRICS.values() if metric.over_folds in weights]
+    values = {metric.name: _mean(metric.name, parts, weights[metric.over_folds].tolist()) for metric in means}
     found = {name: value for name, value in values.items() if value is not None}
     config = {key: value for key, value in parts[0].config.items() if key != FOLD}
     return replace(
         parts[0],
         seconds=sum(part.seconds for part in parts),
-        values=found | {"ece": total.ece, "mce": total.mce},
+        values=found | {name: float(value) for name, value in calibration.of_bins(*bins.sum(dim=0)).items()},
         validation={
             name: fmean(part.validation[name] for part in parts)
             for name in ("accuracy", "nll_argmax")
             if all(name in part.validation for part in parts)
         },
-        bins=total,
+        bins=bins.sum(dim=0),
         overrides={key: value for key, value in parts[0].overrides.items() if key != FOLD},
         config=config,
         parts=tuple(parts),

@@ -5,6 +5,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from vgg_nll.comparison import figures, predictions, tables
 from vgg_nll.comparison.grouping import Group, config_differences, group_runs, shared_provenance
@@ -12,12 +13,14 @@ from vgg_nll.comparison.page import EmbeddedImage, Report, Section
 from vgg_nll.comparison.runs import Run
 from vgg_nll.comparison.statistics import Point, mean_over_runs
 from vgg_nll.errors import CheckpointError, ConfigError, DataError
+from vgg_nll.evaluation import calibration
+from vgg_nll.evaluation.registry import METRICS, OverFolds, View, shown_in
 from vgg_nll.plots import caption
 from vgg_nll.progress import track
 from vgg_nll.tracking.event_files import Curve, read_curves
 
 CONSTANTS = ("data", "model", "settings")  # columns that are left out if they have one value
-DROPPABLE = ("seconds", "minimum", "when wrong %", "ECE %", "95% interval")
+DROPPABLE = ("seconds", "minimum", METRICS["confidence_incorrect"].head, METRICS["ece"].head, tables.INTERVAL)
 ReadImages = Callable[[Path, Sequence[int], str], np.ndarray]  # run folder, indices, split -> uint8 [K, H, W, 3]
 METHOD = (
     "±: sample standard deviation over seeds. Intervals: 95%, of the mean over seeds (Student's t, n - 1 degrees of freedom); "
@@ -35,8 +38,7 @@ RELIABILITY_CAPTION = (
 )
 
 MARGINS_CAPTION = (
-    "Log-odds of the predictions on the tested images, of all seeds: how sure each loss makes the network where it is right, "
-    "and where it is wrong."
+    "Log-odds of the predictions on the tested images, of all seeds: where the network is right, and where it is wrong."
 )
 DISAGREEMENTS = (
     "The images on which the fraction of seeds that are right differs most; of equal ones, those with the largest difference "
@@ -104,6 +106,9 @@ def _missing(groups: Sequence[Group], curves: Mapping[Path, Mapping[str, Curve]]
                 f"{group.name}: no test split, so no reliability diagram; the numbers are of the validation images, on which "
                 "the best step was chosen"
             )
+        if any(run.parts for run in group.runs):
+            names = [metric.title for metric in shown_in(View.COMPARISON) if metric.over_folds is OverFolds.NONE]
+            lines.append(f"{group.name}: joined from folds, so no {', '.join(names)}: they need all images at once")
         single = [loss for loss, by_seed in group.losses.items() if len(by_seed) == 1]
         if single:
             lines.append(f"{group.name}: only one seed of {', '.join(single)}, so no standard deviation and no interval")
@@ -153,9 +158,9 @@ def _reliability(group: Group, name: str) -> list[EmbeddedImage]:
     for loss, by_seed in group.losses.items():
         bins = [run.bins for run in by_seed.values() if run.bins is not None]
         if bins:
-            total = sum(bins[1:], start=bins[0])
-            title = f"{caption(loss, figures.NAME)}\nECE {total.ece:.2%}, {_count(len(bins), 'seed')}"
-            diagrams.append((title, total.images, total.correct, total.confidence))
+            total = torch.stack(bins).sum(dim=0)
+            title = f"{caption(loss, figures.NAME)}\nECE {calibration.of_bins(*total)['ece']:.2%}, {_count(len(bins), 'seed')}"
+            diagrams.append((title, *total.tolist()))
     return [EmbeddedImage(name, figures.png(figures.reliability(diagrams)), RELIABILITY_CAPTION)] if diagrams else []
 
 

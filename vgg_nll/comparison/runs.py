@@ -5,9 +5,12 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from vgg_nll.config import schema
 from vgg_nll.errors import CheckpointError
@@ -25,34 +28,6 @@ PROVENANCE = ("device", "precision", "threads", "versions", "git")
 
 
 @dataclass(frozen=True)
-class Bins:
-    """Per bin of confidence: the number of images, how many of them are right, and the sum of their confidences."""
-
-    images: tuple[float, ...]  # [NUM_BINS]
-    correct: tuple[float, ...]  # [NUM_BINS]
-    confidence: tuple[float, ...]  # [NUM_BINS]
-
-    def __add__(self, other: "Bins") -> "Bins":
-        return Bins(
-            tuple(a + b for a, b in zip(self.images, other.images, strict=True)),
-            tuple(a + b for a, b in zip(self.correct, other.correct, strict=True)),
-            tuple(a + b for a, b in zip(self.confidence, other.confidence, strict=True)),
-        )
-
-    @property
-    def ece(self) -> float:
-        """Returns the sum over bins of |correct - confidence|, divided by the number of images."""
-        gaps = (abs(correct - confidence) for correct, confidence in zip(self.correct, self.confidence, strict=True))
-        return sum(gaps) / sum(self.images)
-
-    @property
-    def mce(self) -> float:
-        """Returns the maximum over bins of |correct - confidence| / images."""
-        rows = zip(self.images, self.correct, self.confidence, strict=True)
-        return max(abs(correct - confidence) / max(images, 1) for images, correct, confidence in rows)
-
-
-@dataclass(frozen=True)
 class Run:
     """Holds what is known of one finished run."""
 
@@ -65,7 +40,8 @@ class Run:
     split: str  # the images of `values`: test; val if the data set has no test split
     values: Mapping[str, float]  # the metrics that have a value
     validation: Mapping[str, float]  # likewise, of the best validation: settings are chosen with these
-    bins: Bins | None  # of the test split; None if the data set has none
+    # Per bin of confidence: images, right ones, sum of confidences; of the test split, None if the data set has none.
+    bins: Tensor | None = field(compare=False)  # [3, NUM_BINS]
     overrides: Mapping[str, str]  # key -> value, as given on the command line
     config: Mapping[str, str]  # every leaf, as text
     provenance: Mapping[str, str]  # device, precision, versions, ...
@@ -174,7 +150,7 @@ def _numbers(values: Any) -> dict[str, float]:
     return {name: float(value) for name, value in items if isinstance(value, NUMBER) and math.isfinite(value)}
 
 
-def _bins(content: Any) -> Bins | None:
+def _bins(content: Any) -> Tensor | None:
     """Returns None if the bins are missing or damaged."""
     if not isinstance(content, dict):
         return None
@@ -184,5 +160,5 @@ def _bins(content: Any) -> Bins | None:
             return None
         if not all(isinstance(item, NUMBER) and math.isfinite(item) for item in column):
             return None
-    bins = Bins(*(tuple(map(float, column)) for column in columns))
-    return bins if sum(bins.images) > 0 else None
+    bins = torch.tensor(columns, dtype=torch.float64)
+    return bins if bins[0].sum() > 0 else None

@@ -2,14 +2,14 @@
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
 from vgg_nll.comparison.grouping import Group
 from vgg_nll.comparison.runs import Run
 from vgg_nll.comparison.statistics import Estimate, mean_with_interval, paired_difference
+from vgg_nll.evaluation.registry import METRICS, Metric, View, shown_in
 
 INTERVAL = "95% interval"
 MIN_CELL = 8  # characters, to which a terminal's cells are cut
@@ -23,43 +23,7 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[str]]
 
 
-@dataclass(frozen=True)
-class Metric:
-    """Says how a metric of metrics.json is shown."""
-
-    name: str
-    title: str
-    factor: float  # from its value to the number that is shown
-    digits: int
-
-
-def _percent(name: str, title: str) -> Metric:
-    return Metric(name, f"{title} %", 100, 2)
-
-
-# Metrics with a paired difference. `loss` is not among them: its unit differs between losses.
-PAIRED = (
-    _percent("accuracy", "accuracy"),
-    Metric("nll_argmax", "NLL (argmax)", 1, 4),
-    Metric("nll_all_logit", "NLL (all logits)", 1, 4),
-    _percent("ece", "ECE"),
-    Metric("brier", "Brier score", 1, 4),
-    _percent("overconfidence", "overconfidence"),
-    _percent("confidence", "confidence"),
-    Metric("aurc", "AURC", 1, 5),
-    Metric("auroc", "AUROC", 1, 4),
-    Metric("margin", "margin", 1, 2),
-)
-METRICS = (
-    *PAIRED,
-    _percent("top5_accuracy", "top-5 accuracy"),
-    _percent("adaptive_ece", "adaptive ECE"),
-    _percent("classwise_ece", "classwise ECE"),
-    _percent("mce", "largest calibration error"),
-    _percent("confidence_correct", "confidence when right"),
-    _percent("confidence_incorrect", "confidence when wrong"),
-    _percent("true_class_probability", "true class probability"),
-)
+OVERVIEW = tuple(METRICS[name] for name in ("nll_argmax", "ece", "confidence", "confidence_incorrect", "margin"))
 
 
 def overview(groups: Sequence[Group]) -> Table:
@@ -71,32 +35,18 @@ def overview(groups: Sequence[Group]) -> Table:
     accuracy_head = "test accuracy %" if all(group.split == "test" for group in groups) else "accuracy %"
     head = (
         *("data", "model", "loss", "settings", "n", accuracy_head, INTERVAL, "minimum"),
-        *("NLL (argmax)", "ECE %", "confidence %", "when wrong %", "margin", "seconds"),
+        *(*(metric.head for metric in OVERVIEW), "seconds"),
     )
     rows = []
     for group in groups:
         for loss, by_seed in group.losses.items():
-            runs = list(by_seed.values())
-            accuracy = [100 * run.values["accuracy"] for run in runs]
-            estimate, seconds = mean_with_interval(accuracy), [run.seconds for run in runs]
-            rows.append(
-                (
-                    group.data if group.split == "test" else f"{group.data} (validation)",
-                    group.model,
-                    loss,
-                    group.settings,
-                    str(estimate.n),
-                    _with_spread(estimate, 2),
-                    _interval(estimate, "{:.2f}"),
-                    f"{min(accuracy):.2f}",
-                    _mean(runs, "nll_argmax", 1, 4),
-                    _mean(runs, "ece", 100, 2),
-                    _mean(runs, "confidence", 100, 2),
-                    _mean(runs, "confidence_incorrect", 100, 2),
-                    _mean(runs, "margin", 1, 2),
-                    f"{min(seconds):.0f} to {max(seconds):.0f}",
-                )
-            )
+            accuracy = list(_values(METRICS["accuracy"], by_seed).values())
+            estimate, seconds = mean_with_interval(accuracy), [run.seconds for run in by_seed.values()]
+            data = group.data if group.split == "test" else f"{group.data} (validation)"
+            means = (_number(_fmean(_values(metric, by_seed).values()), _form(metric)) for metric in OVERVIEW)
+            spread, interval = _with_spread(estimate, 2), _interval(estimate, "{:.2f}")
+            cells = (data, group.model, loss, group.settings, str(estimate.n), spread, interval, f"{min(accuracy):.2f}")
+            rows.append((*cells, *means, f"{min(seconds):.0f} to {max(seconds):.0f}"))
     return Table(head, rows)
 
 
@@ -155,48 +105,43 @@ def _width(head: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
 def difference(group: Group, first: str, second: str) -> Table:
     """Returns one row per metric: both means over the seeds that both losses have, and first - second, paired by seed."""
     rows = []
-    for metric in PAIRED:
-        columns = [
-            {
-                seed: metric.factor * run.values[metric.name]
-                for seed, run in group.losses[loss].items()
-                if metric.name in run.values
-            }
-            for loss in (first, second)
-        ]
+    for metric in shown_in(View.PAIRED):
+        columns = [_values(metric, group.losses[loss]) for loss in (first, second)]
         estimate = paired_difference(*columns)
         shared = columns[0].keys() & columns[1].keys()
-        means = (_number(_fmean([column[seed] for seed in shared]), f"{{:.{metric.digits}f}}") for column in columns)
-        signed = f"{{:+.{metric.digits}f}}"
+        means = (_number(_fmean([column[seed] for seed in shared]), _form(metric)) for column in columns)
+        signed = _form(metric, "+")
         p = "-" if estimate.p is None else "< 0.001" if estimate.p < 0.001 else f"{estimate.p:.3f}"
         cells = (_number(estimate.mean, signed), _interval(estimate, signed), p, str(estimate.n))
-        rows.append((metric.title, *means, *cells))
+        rows.append((metric.head, *means, *cells))
     return Table(("metric", first, second, "difference", INTERVAL, "p", "n"), rows)
 
 
 def means(group: Group) -> Table:
     """Returns one row per metric, one column per loss: mean ± sample standard deviation (95% interval of the mean)."""
     rows = []
-    for metric in METRICS:
+    for metric in shown_in(View.COMPARISON):
         cells = []
         for by_seed in group.losses.values():
-            values = [metric.factor * run.values[metric.name] for run in by_seed.values() if metric.name in run.values]
-            estimate = mean_with_interval(values)
-            text = _with_spread(estimate, metric.digits)
+            estimate = mean_with_interval(list(_values(metric, by_seed).values()))
+            text = _with_spread(estimate, metric.unit.digits)
             if estimate.interval is not None:
-                text += f" ({_interval(estimate, f'{{:.{metric.digits}f}}')})"
+                text += f" ({_interval(estimate, _form(metric))})"
             cells.append(text + (f", n = {estimate.n}" if 0 < estimate.n < len(by_seed) else ""))
-        rows.append((metric.title, *cells))
+        rows.append((metric.head, *cells))
     return Table(("metric", *(f"{loss} (n = {len(by_seed)})" for loss, by_seed in group.losses.items())), rows)
 
 
-def _mean(runs: Sequence[Run], name: str, factor: float, digits: int) -> str:
-    """Returns the mean over the runs that have a value (a run without errors has no confidence when wrong)."""
-    values = [factor * run.values[name] for run in runs if name in run.values]
-    return _number(_fmean(values), f"{{:.{digits}f}}")
+def _values(metric: Metric, by_seed: Mapping[int, Run]) -> dict[int, float]:
+    """Returns seed -> the number that is shown, of the runs that have a value (no error: no confidence on wrong images)."""
+    return {seed: metric.unit.factor * run.values[metric.name] for seed, run in by_seed.items() if metric.name in run.values}
 
 
-def _fmean(values: Sequence[float]) -> float:
+def _form(metric: Metric, sign: str = "") -> str:
+    return f"{{:{sign}.{metric.unit.digits}f}}"
+
+
+def _fmean(values: Collection[float]) -> float:
     return fmean(values) if values else math.nan
 
 

@@ -11,14 +11,16 @@ def bin_index(probabilities: Tensor) -> Tensor:
     return (probabilities * NUM_BINS).long().clamp(0, NUM_BINS - 1)  # NaN becomes a large negative number
 
 
-def expected_and_maximum(bin_images: Tensor, bin_correct: Tensor, bin_confidence: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns ECE and MCE over equal bins: `sum_b n_b/N |acc_b - conf_b|` and `max_b |acc_b - conf_b|` (arXiv:1706.04599).
+def of_bins(bin_images: Tensor, bin_correct: Tensor, bin_confidence: Tensor) -> dict[str, Tensor]:
+    """Returns the metrics that follow from equal bins of confidence, by name (arXiv:1706.04599).
+
+    `ece` is `sum_b n_b/N |acc_b - conf_b|`, and `mce` is `max_b |acc_b - conf_b|`.
 
     Args:
         bin_images, bin_correct, bin_confidence: per bin [NUM_BINS], the images, the correct ones, the sum of confidences.
     """
     gaps = (bin_correct - bin_confidence).abs()
-    return gaps.sum() / bin_images.sum(), (gaps / bin_images.clamp(min=1)).max()
+    return {"ece": gaps.sum() / bin_images.sum(), "mce": (gaps / bin_images.clamp(min=1)).max()}
 
 
 def classwise(class_bin_images: Tensor, class_bin_probability: Tensor) -> Tensor:

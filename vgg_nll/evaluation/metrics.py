@@ -144,25 +144,13 @@ def update(outputs: Outputs, target: Tensor, loss: Tensor) -> Sums:
 
 
 def compute(sums: Sums) -> dict[str, float]:
-    """Returns values per image, by their names in `metrics.json`. Calibration errors are fractions; logarithms are natural.
+    """Returns values per image, by their names in `metrics.json`; `evaluation.registry` says what each of them means.
 
-    * `balanced_accuracy`: the mean of the accuracies of the classes that have images.
-    * `refinement`: `nll_argmax` at the one of `temperature.TEMPERATURES` that makes it least: what no confidence mends
-      (arXiv:2501.19195).
-    * `brier`: sum over classes of the squared error, in [0, 2].
-    * `ece`: expected calibration error, |accuracy - confidence| over 15 equal bins of confidence, weighted by their images
-      (arXiv:1706.04599); `mce`: the largest of them; `adaptive_ece`: over 15 bins of equally many images (arXiv:1904.01685);
-      `classwise_ece`: of the probability of each class, its mean over classes (arXiv:1910.12656).
-    * `overconfidence`: mean confidence less accuracy.
-    * `aurc`: area under risk against coverage, the mean error rate of the k most confident images over k = 1 to N
-      (arXiv:1705.08500); `auroc`: the probability that a right prediction is more confident than a wrong one, ties count half.
-    * `margin_p05`, `margin_p50`, `margin_p95`: quantiles of the margin.
-
-    `confidence_correct` is NaN if no image was right, `confidence_incorrect` if none was wrong, `auroc` in both cases.
+    Calibration errors are fractions; logarithms are natural. `confidence_correct` is NaN if no image was right,
+    `confidence_incorrect` if none was wrong, `auroc` in both cases.
     """
     images = sums.images
     wrong = images - sums.correct
-    ece, mce = calibration.expected_and_maximum(sums.bin_images, sums.bin_correct, sums.bin_confidence)
     values = {
         "accuracy": sums.correct / images,
         "balanced_accuracy": balanced_accuracy(sums),
@@ -173,8 +161,7 @@ def compute(sums: Sums) -> dict[str, float]:
         "nll_all_logit": sums.nll_all_logit / images,
         "refinement": sums.nll_at_temperatures.min() / images,
         "brier": sums.brier / images,
-        "ece": ece,
-        "mce": mce,
+        **calibration.of_bins(sums.bin_images, sums.bin_correct, sums.bin_confidence),
         "classwise_ece": calibration.classwise(sums.class_bin_images, sums.class_bin_probability),
         "overconfidence": (sums.confidence - sums.correct) / images,
         "confidence": sums.confidence / images,

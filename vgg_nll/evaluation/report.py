@@ -5,32 +5,27 @@ import re
 from collections.abc import Mapping, Sequence
 
 from vgg_nll.escapes import printable
+from vgg_nll.evaluation.registry import GROUPS, View, shown_in
 from vgg_nll.intervals import wilson_interval
 
-# What a person asks of a network -> the metrics that answer.
-GROUPS = {
-    "how often right": ("accuracy", "top5_accuracy"),
-    "how sure": ("confidence", "confidence_correct", "confidence_incorrect", "true_class_probability", "margin"),
-    "right to be sure": (
-        *("loss", "nll_argmax", "nll_argmax_prediction", "nll_all_logit", "brier", "ece", "mce", "adaptive_ece"),
-        *("classwise_ece", "overconfidence", "aurc", "auroc"),
-    ),
-}
-FINAL_ROWS = tuple(row for rows in GROUPS.values() for row in rows)
 NUMBER = re.compile(r"(\*\*)?[+-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?(\*\*)?|-")  # bold, too; "-" stands for no value
 
 
 def final_table(splits: Mapping[str, Mapping[str, float]]) -> str:
-    """Returns {"validation": {"accuracy": ...}, "test": {...}} as text: one row per metric, one column per split."""
+    """Returns {"validation": {"accuracy": ...}, "test": {...}} as text: one row per metric, one column per split.
+
+    "-" stands for NaN, and for a metric that a checkpoint of an older version does not have.
+    """
     rows = []
-    for title, names in GROUPS.items():
-        rows += [[title, *("" for _ in splits)]]
-        rows += [[f"  {name}", *(_number(values[name]) for values in splits.values())] for name in names]
+    for group in GROUPS:
+        rows.append([group, *("" for _ in splits)])
+        names = [metric.name for metric in shown_in(View.TABLE) if metric.group == group]
+        rows += [[f"  {name}", *(_number(values.get(name, math.nan)) for values in splits.values())] for name in names]
     return format_table(["", *(f"{name:>12}" for name in splits)], rows, markdown=False)
 
 
 def verdict(values: Mapping[str, float], images: int) -> str:
-    """Returns one line: how often the network is right, how sure it is, and whether it is as sure as it should be.
+    """Returns one line: accuracy, mean confidence, and whether they agree.
 
     It calls the network over- or underconfident only if its mean confidence lies outside the 95% interval of its accuracy
     (Wilson, from the number of images).
@@ -41,8 +36,8 @@ def verdict(values: Mapping[str, float], images: int) -> str:
         points = 100 * abs(confidence - accuracy)
         judged = f"{'over' if confidence > high else 'under'}confident by {points:.2g} points"
     else:
-        judged = f"as sure as it should be (n = {images:,} images)"
-    return f"{_percent(accuracy)} right, {_percent(confidence)} sure: {judged}"
+        judged = f"confidence agrees with accuracy (n = {images:,} images)"
+    return f"accuracy {_percent(accuracy)}  confidence {_percent(confidence)}: {judged}"
 
 
 def complement(margin: float) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vgg_nll.config.compose import names_of
 from vgg_nll.escapes import printable
+from vgg_nll.evaluation.registry import METRICS
 from vgg_nll.evaluation.report import format_table
 from vgg_nll.sweeps import record
 from vgg_nll.sweeps.jobs import Job
@@ -16,7 +17,7 @@ from vgg_nll.sweeps.status import DONE_WITH, FAILED, Status
 from vgg_nll.tracking import dashboard
 
 MAX_ROWS = 40
-COLUMNS = {"accuracy %": ("accuracy", 100), "NLL (argmax)": ("nll_argmax", 1), "ECE %": ("ece", 100)}
+COLUMNS = [METRICS[name] for name in ("accuracy", "nll_argmax", "ece")]
 
 
 def print_dashboard(folder: Path) -> None:
@@ -34,12 +35,12 @@ def print_summary(sweep: Sweep, statuses: Mapping[Job, Status], number: int, com
     rows = []
     for job, status in done[:MAX_ROWS]:
         split = "test" if "test/accuracy" in status.metrics else "val"
-        cells = [(status.metrics.get(f"{split}/{name}"), factor) for name, factor in COLUMNS.values()]
+        cells = [(status.metrics.get(f"{split}/{metric.name}"), metric.unit.factor) for metric in COLUMNS]
         numbers = ["-" if value is None else f"{factor * value:.4g}" for value, factor in cells]
         objective = "-" if status.objective is None else f"{100 * status.objective:.4g}"
         seconds = "-" if status.seconds is None else f"{status.seconds:.0f}"
         rows.append([job.name, status.state, objective, *numbers, seconds])
-    head = ["job", "state", "validation accuracy %", *(f"test {name}" for name in COLUMNS), "seconds"]
+    head = ["job", "state", "validation accuracy %", *(f"test {metric.head}" for metric in COLUMNS), "seconds"]
     if rows:
         print(f"\n{format_table(head, rows, markdown=False)}")
     if len(done) > MAX_ROWS:

@@ -1,44 +1,14 @@
 """The tags of TensorBoard, grouped by meaning: it makes one section per first word. x is the optimizer step everywhere."""
 
+from vgg_nll.evaluation.registry import METRICS, View, shown_in
+
 # Metric name (as in metrics.json) -> tag on validation. On the test split every metric is `test/<name>`.
-VALIDATION = {
-    "loss": "loss/val",
-    "accuracy": "accuracy/val",
-    "top5_accuracy": "accuracy/val_top5",
-    "nll_argmax": "nll/argmax",
-    "nll_argmax_prediction": "nll/argmax_prediction",
-    "nll_all_logit": "nll/all_logit",
-    "confidence": "confidence/mean",
-    "confidence_correct": "confidence/correct",
-    "confidence_incorrect": "confidence/incorrect",
-    "true_class_probability": "confidence/true_class",
-    "margin": "confidence/margin",
-    "margin_p05": "confidence/margin_p05",
-    "margin_p50": "confidence/margin_p50",
-    "margin_p95": "confidence/margin_p95",
-    "ece": "calibration/ece",
-    "mce": "calibration/mce",
-    "adaptive_ece": "calibration/adaptive_ece",
-    "classwise_ece": "calibration/classwise_ece",
-    "overconfidence": "calibration/overconfidence",
-    "brier": "calibration/brier",
-    "aurc": "selection/aurc",
-    "auroc": "selection/auroc",
-}
+VALIDATION = {metric.name: metric.tag for metric in METRICS.values()}
 # The same on a fixed part of the training images, without augmentation and dropout: what was learnt against what holds.
-TRAIN_EVAL = {
-    "loss": "loss/train_eval",
-    "accuracy": "accuracy/train_eval",
-    "nll_argmax": "nll/train_eval",
-    "confidence": "confidence/train_eval",
-    "ece": "calibration/train_eval",
-}
+TRAIN_EVAL = {metric.name: metric.train_eval_tag for metric in shown_in(View.TRAIN_EVAL)}
 TEST, BEST = "test/", "best/"
 # Of the best validation so far, besides its step.
-BEST_METRICS = (
-    *("accuracy", "loss", "nll_argmax", "nll_all_logit", "ece", "overconfidence", "confidence", "confidence_incorrect"),
-    *("margin", "auroc"),
-)
+BEST_METRICS = tuple(metric.name for metric in shown_in(View.BEST))
 BEST_STEP = f"{BEST}step"
 LOSS_TRAIN, ACCURACY_TRAIN = "loss/train", "accuracy/train"
 LEARNING_RATE, GRADIENT_NORM = "optimizer/learning_rate", "optimizer/gradient_norm"
@@ -56,22 +26,11 @@ TRAINING = (
 FORGOTTEN, LEARNT = "flips/forgotten", "flips/learnt"
 # What the HParams tab shows of a run: the first five at once, the others by a click. Those of the test split, and those of the
 # best validation, are of one and the same network; `accuracy/val` is of the last step's.
-HYPERPARAMETER_METRICS = (
-    *(
-        f"{TEST}{name}"
-        for name in (
-            *("accuracy", "nll_argmax", "ece", "confidence_incorrect", "auroc", "margin", "overconfidence", "nll_all_logit"),
-            *("confidence", "brier"),
-        )
-    ),
-    *(f"{BEST}{name}" for name in BEST_METRICS),
-    BEST_STEP,
-)
-# What a person reads first: is it learning, is it sure, is it right to be sure? The link to TensorBoard pins these.
-PINNED = (
-    *(VALIDATION["accuracy"], VALIDATION["confidence"], VALIDATION["confidence_incorrect"]),
-    *(VALIDATION["ece"], VALIDATION["nll_argmax"], VALIDATION["margin"]),
-)
+_FIRST_FIVE = ("accuracy", "nll_argmax", "ece", "confidence_incorrect", "auroc")
+_TESTED = dict.fromkeys((*_FIRST_FIVE, *(metric.name for metric in shown_in(View.HPARAMS))))
+HYPERPARAMETER_METRICS = (*(f"{TEST}{name}" for name in _TESTED), *(f"{BEST}{name}" for name in BEST_METRICS), BEST_STEP)
+# The link to TensorBoard pins these: is it learning, how confident is it, does its confidence agree with its accuracy?
+PINNED = tuple(VALIDATION[name] for name in ("accuracy", "confidence", "confidence_incorrect", "ece", "nll_argmax", "margin"))
 MARGIN_HISTOGRAM, CORRECT_HISTOGRAM, INCORRECT_HISTOGRAM = (
     "confidence/margin_histogram",
     "confidence/margin_histogram_correct",

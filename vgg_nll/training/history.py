@@ -17,6 +17,7 @@ from vgg_nll.tracking import tags
 
 log = logging.getLogger(__name__)
 Row = dict[str, float]
+OF_TRAIN = "train_eval_"  # before the name of a metric: of the part of the training images
 
 
 def row(step: int, epoch: float, values: Mapping[str, float], of_train: Mapping[str, float], trajectory: Tensor) -> Row:
@@ -29,7 +30,7 @@ def row(step: int, epoch: float, values: Mapping[str, float], of_train: Mapping[
     flips = dict.fromkeys((tags.FORGOTTEN, tags.LEARNT), math.nan) | count_flips(trajectory)
     return (
         {"step": step, "epoch": epoch, **values}
-        | {f"train_eval_{name}": of_train[name] for name in tags.TRAIN_EVAL}
+        | {f"{OF_TRAIN}{name}": of_train[name] for name in tags.TRAIN_EVAL}
         | {tag.replace("/", "_"): value for tag, value in flips.items()}
     )
 
@@ -40,13 +41,14 @@ def losses(history: Sequence[Row]) -> list[list[float]]:
 
 
 def write(path: Path, history: Sequence[Row]) -> None:
-    """Writes a row per validation, a column per metric; what is not finite is left empty.
+    """Writes a row per validation, a column per metric; what is not finite is left empty, and what older rows do not have.
 
     If the disk refuses, that is a warning: no run is lost for it, and the next validation writes the table again.
     """
-    rows = [[value if math.isfinite(value) else "" for value in row.values()] for row in history]
+    head = list(dict.fromkeys(name for row in history for name in row))
+    rows = [[row[name] if math.isfinite(row.get(name, math.nan)) else "" for name in head] for row in history]
     try:
-        write_csv(path, list(history[0]), rows)
+        write_csv(path, head, rows)
     except OSError as error:
         log.warning(f"warning: {path} was not written, training continues ({error})")
 

@@ -124,7 +124,7 @@ class TrainingLogger:
         }
         self._tracker.add(Scalars(values), step)
         if self._progress is not None:
-            parts = f"loss {window.loss:.4f}", f"{window.accuracy:.1%} right", f"{speed:.0f} images/s"
+            parts = f"loss {window.loss:.4f}", f"accuracy {window.accuracy:.1%}", f"{speed:.0f} images/s"
             self._progress.update(step, parts)
         warnings = self._diagnostics.check_step(step, window.loss, gradient_norm, learning_rate)
         for warning in [*warnings, *self._diagnostics.check_input(step, values[tags.DATA_WAIT])]:
@@ -142,7 +142,7 @@ class TrainingLogger:
             state: with this validation as the last one of its history and of its trajectory.
         """
         step, values, row, trajectory = state.step, evaluation.values, state.history[-1], state.trajectory
-        scalars = {tag: row[f"train_eval_{name}"] for name, tag in tags.TRAIN_EVAL.items()}
+        scalars = {tag: row[f"{history.OF_TRAIN}{name}"] for name, tag in tags.TRAIN_EVAL.items()}
         scalars |= {tag: row[tag.replace("/", "_")] for tag in (tags.FORGOTTEN, tags.LEARNT)}
         if is_best:
             scalars |= {f"{tags.BEST}{name}": values[name] for name in tags.BEST_METRICS} | {tags.BEST_STEP: step}
@@ -156,8 +156,8 @@ class TrainingLogger:
         if self._table is not None:
             history.write(self._table, state.history)
         self.write(
-            f"epoch {row['epoch']:.3g}  validation: loss {values['loss']:.4f}  {values['accuracy']:.2%} right  "
-            f"{values['confidence']:.2%} sure  ECE {values['ece']:.3f}{f'  best {self._best_by}' if is_best else ''}"
+            f"epoch {row['epoch']:.3g}  validation: loss {values['loss']:.4f}  accuracy {values['accuracy']:.2%}  "
+            f"confidence {values['confidence']:.2%}  ECE {values['ece']:.3f}{f'  best {self._best_by}' if is_best else ''}"
         )
 
     def test_point(self, step: int, evaluation: Evaluation) -> None:

@@ -1,0 +1,125 @@
+"""One row per metric: the final table, the tags, comparisons, joined folds and the table in the docs come from it."""
+
+from dataclasses import dataclass
+from enum import Enum, Flag, auto
+from typing import NamedTuple
+
+GROUPS = ("accuracy", "confidence", "calibration")  # of the final table, in order
+
+
+class OverFolds(Enum):
+    """How the value of a whole cross-validation follows from its folds."""
+
+    MEAN = auto()  # weighted by the images of each fold
+    MEAN_CORRECT = auto()  # weighted by the images that were right
+    MEAN_INCORRECT = auto()  # weighted by the images that were wrong
+    BINS = auto()  # from the summed bins of confidence, by `calibration.of_bins`
+    NONE = auto()  # needs the outputs of all images at once: the report says that it is left out
+
+
+class View(Flag):
+    """Where a metric is shown, besides `metrics.json`, its curve, and `test/<name>` for the test split."""
+
+    CURVE = 0  # nowhere else
+    TABLE = auto()  # at the end of a run
+    COMPARISON = auto()  # mean per loss, over seeds
+    PAIRED = auto()  # difference of two losses, paired by seed
+    TRAIN_EVAL = auto()  # also on a fixed part of the training images
+    BEST = auto()  # `best/<name>`: of the best validation so far
+    HPARAMS = auto()  # a column of TensorBoard's HParams tab
+    COMMON = TABLE | COMPARISON
+    MAIN = COMMON | PAIRED | BEST | HPARAMS
+
+
+class Unit(NamedTuple):
+    """How comparisons show a value: times `factor`, with this many digits after the point."""
+
+    factor: int
+    digits: int
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric: `name` in `metrics.json`, `tag` on the validation images, `meaning` for readers of the docs."""
+
+    name: str
+    tag: str
+    group: str  # of `GROUPS`
+    title: str  # in comparisons
+    unit: Unit  # in comparisons
+    over_folds: OverFolds
+    views: View
+    meaning: str
+
+    @property
+    def head(self) -> str:
+        """Returns the title with its unit."""
+        return f"{self.title} %" if self.unit == PERCENT else self.title
+
+    @property
+    def train_eval_tag(self) -> str:
+        """Returns the tag on the fixed part of the training images."""
+        return f"{self.tag.partition('/')[0]}/train_eval"
+
+
+PERCENT, NUMBER, LOG_ODDS = Unit(100, 2), Unit(1, 4), Unit(1, 2)
+MEAN, BINS, NONE = OverFolds.MEAN, OverFolds.BINS, OverFolds.NONE
+COMMON, MAIN, TRAIN_EVAL = View.COMMON, View.MAIN, View.TRAIN_EVAL
+# Name, tag, group, title, unit, over folds, views, meaning; in the order of every table. Logarithms are natural.
+# fmt: off
+_ROWS = (
+    Metric("loss", "loss/val", "calibration", "loss", NUMBER, MEAN, View.TABLE | View.BEST | TRAIN_EVAL,
+           "the loss that trains, mean per image; no comparison has it, since its unit differs between losses"),
+    Metric("accuracy", "accuracy/val", "accuracy", "accuracy", PERCENT, MEAN, MAIN | TRAIN_EVAL,
+           "fraction of images whose label is the prediction"),
+    Metric("balanced_accuracy", "accuracy/val_balanced", "accuracy", "balanced accuracy", PERCENT, NONE, View.COMPARISON,
+           "mean of the accuracies of the classes that have images"),
+    Metric("top5_accuracy", "accuracy/val_top5", "accuracy", "top-5 accuracy", PERCENT, MEAN, COMMON,
+           "fraction of images whose label is among the five most probable classes"),
+    Metric("nll_argmax", "nll/argmax", "calibration", "NLL (argmax)", NUMBER, MEAN, MAIN | TRAIN_EVAL,
+           "method 1, whichever loss trains"),
+    Metric("nll_argmax_prediction", "nll/argmax_prediction", "calibration", "NLL (prediction)", NUMBER, MEAN, COMMON,
+           "`-log` of the largest output"),
+    Metric("nll_all_logit", "nll/all_logit", "calibration", "NLL (all logits)", NUMBER, MEAN, MAIN,
+           "method 2, whichever loss trains"),
+    Metric("refinement", "nll/refinement", "calibration", "refinement", NUMBER, NONE, COMMON,
+           "`nll_argmax` at the best of 41 temperatures from 0.1 to 20: what is left if confidence is set right "
+           "(arXiv:2501.19195)"),
+    Metric("brier", "calibration/brier", "calibration", "Brier score", NUMBER, MEAN, COMMON | View.PAIRED | View.HPARAMS,
+           "squared error of the outputs, sum over classes, 0 to 2"),
+    Metric("confidence", "confidence/mean", "confidence", "confidence", PERCENT, MEAN, MAIN | TRAIN_EVAL,
+           "mean of the largest output"),
+    Metric("confidence_correct", "confidence/correct", "confidence", "confidence on right images", PERCENT,
+           OverFolds.MEAN_CORRECT, COMMON, "the same on the images that are right; no value if none is"),
+    Metric("confidence_incorrect", "confidence/incorrect", "confidence", "confidence on wrong images", PERCENT,
+           OverFolds.MEAN_INCORRECT, COMMON | View.BEST | View.HPARAMS,
+           "the same on the images that are wrong; no value if none is"),
+    Metric("true_class_probability", "confidence/true_class", "confidence", "true class probability", PERCENT, MEAN, COMMON,
+           "mean output of the true class"),
+    Metric("margin", "confidence/margin", "confidence", "margin", LOG_ODDS, MEAN, MAIN,
+           "mean of the log-odds `log(p / (1 - p))` of the prediction"),
+    Metric("margin_p05", "confidence/margin_p05", "confidence", "margin, 5%", LOG_ODDS, NONE, View.CURVE, "its 5% quantile"),
+    Metric("margin_p50", "confidence/margin_p50", "confidence", "margin, 50%", LOG_ODDS, NONE, View.CURVE, "its median"),
+    Metric("margin_p95", "confidence/margin_p95", "confidence", "margin, 95%", LOG_ODDS, NONE, View.CURVE, "its 95% quantile"),
+    Metric("ece", "calibration/ece", "calibration", "ECE", PERCENT, BINS, MAIN | TRAIN_EVAL, "expected calibration error: "
+           "mean of abs(accuracy - confidence) over 15 equal bins of confidence, weighted by their images (arXiv:1706.04599)"),
+    Metric("mce", "calibration/mce", "calibration", "largest calibration error", PERCENT, BINS, COMMON,
+           "the maximum over the same bins (arXiv:1706.04599)"),
+    Metric("adaptive_ece", "calibration/adaptive_ece", "calibration", "adaptive ECE", PERCENT, NONE, COMMON,
+           "the ECE over 15 bins of equally many images (arXiv:1904.01685)"),
+    Metric("classwise_ece", "calibration/classwise_ece", "calibration", "classwise ECE", PERCENT, NONE, COMMON,
+           "the ECE of the probability of each class, mean over classes (arXiv:1910.12656)"),
+    Metric("overconfidence", "calibration/overconfidence", "calibration", "overconfidence", PERCENT, MEAN, MAIN,
+           "mean confidence minus accuracy"),
+    Metric("aurc", "selection/aurc", "calibration", "AURC", Unit(1, 5), NONE, COMMON | View.PAIRED,
+           "area under risk against coverage: mean error rate of the k most confident images, over all k (arXiv:1705.08500)"),
+    Metric("auroc", "selection/auroc", "calibration", "AUROC", NUMBER, NONE, MAIN,
+           "probability that a right prediction is more confident than a wrong one, ties count half; no value without both"),
+)
+# fmt: on
+METRICS = {metric.name: metric for metric in _ROWS}
+
+
+def shown_in(view: View) -> list[Metric]:
+    """Returns the metrics of a view, in order."""
+    return [metric for metric in METRICS.values() if view in metric.views]
