@@ -46,8 +46,10 @@ def main() -> None:
             done[f"{args.split}, flip"] = evaluate.evaluate(run, args.split, temperature, flip=True)
         values = {name: evaluation.values for name, evaluation in done.items()}
         shown = f"{args.data_root}, all of it" if run.is_new_data else args.split
+        number = run.data.sizes[args.split]
+        table = report.final_table(values, dict.fromkeys(values, number), num_classes=len(run.data.class_names))
         head = f"{args.run}, checkpoint {args.checkpoint}, step {run.trained.step}"
-        print(f"{head}; {run.data.sizes[args.split]:,} images of {shown}\n{report.final_table(values)}\n", flush=True)
+        print(f"{head}; {number:,} images of {shown}\n{table}\n", flush=True)
         print(f"written to {evaluate.write_evaluation(run, done, args.split, temperature)}")
 
 

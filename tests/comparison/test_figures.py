@@ -38,7 +38,7 @@ def test_curves() -> None:
     own = panels["its own loss: argmax\n(dashed: validation)"]
     assert (list(own.lines[0].get_ydata()), own.get_yscale()) == ([2.0], "log")
     assert own.lines[0].get_color() == accuracy.lines[1].get_color() != accuracy.lines[0].get_color()
-    assert panels["validation: NLL of method 1 (argmax)"].get_yscale() == "linear"  # it has a zero
+    assert panels["validation: NLL (argmax)"].get_yscale() == "linear"  # it has a zero
     assert [text.get_text() for text in panels["validation: ECE"].texts] == ["no curve"]
 
 

@@ -9,39 +9,55 @@ from vgg_nll.evaluation.report import confidence_text, final_table, format_table
 
 NAMES = (
     "accuracy top5_accuracy confidence confidence_correct confidence_incorrect true_class_probability margin loss nll_argmax "
-    "nll_argmax_prediction nll_all_logit brier ece mce adaptive_ece classwise_ece overconfidence aurc auroc"
+    "nll_argmax_prediction nll_all_logit refinement brier ece mce adaptive_ece classwise_ece overconfidence aurc auroc"
 )
+
+
+def table(values: dict[str, float], *, num_classes: int = 10) -> list[str]:
+    splits = {"validation": values, "test": values}
+    return final_table(splits, {"validation": 1234, "test": 5}, num_classes=num_classes).splitlines()
 
 
 def test_final_table() -> None:
+    """What matters first; percent; each metric once; top-5 only if there are more classes than that."""
     values = dict.fromkeys(NAMES.split(), 0.5) | {"confidence_incorrect": math.nan}
-    lines = final_table({"validation": values, "test": values}).splitlines()
-    assert lines[0].split() == ["validation", "test"]
-    groups = [line for line in lines[1:] if not line.startswith(" ")]
-    assert groups == ["accuracy", "confidence", "calibration"]
-    rows = [line.split() for line in lines[1:] if line.startswith("  ")]
-    assert [row[0] for row in rows] == NAMES.split()
-    assert rows[4] == ["confidence_incorrect", "-", "-"]
-    assert all(row[1:] == ["0.5000", "0.5000"] for k, row in enumerate(rows) if k != 4)
+    lines = table(values)
+    assert lines[0].split("  ")[-2:] == ["validation (n = 1,234)", "test (n = 5)"]
+    assert [line.split()[0] for line in lines[1:5]] == ["accuracy", "confidence", "nll_argmax", "ece"]
+    assert [line for line in lines[5:] if not line.startswith(" ")] == ["accuracy", "confidence", "calibration"]
+    rows = {line.split()[0]: line.split()[1:] for line in lines[1:] if len(line.split()) > 1}
+    assert rows.keys() == set(NAMES.split()) and len(lines) == 1 + len(rows) + 3
+    assert rows["accuracy"] == ["%", "50.00", "50.00"]
+    assert rows["confidence_incorrect"] == ["%", "-", "-"]
+    assert rows["margin"] == ["(log-odds)", "0.50", "0.50"] and rows["brier"] == ["0.5000", "0.5000"]
+    few = table(values, num_classes=5)
+    assert not any("top5" in line for line in few) and "accuracy" not in few[5:]  # a group without rows has no title
 
 
 @pytest.mark.parametrize(
-    ("right", "confidence", "said"),
+    ("right", "n", "confidence", "judged"),
     [
-        (90, 0.99, "accuracy 90.0%  confidence 99.0%: overconfident by 9 points"),
-        (90, 0.80, "accuracy 90.0%  confidence 80.0%: underconfident by 10 points"),
-        (90, 0.93, "accuracy 90.0%  confidence 93.0%: confidence agrees with accuracy (n = 100 images)"),
-        (100, 0.97, "accuracy 100.0%  confidence 97.0%: confidence agrees with accuracy (n = 100 images)"),
-        (100, 0.95, "accuracy 100.0%  confidence 95.0%: underconfident by 5 points"),
-        (99, 0.99998, "accuracy 99.0%  confidence 99.998%: overconfident by 1 points"),
+        (90, 100, 0.99, "accuracy 90.0% (82.6 to 94.5%, n = 100)  confidence 99.0%: overconfident by 9 points (4.5 to 16)"),
+        (90, 100, 0.80, "accuracy 90.0% (82.6 to 94.5%, n = 100)  confidence 80.0%: underconfident by 10 points (2.6 to 14)"),
+        (90, 100, 0.93, "accuracy 90.0% (82.6 to 94.5%, n = 100)  confidence 93.0%: no difference can be seen"),
+        (4, 9, 0.56, "accuracy 44.4% (18.9 to 73.3%, n = 9)  confidence 56.0%: too few images to judge confidence"),
+        (0, 9, 0.99, "accuracy 0.0% (0.0 to 29.9%, n = 9)  confidence 99.0%: overconfident by 99 points (69 to 99)"),
+        (100, 100, 0.97, "accuracy 100.0% (96.3 to 100.0%, n = 100)  confidence 97.0%: no difference can be seen"),
+        (
+            990,
+            1000,
+            0.99998,
+            "accuracy 99.0% (98.2 to 99.5%, n = 1,000)  confidence 99.998%: overconfident by 1 points (0.54 to 1.8)",
+        ),
     ],
 )
-def test_verdict(right: int, confidence: float, said: str) -> None:
-    """It says over or under only outside the interval of the accuracy that scipy gives."""
-    found = verdict({"accuracy": right / 100, "confidence": confidence}, 100)
-    interval = stats.binomtest(right, 100).proportion_ci(0.95, method="wilson")
-    assert found == said or (said.endswith("by 1 points") and found.startswith("accuracy 99.0%  confidence 99.998%"))
+def test_verdict(right: int, n: int, confidence: float, judged: str) -> None:
+    """It says over or under only outside the interval of the accuracy that scipy gives, and names what is wrong."""
+    found = verdict({"accuracy": right / n, "confidence": confidence, "confidence_incorrect": 0.9}, n)
+    interval = stats.binomtest(right, n).proportion_ci(0.95, method="wilson")
     assert ("overconfident" in found, "underconfident" in found) == (confidence > interval.high, confidence < interval.low)
+    ending = f"; {n - right} wrong, at 90.0% confidence on average" if right < n else "; none wrong"
+    assert found == judged + ending
 
 
 @pytest.mark.parametrize(
@@ -63,21 +79,24 @@ def test_no_confidence_reads_as_one(margin: float, text: str) -> None:
 
 
 def test_final_table_keeps_its_layout() -> None:
-    """Columns of at least 14 characters, numbers at their right end."""
-    values = dict.fromkeys(NAMES.split(), 0.5) | {"margin": 12345.0}
-    lines = final_table({"validation": values, "test": values}).splitlines()
-    width = len("  true_class_probability")  # the longest name
-    assert lines[0] == " " * width + f"{'validation':>14}{'test':>14}"
-    assert lines[2] == f"{'  accuracy':<{width}}" + f"{'0.5000':>14}" * 2
-    assert lines[9] == f"{'  margin':<{width}}" + f"{'12345.0000':>14}" * 2
+    """Numbers at the right end of their column."""
+    lines = table(dict.fromkeys(NAMES.split(), 0.5) | {"margin": 12345.0})
+    ends = {len(line) for line in lines if len(line.split()) > 2}
+    assert len(ends) == 1
+    (margin,) = [line for line in lines if "margin" in line]
+    assert margin.split()[-2:] == ["12345.00", "12345.00"]
 
 
 def test_final_table_without_a_metric() -> None:
     """A checkpoint of an older version has none of it."""
     values = dict.fromkeys(NAMES.split(), 0.5)
     older = {name: value for name, value in values.items() if name != "margin"}
-    (row,) = (line for line in final_table({"validation": older, "test": values}).splitlines() if "margin" in line)
-    assert row.split() == ["margin", "-", "0.5000"]
+    (row,) = (
+        line
+        for line in final_table({"validation": older, "test": values}, {"validation": 1, "test": 1}, num_classes=9).splitlines()
+        if "margin" in line
+    )
+    assert row.split() == ["margin", "(log-odds)", "-", "0.50"]
 
 
 def test_format_table_as_markdown() -> None:

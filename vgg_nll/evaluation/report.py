@@ -5,39 +5,58 @@ import re
 from collections.abc import Mapping, Sequence
 
 from vgg_nll.escapes import printable
-from vgg_nll.evaluation.registry import GROUPS, View, shown_in
+from vgg_nll.evaluation.registry import GROUPS, LOG_ODDS, METRICS, PERCENT, Unit, View, shown_in
 from vgg_nll.intervals import wilson_interval
 
+FIRST = ("accuracy", "confidence", "nll_argmax", "ece")  # rows of the final table
+MAX_WIDTH = 0.2  # of an interval that still judges
 NUMBER = re.compile(r"(\*\*)?[+-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?(\*\*)?|-")  # bold, too; "-" stands for no value
 
 
-def final_table(splits: Mapping[str, Mapping[str, float]]) -> str:
+def final_table(splits: Mapping[str, Mapping[str, float]], images: Mapping[str, int], *, num_classes: int) -> str:
     """Returns {"validation": {"accuracy": ...}, "test": {...}} as text: one row per metric, one column per split.
 
-    "-" stands for NaN, and for a metric that a checkpoint of an older version does not have.
+    The rows of `FIRST` stand first, the others by group; fractions are in percent. "-" stands for NaN, and for a metric that a
+    checkpoint of an older version does not have.
+
+    Args:
+        images: of each split; num_classes: with 5 or fewer, every image is right among the first five.
     """
+    metrics = [metric for metric in shown_in(View.TABLE) if num_classes > 5 or metric.name != "top5_accuracy"]
+    parts = {"": [METRICS[name] for name in FIRST]}
+    parts |= {group: [m for m in metrics if m.group == group and m.name not in FIRST] for group in GROUPS}
     rows = []
-    for group in GROUPS:
-        rows.append([group, *("" for _ in splits)])
-        names = [metric.name for metric in shown_in(View.TABLE) if metric.group == group]
-        rows += [[f"  {name}", *(_number(values.get(name, math.nan)) for values in splits.values())] for name in names]
-    return format_table(["", *(f"{name:>12}" for name in splits)], rows, markdown=False)
+    for group, members in parts.items():
+        rows += [[group, *("" for _ in splits)]] if group and members else []
+        for metric in members:
+            unit = {PERCENT: " %", LOG_ODDS: " (log-odds)"}.get(metric.unit, "")
+            cells = [_number(values.get(metric.name, math.nan), metric.unit) for values in splits.values()]
+            rows.append([f"{'  ' * bool(group)}{metric.name}{unit}", *cells])
+    head = [f"{name} (n = {images[name]:,})" for name in splits]
+    return format_table(["", *(f"{name:>12}" for name in head)], rows, markdown=False)
 
 
 def verdict(values: Mapping[str, float], images: int) -> str:
-    """Returns one line: accuracy, mean confidence, and whether they agree.
+    """Returns one line: accuracy, mean confidence, whether they agree, and how sure the network is of its errors.
 
     It calls the network over- or underconfident only if its mean confidence lies outside the 95% interval of its accuracy
-    (Wilson, from the number of images).
+    (Wilson, from the number of images); and says nothing if that interval is wider than 20 points.
     """
     accuracy, confidence = values["accuracy"], values["confidence"]
-    low, high = wilson_interval(accuracy, images)
+    low, high = (min(max(bound, 0.0), 1.0) for bound in wilson_interval(accuracy, images))
     if confidence > high or confidence < low:
-        points = 100 * abs(confidence - accuracy)
-        judged = f"{'over' if confidence > high else 'under'}confident by {points:.2g} points"
+        least, most = sorted(100 * abs(confidence - bound) for bound in (low, high))
+        points = f"{100 * abs(confidence - accuracy):.2g} points ({least:.2g} to {most:.2g})"
+        judged = f"{'over' if confidence > high else 'under'}confident by {points}"
+    elif high - low > MAX_WIDTH:
+        judged = "too few images to judge confidence"
     else:
-        judged = f"confidence agrees with accuracy (n = {images:,} images)"
-    return f"accuracy {_percent(accuracy)}  confidence {_percent(confidence)}: {judged}"
+        judged = "no difference can be seen"
+    interval = f"({100 * low:.1f} to {100 * high:.1f}%, n = {images:,})"
+    wrong, of_wrong = round(images * (1 - accuracy)), "none wrong"
+    if wrong:
+        of_wrong = f"{wrong:,} wrong, at {_percent(values['confidence_incorrect'])} confidence on average"
+    return f"accuracy {_percent(accuracy)} {interval}  confidence {_percent(confidence)}: {judged}; {of_wrong}"
 
 
 def complement(margin: float) -> float:
@@ -76,8 +95,8 @@ def _percent(fraction: float) -> str:
     return f"{min(fraction, 0.99999):.3%}" if text == "100.0%" and fraction < 1 else text
 
 
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.4f}"
+def _number(value: float, unit: Unit) -> str:
+    return "-" if math.isnan(value) else f"{unit.factor * value:.{unit.digits}f}"
 
 
 def _cell(text: str, markdown: bool) -> str:

@@ -149,8 +149,11 @@ def _report(trainer: Trainer, start: Start, found: Mapping[str, Evaluation]) -> 
     name, shown = list(found.items())[-1]
     splits = {"validation" if name == "val" else name: evaluation.values for name, evaluation in found.items()}
     split, values = list(splits.items())[-1]
-    said = report.verdict(values, trainer.data.sizes[name])
-    log.info(f"\nbest of validation: step {state.best_step}\n{report.final_table(splits)}\n\n{split}: {said}\n")
+    images = {"validation": trainer.data.sizes["val"], **trainer.data.sizes}
+    table = report.final_table(splits, images, num_classes=len(trainer.data.class_names))
+    judged = report.verdict(values, images[split])
+    of_softmax = " (of the softmax of its logits)" * (start.record.choices.get("loss") == "sigmoid")
+    log.info(f"\nbest of validation: step {state.best_step}\n{table}\n\n{split}: {judged}{of_softmax}\n")
     checked_json.write(
         folder / paths.METRICS,
         {name: dict(evaluation.values) for name, evaluation in found.items()}
