@@ -102,15 +102,11 @@ class FolderData:
         self.steps_per_epoch = self.sizes["train"] // batch_size
         self._augmentation = augmentation or Augmentation()
         flip_crop = self._augmentation.flip_crop
-        # Large pictures keep twice this or more on their shorter side, so that the smallest crop has image_size pixels.
-        needed = image_size if not flip_crop else max(image_size, math.ceil(image_size / math.sqrt(3 * min_crop)))
         resize, skips = round(image_size / 0.875), on_error == "skip"
         middle = partial(_without_draw, resizing(image_size, resize, fit))
         self._flips = flip_crop and horizontal_flip
         self.is_augmented = flip_crop or self._augmentation.changes
-        crop: Transform = CropAndFlip(image_size, min_crop, horizontal_flip) if flip_crop else middle
-        if flip_crop and fit != "crop":  # pieces of the square, which has the whole picture
-            crop = partial(_of_square, resizing(needed, needed, fit), crop)
+        crop, needed = _random_crop(image_size, min_crop, horizontal_flip, fit) if flip_crop else (middle, image_size)
         self._decoding = decoding = Decoding(white, max_megapixels)
         augmented = partial(_augmented, crop, self._augmentation)
         self._train = PictureSet(samples["train"], augmented, needed, seed, skips, decoding=decoding)
@@ -199,6 +195,17 @@ class FolderData:
         batches = self._read(pictures, [(0, i) for i in range(len(samples))], self._eval_batch_size)
         for images, _ in track(batches, -(-len(samples) // self._eval_batch_size), "mean and deviation"):
             yield images.permute(0, 3, 1, 2).cpu()
+
+
+def _random_crop(image_size: int, min_crop: float, flip: bool, fit: str) -> tuple[Transform, int]:
+    """Returns the transform of training pictures, and the pixels that the shorter side of a picture needs for it.
+
+    Large pictures keep twice that or more, so that the smallest crop has image_size pixels.
+    """
+    needed = max(image_size, math.ceil(image_size / math.sqrt(3 * min_crop)))
+    crop = CropAndFlip(image_size, min_crop, flip)
+    # Else pieces of the square, which has the whole picture.
+    return crop if fit == "crop" else partial(_of_square, resizing(needed, needed, fit), crop), needed
 
 
 def _of_square(square: Callable[[Tensor], Tensor], crop: Transform, picture: Tensor, generator: torch.Generator) -> Tensor:
