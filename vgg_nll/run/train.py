@@ -19,7 +19,7 @@ from vgg_nll.evaluation.per_class import balanced_accuracy, per_class
 from vgg_nll.evaluation.predictions import write_predictions
 from vgg_nll.run import announce, build
 from vgg_nll.run.setup import Start, describe, meet, prepare
-from vgg_nll.run_folder import checked_json, paths
+from vgg_nll.run_folder import checked_json, checksums, paths
 from vgg_nll.run_folder.record import RunRecord
 from vgg_nll.tracking.summaries import Summary
 from vgg_nll.training import history
@@ -151,6 +151,9 @@ def _report(trainer: Trainer, start: Start, test: Evaluation | None, shown: Eval
     split, values = list(splits.items())[-1]
     said = report.verdict(values, trainer.data.sizes["val" if test is None else "test"])
     log.info(f"\nbest of validation: step {state.best_step}\n{report.final_table(splits)}\n\n{split}: {said}\n")
+    write_predictions(folder / paths.PREDICTIONS, shown.sums.by_image(), trainer.data.class_names)
+    if state.history:
+        history.write(folder / paths.METRICS_TABLE, state.history)
     checked_json.write(
         folder / paths.METRICS,
         tested
@@ -158,10 +161,10 @@ def _report(trainer: Trainer, start: Start, test: Evaluation | None, shown: Eval
         | {"val": state.best_metrics, "best_step": state.best_step, "validation_losses": history.losses(state.history)}
         | {"balanced_accuracy": balanced_accuracy(shown.sums), "classes": per_class(trainer.data.class_names, shown.sums)}
         | {"seconds": round(state.seconds, 1)}
-        | announce.provenance_of(trainer),
+        | announce.provenance_of(trainer)
+        | {checksums.STEP: state.step, checksums.CHECKSUMS: checksums.of_tables(folder)},
         start.record.run_id,
     )
-    write_predictions(folder / paths.PREDICTIONS, shown.sums.by_image(), trainer.data.class_names)
 
 
 def _reliability(sums: Sums) -> dict[str, Any]:
