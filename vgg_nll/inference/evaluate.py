@@ -18,7 +18,7 @@ from vgg_nll.evaluation import loop, temperature
 from vgg_nll.evaluation.flip import FlipAveraged
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.evaluation.per_class import balanced_accuracy, per_class
-from vgg_nll.files import naming_the_file
+from vgg_nll.files import atomic_write
 from vgg_nll.inference import trained_model
 from vgg_nll.inference.trained_model import TrainedModel
 from vgg_nll.losses import Loss
@@ -119,8 +119,7 @@ def write_evaluation(
     figures[tags.PR_CURVES] = partial(evaluation_summaries.precision_recall_figure, evaluation.sums, names, title, **size)
     for tag, draw in track(figures.items(), len(figures), "figures"):
         path = folder / f"{tag.rpartition('/')[2]}.png"
-        with naming_the_file(path):
-            draw().savefig(path, dpi=150)
+        atomic_write(path, partial(draw().savefig, dpi=150, format="png"))
     return folder
 
 
