@@ -262,6 +262,28 @@ def test_a_finished_run_whose_numbers_are_damaged(command: Command, capfd: pytes
     assert json.loads(metrics.read_text())["test"] == before["test"]
 
 
+@pytest.mark.slow
+def test_a_finished_run_whose_tables_are_damaged(command: Command, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """It is evaluated again, which writes both tables as they were."""
+    assert command(*QUICK, "trainer.steps=2", "hydra.run.dir=run") == 0
+    tables = [tmp_path / "run" / name for name in ("metrics.csv", "predictions.csv")]
+    before = [path.read_bytes() for path in tables]
+    for path in tables:
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))  # which is no damage
+    capfd.readouterr()
+    assert command("resume=run") == 0
+    assert "run is finished (trainer.steps=2): nothing was changed" in capfd.readouterr().out
+    tables[0].unlink()
+    tables[1].write_bytes(before[1][:-9])
+    assert command("resume=run") == 0
+    assert capfd.readouterr().err.splitlines()[:2] == [
+        "warning: run/metrics.csv: is missing; copy it again, or resume=run writes it anew; the run is evaluated again",
+        "warning: run/predictions.csv: is damaged, or of another run: its checksum in metrics.json does not fit; copy it "
+        "again, or resume=run writes it anew; the run is evaluated again",
+    ]
+    assert [path.read_bytes() for path in tables] == before
+
+
 def rename(root: Path) -> None:
     for split in ("train", "val", "test"):
         (root / split / "one").rename(root / split / "zebra")

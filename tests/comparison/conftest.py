@@ -10,7 +10,7 @@ import pytest
 from helpers.configs import TINY, compose_config
 from helpers.runs import train_config
 
-from vgg_nll.run_folder import checked_json, paths
+from vgg_nll.run_folder import checked_json, checksums, paths
 
 CHOICES = {"data", "model", "loss"}
 BINS = {"images": [0] * 13 + [10, 90], "correct": [0] * 13 + [6, 89], "confidence": [0.0] * 13 + [9.0, 88.0]}  # ECE 4%
@@ -66,10 +66,11 @@ def make_run(real_runs: Path) -> Callable[..., Path]:
             record["choices"][group] = changes.pop(group)
         checked_json.write(folder / paths.RUN, record, "test")
         if done:
+            for table in checksums.TABLES:
+                shutil.copy(real_runs / f"{loss}0" / table, folder)
             kept = {key: value for key, value in (content | changes).items() if value is not None}
             checked_json.write(folder / paths.METRICS, kept, "test")
             (folder / paths.DONE).touch()
-            shutil.copy(real_runs / f"{loss}0" / paths.PREDICTIONS, folder)
         return folder
 
     return make

@@ -1,29 +1,33 @@
 """Single images in a comparison: margins, and the images on which losses disagree."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
+from helpers.runs import edit_json
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from vgg_nll.comparison import figures, predictions, report
 from vgg_nll.comparison.grouping import Group, group_runs
 from vgg_nll.comparison.runs import find
 from vgg_nll.inference.pictures import read_pictures
+from vgg_nll.run_folder import checksums
 
 MakeRun = Callable[..., Path]
 HEAD = "index,label,prediction,correct,margin,true_margin\n"
 
 
 def write(run: Path, right: Sequence[int], margin: Sequence[float] | None = None) -> None:
-    """Writes predictions.csv: image k is of class k modulo 2, and right or not."""
+    """Writes predictions.csv, with its checksum: image k is of class k modulo 2, and right or not."""
     rows = []
     for k, (is_right, m) in enumerate(zip(right, margin or [3.0] * len(right), strict=True)):
         label = k % 2
         rows.append(f"{k},class {label},class {label if is_right else 1 - label},{is_right},{m},{m if is_right else -m}\n")
     (run / "predictions.csv").write_text(HEAD + "".join(rows))
+    edit_json(run / "metrics.json", checksums=checksums.of_tables(run))
 
 
 def group_in(folder: Path) -> Group:
@@ -67,13 +71,53 @@ def test_agreement_and_other_images(tmp_path: Path, make_run: MakeRun) -> None:
     "content", ["", HEAD, "a,b\n1,2\n", f"{HEAD}0,a,b,1,x,1\n", f"{HEAD}0,a\n", f"{HEAD}1,a,b,1,1,1\n", "\0"]
 )
 def test_a_damaged_file_is_said(tmp_path: Path, make_run: MakeRun, content: str) -> None:
+    """Of a run from before, too, which has no checksums."""
     run = make_run(tmp_path / "a", "argmax")
-    (run / "predictions.csv").write_text(content)
-    assert predictions.read(run) is None
-    assert (
-        "digits, vgg16, default: 1 of 1 runs have no predictions.csv, so no single images"
-        in report.make(*find([tmp_path])).printed()
-    )
+    path = run / "predictions.csv"
+    path.write_text(content)
+    line = f"{path}: is damaged, or of another run: its checksum in metrics.json does not fit; copy it again"
+    assert predictions.read_group(group_in(tmp_path)) == ({}, [line])
+    edit_json(run / "metrics.json", checksums=None)
+    line = f"{path}: is damaged: it is no table of predictions; copy it again"
+    assert predictions.read_group(group_in(tmp_path)) == ({}, [line])
+    assert "no table of predictions" in report.make(*find([tmp_path])).printed()
+
+
+def test_files_of_another_run_and_missing_ones_are_said(tmp_path: Path, make_run: MakeRun) -> None:
+    """A comparison uses none of them, and names each in a line. A run from before, without checksums, is not checked."""
+    a, b = (make_run(tmp_path / loss, loss) for loss in ("argmax", "all_logit"))
+    write(a, [1, 0, 1])
+    write(b, [1, 1, 1])
+    shutil.copy(b / "predictions.csv", a)
+    (a / "metrics.csv").unlink()
+    (b / "metrics.csv").write_text((b / "metrics.csv").read_text() + "1\n")
+    text = " ".join(report.make(*find([tmp_path])).printed().split())
+    assert f"- {a}/predictions.csv: is of another run, {b}; copy it again" in text
+    assert f"- {a}/metrics.csv: is missing; copy it again" in text
+    assert f"- {b}/metrics.csv: is damaged, or of another run: its checksum in metrics.json does not fit; copy it again" in text
+    found, lines = predictions.read_group(group_in(tmp_path))
+    assert list(found) == ["all_logit"]
+    assert lines == [
+        f"{a}/predictions.csv: is damaged, or of another run: its checksum in metrics.json does not fit; copy it again"
+    ]
+    for run in (a, b):
+        edit_json(run / "metrics.json", checksums=None)
+    found, lines = predictions.read_group(group_in(tmp_path))
+    assert (sorted(found), lines) == (["all_logit", "argmax"], [])
+    (a / "predictions.csv").unlink()
+    text = " ".join(report.make(*find([tmp_path])).printed().split())
+    assert "digits, vgg16, default: 1 of 2 runs have no predictions.csv, so no single images" in text
+    assert "copy it again" not in text
+
+
+def test_infinite_log_odds_are_compared(tmp_path: Path, make_run: MakeRun) -> None:
+    """Seeds with log-odds of inf and -inf have no mean; that is no warning."""
+    for seed, right in enumerate(([1, 1], [1, 0])):
+        write(make_run(tmp_path / f"argmax{seed}", "argmax", seed), right, [np.inf, np.inf])
+        write(make_run(tmp_path / f"all_logit{seed}", "all_logit", seed), [1, 1], [3.0, np.inf])
+    found, _ = predictions.read_group(group_in(tmp_path))
+    result = predictions.disagreement(found, "all_logit", "argmax")
+    assert result is not None and result.indices == [1]
 
 
 def test_histograms_hold_every_image(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,6 +17,7 @@ from vgg_nll.comparison import figures, report
 from vgg_nll.comparison.page import Report, Section
 from vgg_nll.comparison.runs import find
 from vgg_nll.comparison.tables import Table
+from vgg_nll.run_folder import paths
 
 MakeRun = Callable[..., Path]
 MakeAccuracies = Callable[..., None]
@@ -109,6 +111,24 @@ def test_differences_come_first(tmp_path: Path, make_run: MakeRun, make_accuraci
     names = ["margins-1.png", "margins-2.png", "reliability-1.png", "reliability-2.png"]
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == names
     assert "script>" in made.printed() and "|<" not in made.printed()  # a cell, and no end of a table
+
+
+@pytest.mark.slow
+def test_event_files_that_are_damaged_or_of_another_run_are_said(real_runs: Path, tmp_path: Path) -> None:
+    a, b = (Path(shutil.copytree(real_runs / name, tmp_path / name)) for name in ("argmax0", "argmax1"))
+    assert "damaged" not in report_of(tmp_path).printed()
+    (cut,), (other,) = (list(run.glob(paths.EVENT_FILES)) for run in (a, b))
+    shutil.copy(cut, b / "events.out.tfevents.1")
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    text = " ".join(report_of(tmp_path).printed().split())
+    assert re.search(
+        rf"- {cut}: is damaged, so the points after step \d+ are missing; copy it again if it is whole elsewhere", text
+    )
+    assert f"- {b}/events.out.tfevents.1: is of another run; remove it, or put the file of this run in its place" in text
+    assert str(other) not in text
+    other.unlink()
+    (b / "events.out.tfevents.1").unlink()
+    assert "1 of 2 runs: no curves" in " ".join(report_of(tmp_path).printed().split())
 
 
 def test_long_cells_are_wrapped(tmp_path: Path) -> None:

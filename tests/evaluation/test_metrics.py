@@ -188,3 +188,24 @@ def test_no_temperature_changes_a_prediction() -> None:
     for value in (0.01, 0.3, 3.0, 7.77, 100.0):
         (batch,) = predict_batches(Scaled(model, value), [(images, torch.zeros(3))], torch.float32)
         assert batch[1].argmax(1).tolist() == [1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("certain", "unsure", "labels", "auroc", "aurc"),
+    [(1, 1, [0, 0], 1.0, 0.25), (1, 1, [1, 2], 0.0, 0.75), (2, 2, [0, 0, 0, 0], 1.0, 5 / 24), (2, 1, [0, 1, 0], 0.75, 5 / 9)],
+)
+def test_an_infinite_margin_is_above_every_finite_one(
+    certain: int, unsure: int, labels: list[int], auroc: float, aurc: float
+) -> None:
+    """It ties with its equals alone. Among the quantiles, what lies between it and a finite one is infinite."""
+    logits = torch.tensor([[5.0, -torch.inf, -torch.inf]] * certain + [[1.0, 2.0, 3.0]] * unsure)
+    values = measure(logits, torch.tensor(labels), len(labels))
+    assert (values["auroc"], values["aurc"]) == pytest.approx((auroc, aurc))
+    assert [values[name] for name in ("margin_p95", "margin_p50")] == [np.inf] * 2
+    assert np.isfinite(values["adaptive_ece"])
+
+
+def test_coverage_begins_with_the_infinite_margins() -> None:
+    logits = torch.tensor([[9.0, 0.0, 0.0], [5.0, -torch.inf, -torch.inf], [1.0, 2.0, 3.0]])
+    found = accuracy_coverage(update(softmax_outputs(logits), torch.tensor([1, 0, 0]), torch.tensor(0.0)))
+    assert found.tolist() == pytest.approx([1, 1 / 2, 1 / 3])

@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -51,9 +51,9 @@ def test_the_runs_own_numbers(
     titles: dict[str, str] = {}
     savefig = Figure.savefig
 
-    def save(self: Figure, path: Path, **options: Any) -> None:
-        titles[path.stem] = self.get_suptitle() or self.axes[0].texts[0].get_text()
-        savefig(self, path, **options)
+    def save(self: Figure, file: IO[bytes], **options: Any) -> None:
+        titles[Path(file.name).name.split(".")[1]] = self.get_suptitle() or self.axes[0].texts[0].get_text()
+        savefig(self, file, **options)
 
     monkeypatch.setattr(Figure, "savefig", save)
     assert evaluate(mine) == 0

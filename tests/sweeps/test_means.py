@@ -9,11 +9,14 @@ import pytest
 from helpers.runs import read_curves, read_events, write_events
 
 from vgg_nll.comparison.runs import find
-from vgg_nll.run_folder import paths
+from vgg_nll.run_folder import checked_json, paths
 from vgg_nll.sweeps import means
 from vgg_nll.sweeps.jobs import Job
 from vgg_nll.sweeps.means import MEMBERS, Means, setting_of
 from vgg_nll.sweeps.record import PRIVATE, Sweep
+from vgg_nll.tracking.event_files import event_files
+from vgg_nll.tracking.summaries import Scalars
+from vgg_nll.tracking.tracker import TensorBoardTracker
 
 
 @pytest.fixture
@@ -28,6 +31,31 @@ def finish(sweep: Sweep, job: Job, *points: tuple[str, int, float]) -> None:
     folder.mkdir()
     write_events(folder, *points)
     (folder / paths.DONE).touch()
+
+
+def test_a_mean_says_what_it_lacks(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    """A job whose event file is cut off, and one with the file of another run."""
+    a0, a1, *_ = sweep.jobs.values()
+    for job in (a0, a1):
+        finish(sweep, job)
+        for path in event_files(sweep.folder_of(job)):
+            path.unlink()
+        tracker = TensorBoardTracker(sweep.folder_of(job), 1, run_id=job.name)
+        for step in (1, 2):
+            tracker.add(Scalars({"loss/val": float(step)}), step)
+            tracker.flush(step)
+        tracker.close()
+        checked_json.write(sweep.folder_of(job) / paths.METRICS, {"step": 2}, job.name)
+    means._write(sweep.folder, "loss=a", [a0.name, a1.name])
+    assert capsys.readouterr().err == ""
+    (cut,), (foreign,) = (event_files(sweep.folder_of(job)) for job in (a0, a1))
+    cut.write_bytes(cut.read_bytes()[:-3])
+    checked_json.write(sweep.folder_of(a1) / paths.METRICS, {"step": 2}, "other")
+    means._write(sweep.folder, "loss=a", [a0.name, a1.name])
+    assert [line.partition("; ")[0] for line in capsys.readouterr().err.splitlines()] == [
+        f"warning: {cut}: is damaged, so the points after step 2 are missing",
+        f"warning: {foreign}: is of another run",
+    ]
 
 
 def test_means(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,3 +101,15 @@ def test_a_damaged_record(tmp_path: Path) -> None:
     (tmp_path / record.RECORD).write_text("{")
     lines, missing = account([tmp_path])
     assert lines == [] and missing[0].startswith(f"left out: {tmp_path}/sweep.json: is damaged")
+
+
+def test_numbers_of_another_run_are_not_those_of_a_job(tmp_path: Path) -> None:
+    checked_json.write(tmp_path / paths.RUN, {"config": {}}, "this")
+    (tmp_path / paths.DONE).touch()
+    for run_id in ("this", "other"):
+        checked_json.write(tmp_path / paths.METRICS, {"val": {"accuracy": 0.5}}, run_id)
+        found = status.of(tmp_path)
+        if run_id == "this":
+            assert (found.state, found.objective) == (FINISHED, 0.5)
+        else:
+            assert (found.state, found.reason) == (FAILED, f"{tmp_path / paths.METRICS}: is of another run")

@@ -15,7 +15,7 @@ from vgg_nll.cli.arguments import escaped, path_of
 from vgg_nll.config import schema
 from vgg_nll.config.compose import CONFIGS, is_override, key_of
 from vgg_nll.errors import CheckpointError, ConfigError
-from vgg_nll.run_folder import checked_json, paths
+from vgg_nll.run_folder import checked_json, checksums, paths
 from vgg_nll.run_folder.record import RunRecord
 
 # What a resumed run must share with its first part, unless `resume_strict=false`; else it would be another run.
@@ -150,9 +150,13 @@ def _end_if_finished(folder: Path, run_id: str, before: dict[str, Any], now: dic
     if not (folder / paths.DONE).exists() or any(_is_more(now[key], was[key]) for key in LENGTH):
         return
     try:
-        checked_json.read(folder / paths.METRICS, run_id)
+        metrics = checked_json.read(folder / paths.METRICS, run_id)
+        problems = checksums.find_problems(folder, checksums.other_files(metrics, run_id))
     except CheckpointError as error:
-        print(f"warning: {error}; the run is evaluated again", file=sys.stderr)
+        problems = [str(error)]
+    for problem in problems:
+        print(f"warning: {problem}; the run is evaluated again", file=sys.stderr)
+    if problems:
         return
     length = next(f"{key}={was[key]}" for key in ("trainer.steps", "trainer.epochs") if was[key] is not None)
     print(

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from vgg_nll.comparison.grouping import Group
+from vgg_nll.comparison.runs import Run
 from vgg_nll.comparison.tables import Table
+from vgg_nll.errors import CheckpointError
 from vgg_nll.escapes import printable
-from vgg_nll.files import read_regular_file
-from vgg_nll.run_folder import paths
+from vgg_nll.run_folder import checksums, paths
 
-MAX_BYTES = 64 << 20
 MAX_IMAGES = 20
 LIMIT = 100.0  # of log-odds, in a histogram
 
@@ -42,38 +42,48 @@ class Disagreement(NamedTuple):
     table: Table
 
 
-def read(folder: Path) -> Predictions | None:
-    """Returns None if a run folder has no such file, or a damaged one."""
+def read(run: Run, others: Mapping[str, Path] = {}) -> Predictions:
+    """Returns the predictions of a run. Raises CheckpointError as `checksums.read_table` does, whose arguments these are."""
+    path = run.folder / paths.PREDICTIONS
+    text = checksums.read_table(path, run.files, others)
     try:
-        text = read_regular_file(folder / paths.PREDICTIONS, MAX_BYTES).decode()
         head, *rows = csv.reader(io.StringIO(text))
         columns = dict(zip(head, zip(*rows, strict=True), strict=True))
         if list(map(int, columns["index"])) != list(range(len(rows))):
-            return None
+            raise ValueError
         correct, margin = (np.array(columns[name], dtype=float) for name in ("correct", "margin"))
         label_margin = columns.get("label_margin") or columns["true_margin"]  # its name before
-    except (OSError, ValueError, LookupError, csv.Error):
-        return None
-    labels, predictions = (tuple(map(printable, columns[name])) for name in ("label", "prediction"))
-    return Predictions(labels, predictions, correct == 1, margin, np.array(label_margin, dtype=float))
+        numbers = margin, np.array(label_margin, dtype=float)
+        labels, predictions = (tuple(map(printable, columns[name])) for name in ("label", "prediction"))
+    except (ValueError, LookupError, csv.Error) as error:
+        raise CheckpointError(
+            f"{path}: is damaged: it is no table of predictions; {checksums.how_to_fix(path, run.files)}"
+        ) from error
+    return Predictions(labels, predictions, correct == 1, *numbers)
 
 
-def read_group(group: Group) -> tuple[dict[str, dict[int, Predictions]], list[str]]:
-    """Returns loss -> seed -> predictions, of the runs that have them; and a line if some have none.
+def read_group(group: Group, others: Mapping[str, Path] = {}) -> tuple[dict[str, dict[int, Predictions]], list[str]]:
+    """Returns loss -> seed -> predictions, of the runs that have them; and a line for each file that cannot be used.
 
-    A cross-validation has a file per fold, of other images each: it has none here.
+    A cross-validation has a file per fold, of other images each: it has none here, and neither may a run from before.
+
+    Args:
+        others: checksum -> the file of a run.
     """
     found: dict[str, dict[int, Predictions]] = {}
-    missing = 0
+    lines, without = [], 0
     for loss, by_seed in group.losses.items():
         for seed, run in by_seed.items():
-            content = None if run.parts else read(run.folder)
-            if content is None:
-                missing += 1
-            else:
-                found.setdefault(loss, {})[seed] = content
-    number = len(group.runs)
-    lines = [f"{group.name}: {missing} of {number} runs have no {paths.PREDICTIONS}, so no single images"] if missing else []
+            path = run.folder / paths.PREDICTIONS
+            if run.parts or not (path.exists() or path.name in run.files.checksums):
+                without += 1
+                continue
+            try:
+                found.setdefault(loss, {})[seed] = read(run, others)
+            except CheckpointError as error:
+                lines.append(printable(str(error)))
+    if without:
+        lines.append(f"{group.name}: {without} of {len(group.runs)} runs have no {paths.PREDICTIONS}, so no single images")
     return found, lines
 
 
@@ -87,8 +97,9 @@ def disagreement(found: Found, first: str, second: str) -> Disagreement | None:
     if not all(sides) or len({run.labels for run in every}) != 1:
         return None
     right = [np.mean([run.correct for run in side], axis=0) for side in sides]
-    odds = [np.mean([run.true_margin for run in side], axis=0) for side in sides]
-    gap, width = np.abs(right[0] - right[1]), np.nan_to_num(np.abs(odds[0] - odds[1]))
+    with np.errstate(invalid="ignore"):  # log-odds may be infinite
+        odds = [np.mean([run.true_margin for run in side], axis=0) for side in sides]
+        gap, width = np.abs(right[0] - right[1]), np.nan_to_num(np.abs(odds[0] - odds[1]))
     order = np.lexsort((-width, -gap))
     indices = [int(k) for k in order[:MAX_IMAGES] if gap[k] > 0]
     if not indices:

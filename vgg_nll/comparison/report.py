@@ -13,11 +13,13 @@ from vgg_nll.comparison.page import EmbeddedImage, Report, Section
 from vgg_nll.comparison.runs import Run
 from vgg_nll.comparison.statistics import Point, mean_over_runs
 from vgg_nll.errors import CheckpointError, ConfigError, DataError
+from vgg_nll.escapes import printable
 from vgg_nll.evaluation import calibration
 from vgg_nll.evaluation.registry import METRICS, OverFolds, View, shown_in
 from vgg_nll.plots import caption
 from vgg_nll.progress import track
-from vgg_nll.tracking.event_files import Curve, read_curves
+from vgg_nll.run_folder import checksums, paths
+from vgg_nll.tracking.event_files import Curve, read_checked
 
 CONSTANTS = ("data", "model", "settings")  # columns that are left out if they have one value
 DROPPABLE = ("seconds", "minimum", METRICS["confidence_incorrect"].head, METRICS["ece"].head, tables.INTERVAL)
@@ -61,8 +63,9 @@ def make(
         pictures: reads images of a run's data; None: the report has none.
     """
     groups, duplicates = group_runs(runs)
-    folders = [folder for group in groups for run in group.runs for folder in run.folders]
-    curves = dict(zip(folders, track(map(read_curves, folders), len(folders), "curves"), strict=True))
+    read = [part for group in groups for run in group.runs for part in run.parts or (run,)]
+    checked = list(track(map(_read_curves, read), len(read), "curves"))
+    curves = {part.folder: found for part, (found, _) in zip(read, checked, strict=True)}
     seeds = sorted({run.seed for run in runs})
     losses = sorted({loss for group in groups for loss in group.losses})
     intro = f"{_count(len(runs), 'finished run')} of {', '.join(losses)}; seeds {_list(seeds)}."
@@ -72,8 +75,12 @@ def make(
     summary, details = [Section(text=intro), _differences_in_config(runs)], []
     summary += [Section(text="Sweeps:", notes=sweeps)] if sweeps else []
     summary += [Section(text="Chosen on the validation images:", notes=chosen)] if chosen else []
-    images = [predictions.read_group(group) for group in groups]
+    others = {known: part.folder / name for part in read for name, known in part.files.checksums.items()}
+    images = [predictions.read_group(group, others) for group in groups]
     missing = [*duplicates, *_missing(groups, curves), *(line for _, lines in images for line in lines)]
+    for part, (_, lines) in zip(read, checked, strict=True):
+        bad_tables = checksums.find_problems(part.folder, part.files, others, (paths.METRICS_TABLE,))  # which is for people
+        missing += map(printable, [*lines, *bad_tables])
     summary += [Section(text="What is missing:", notes=missing)] if missing else []
     overview, constants = tables.without_constants(tables.without_common_words(tables.overview(groups), "settings"), CONSTANTS)
     summary.append(Section("Losses", f"All: {constants}." if constants else "", table=overview, droppable=DROPPABLE))
@@ -121,6 +128,11 @@ def _missing(groups: Sequence[Group], curves: Mapping[Path, Mapping[str, Curve]]
     if without_curves > 0:
         lines.append(f"{without_curves} of {len(runs)} runs: no curves (tracking=none, or event files that cannot be read)")
     return lines
+
+
+def _read_curves(run: Run) -> tuple[Mapping[str, Curve], list[str]]:
+    """Returns the curves of one run, and a line for each of its event files that is damaged, missing, or of another run."""
+    return read_checked(run.folder, run.files.run_id, run.files.step)
 
 
 def _differences(group: Group, title: str) -> list[Section]:

@@ -17,7 +17,7 @@ from vgg_nll.errors import CheckpointError
 from vgg_nll.escapes import printable
 from vgg_nll.evaluation.calibration import NUM_BINS
 from vgg_nll.files import read_regular_file
-from vgg_nll.run_folder import checked_json, paths
+from vgg_nll.run_folder import checked_json, checksums, paths
 from vgg_nll.run_folder.record import RunRecord
 
 NUMBER = (int, float)
@@ -46,6 +46,7 @@ class Run:
     config: Mapping[str, str]  # every leaf, as text
     provenance: Mapping[str, str]  # device, precision, versions, ...
     parts: tuple["Run", ...] = ()  # the folds of a cross-validation, which this run stands for
+    files: checksums.OtherFiles = checksums.UNKNOWN
 
     @property
     def folders(self) -> list[Path]:
@@ -133,6 +134,7 @@ def _read(folder: Path) -> Run:
         overrides={key.lstrip("+~"): value for key, _, value in (printable(item).partition("=") for item in record.overrides)},
         config=config,
         provenance=as_texts(provenance),
+        files=checksums.other_files(content, record.run_id),
     )
 
 

@@ -207,7 +207,7 @@ def _by_margin(sums: Sums) -> Tensor:
     """
     images = sums.by_image()
     confidence, margin, correct = torch.stack(images[:3])[:, images.margin.argsort(stable=True)]
-    is_tie = margin - margin.roll(1) <= ROUNDING * (1 + margin.abs())
+    is_tie = (margin - margin.roll(1) <= ROUNDING * (1 + margin.abs())) & margin.isfinite()  # equal infinite ones are equal
     first = torch.arange(len(margin)).masked_fill(is_tie, 0).cummax(0).values
     correct = correct.masked_fill(margin.isnan(), torch.nan)
     return torch.stack([confidence, margin[first], correct])
@@ -232,6 +232,7 @@ def _of_scores(sums: Sums) -> dict[str, Tensor]:
 
 
 def _quantile(values: Tensor, q: float) -> Tensor:
-    """Returns `values.quantile(q)`, between two infinite values too."""
+    """Returns `values.quantile(q)`; between two values of which one is infinite, that one."""
     low, high = (values.quantile(q, interpolation=side) for side in ("lower", "higher"))
-    return torch.where(low == high, low, values.quantile(q))
+    between = torch.where((low + high).isinf(), low + high, values.quantile(q))
+    return torch.where(low == high, low, between)

@@ -24,7 +24,7 @@ from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.evaluation.outputs import write_outputs
 from vgg_nll.evaluation.per_class import per_class
 from vgg_nll.evaluation.temperature import Fitted
-from vgg_nll.files import expanded, naming_the_file
+from vgg_nll.files import atomic_write, expanded
 from vgg_nll.hardware import full_float32
 from vgg_nll.inference import trained_model
 from vgg_nll.inference.trained_model import TrainedModel
@@ -177,8 +177,7 @@ def _write_figures(
     figures[tags.PR_CURVES] = partial(evaluation_summaries.precision_recall_figure, evaluation.sums, names, title, **size)
     for tag, draw in track(figures.items(), len(figures), "figures"):
         path = folder / f"{tag.rpartition('/')[2]}.png"
-        with naming_the_file(path):
-            draw().savefig(path, dpi=150)
+        atomic_write(path, partial(draw().savefig, dpi=150, format="png"))
 
 
 def write_temperature(trained: TrainedModel, fitted: Fitted) -> None:

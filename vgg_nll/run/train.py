@@ -20,7 +20,7 @@ from vgg_nll.evaluation.per_class import per_class
 from vgg_nll.evaluation.predictions import write_predictions
 from vgg_nll.run import announce, build
 from vgg_nll.run.setup import Start, describe, meet, prepare
-from vgg_nll.run_folder import checked_json, paths
+from vgg_nll.run_folder import checked_json, checksums, paths
 from vgg_nll.run_folder.record import RunRecord
 from vgg_nll.tracking.summaries import Summary
 from vgg_nll.training import history
@@ -154,6 +154,7 @@ def _report(trainer: Trainer, start: Start, found: Mapping[str, Evaluation]) -> 
     judged = report.verdict(values, images[split])
     of_softmax = " (of the softmax of its logits)" * (start.record.choices.get("loss") == "sigmoid")
     log.info(f"\nbest of validation: step {state.best_step}\n{table}\n\n{split}: {judged}{of_softmax}\n")
+    _write_tables(trainer, start, found)
     checked_json.write(
         folder / paths.METRICS,
         {name: dict(evaluation.values) for name, evaluation in found.items()}
@@ -161,15 +162,22 @@ def _report(trainer: Trainer, start: Start, found: Mapping[str, Evaluation]) -> 
         | {"best_step": state.best_step, "validation_losses": history.losses(state.history)}
         | {"classes": per_class(trainer.data.class_names, shown.sums)}
         | {"seconds": round(state.seconds, 1)}
-        | announce.provenance_of(trainer),
+        | announce.provenance_of(trainer)
+        | {checksums.STEP: state.step, checksums.CHECKSUMS: checksums.of_tables(folder)},
         start.record.run_id,
     )
-    data, run_id = trainer.data, start.record.run_id
+
+
+def _write_tables(trainer: Trainer, start: Start, found: Mapping[str, Evaluation]) -> None:
+    """Writes metrics.csv, predictions.csv and outputs.npz."""
+    folder, data, (name, shown) = start.folder, trainer.data, list(found.items())[-1]
     write_predictions(folder / paths.PREDICTIONS, shown.sums.by_image(), data.class_names, data.image_paths(name))
+    if trainer.state.history:
+        history.write(folder / paths.METRICS_TABLE, trainer.state.history)
     outputs = {split: evaluation.outputs(data.image_paths(split)) for split, evaluation in found.items()}
     kept = {split: part for split, part in outputs.items() if part is not None}
     try:
-        write_outputs(folder / paths.OUTPUTS, kept, data.class_names, run_id)
+        write_outputs(folder / paths.OUTPUTS, kept, data.class_names, start.record.run_id)
     except OSError as error:  # not worth a run
         log.warning(f"warning: {paths.OUTPUTS} was not written: {error}")
 

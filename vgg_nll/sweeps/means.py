@@ -2,14 +2,17 @@
 
 import contextlib
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vgg_nll.config.compose import key_of
+from vgg_nll.errors import CheckpointError
+from vgg_nll.escapes import printable
 from vgg_nll.files import atomic_write
-from vgg_nll.run_folder import checked_json, paths
+from vgg_nll.run_folder import checked_json, checksums, paths
 from vgg_nll.sweeps import jobs, record
 from vgg_nll.sweeps.jobs import ALWAYS_OPEN, OWN_RUNS, Job
 from vgg_nll.sweeps.local import new_process
@@ -98,11 +101,23 @@ def _at_one_step(curves: "Mapping[str, Curve]") -> "dict[str, Curve]":
     return {tag: [(end, curve[-1][1])] if tag.startswith(of_best) else curve for tag, curve in curves.items()}
 
 
+def _identity(folder: Path) -> tuple[str, int]:
+    """Returns the identity of a run, and the step up to which its event files go; "" and 0 where its files do not say."""
+    with contextlib.suppress(CheckpointError):
+        content, run_id = checked_json.read_with_id(folder / paths.METRICS)
+        files = checksums.other_files(content, str(run_id or ""))
+        return files.run_id, files.step
+    return "", 0
+
+
 def _write(folder: Path, setting: str, names: Sequence[str]) -> None:
     from vgg_nll.comparison.statistics import mean_over_runs  # these load PyTorch
-    from vgg_nll.tracking.event_files import read_curves, write_curves
+    from vgg_nll.tracking.event_files import read_checked, write_curves
 
-    curves = [_at_one_step(by_tag) for by_tag in map(read_curves, (folder / name for name in names))]
+    found = [read_checked(folder / name, *_identity(folder / name)) for name in names]
+    for problem in (line for _, problems in found for line in problems):
+        print(printable(f"warning: {problem}"), file=sys.stderr, flush=True)
+    curves = [_at_one_step(by_tag) for by_tag, _ in found]
     names_of_curves = sorted({tag for by_tag in curves for tag in by_tag if not tag.startswith(WITHOUT)})
     points = {tag: mean_over_runs(curves, tag) for tag in names_of_curves}
     if not any(points.values()):  # tracking=none

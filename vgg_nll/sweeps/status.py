@@ -56,7 +56,8 @@ def of(folder: Path, *, look_for_processes: bool = True) -> Status:
 
 def _finished(folder: Path) -> Status:
     try:
-        content = checked_json.read(folder / paths.METRICS)
+        begun = (folder / paths.RUN).is_file()
+        content = checked_json.read(folder / paths.METRICS, checked_json.read_with_id(folder / paths.RUN)[1] if begun else None)
     except CheckpointError as error:
         return Status(FAILED, str(error))
     metrics = {f"{split}/{name}": float(value) for split in ("val", "test") for name, value in _numbers(content.get(split))}

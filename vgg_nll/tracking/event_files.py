@@ -1,5 +1,6 @@
 """Event files: read back as curves, and purged of the steps that a resumed run repeats."""
 
+import contextlib
 import io
 import logging
 import os
@@ -13,12 +14,14 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 
+from vgg_nll.errors import CheckpointError
 from vgg_nll.files import atomic_write
 from vgg_nll.run_folder import paths
 from vgg_nll.tracking import tags
 
 Curve = Sequence[tuple[int, float]]  # (optimizer step, value), in order of steps
 FRAME_BYTES = 16  # around a record: its length in 8 bytes, two checksums
+COPY = "copy it again if it is whole elsewhere"
 log = logging.getLogger(__name__)
 
 
@@ -60,7 +63,7 @@ def purge_events(path: Path, first_step: int, first_validation: int | None = Non
     for record in RawEventFileLoader(str(path)).Load():
         read += len(record) + FRAME_BYTES
         event = Event.FromString(record)
-        is_mark = event.WhichOneof("what") is None
+        is_mark = _is_mark(event)
         if is_mark and event.source_metadata.writer != run_id:
             if first_step > 1:
                 return None
@@ -92,17 +95,35 @@ def _is_repeated(event: Event, first_validation: int) -> bool:
 
 
 def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Returns tag -> curve, from all event files of a run (a resumed run has several).
+    """Returns tag -> curve, as `read_checked` does, of a folder of which nothing is known."""
+    return read_checked(folder)[0]
 
-    If a step has several values, the last one written counts. A file is read up to its first damaged record; a file that
-    cannot be opened gives nothing.
+
+def read_checked(folder: Path, run_id: str = "", last_step: int = 0) -> tuple[dict[str, list[tuple[int, float]]], list[str]]:
+    """Returns tag -> curve, from all event files of a run (a resumed run has several); and a line for each problem.
+
+    If a step has several values, the last one written counts. A file is read up to its first damaged record; one of another run
+    gives nothing, and so does one that cannot be opened.
+
+    Args:
+        run_id: of the run; "" if it is not known: the files of any run are read.
+        last_step: up to which the files of the run go, whether it was resumed or not; 0 if it is not known.
     """
     values: dict[str, dict[int, float]] = defaultdict(dict)
-    for event in _events(folder):
-        for value in event.summary.value:
-            if value.WhichOneof("value") == "simple_value":
-                values[value.tag][event.step] = value.simple_value
-    return {tag: sorted(by_step.items()) for tag, by_step in values.items()}
+    problems, marks = [], list[list[int]]()
+    for path in event_files(folder):
+        marks.append([])
+        try:
+            for event in _events(path, run_id):
+                marks[-1] += [event.step] if _is_mark(event) else []
+                for value in event.summary.value:
+                    if value.WhichOneof("value") == "simple_value":
+                        values[value.tag][event.step] = value.simple_value
+        except CheckpointError as error:
+            problems.append(str(error))
+    if not problems and any(marks) and not _are_complete(marks, last_step):
+        problems.append(f"{folder}: an event file is missing or cut off, so its curves have gaps; {COPY}")
+    return {tag: sorted(by_step.items()) for tag, by_step in values.items()}, problems
 
 
 def write_curves(folder: Path, curves: Mapping[str, Curve]) -> None:
@@ -122,11 +143,37 @@ def write_curves(folder: Path, curves: Mapping[str, Curve]) -> None:
 
 def read_times(folder: Path, tag: str) -> list[tuple[int, float]]:
     """Returns (step, seconds since 1970) of every point of a curve, in the order in which the points were written."""
-    return [(event.step, event.wall_time) for event in _events(folder) if any(v.tag == tag for v in event.summary.value)]
-
-
-def _events(folder: Path) -> Iterator[Event]:
+    found: list[tuple[int, float]] = []
     for path in event_files(folder):
-        if path.is_file() and os.access(path, os.R_OK):
-            for record in RawEventFileLoader(str(path)).Load():
-                yield Event.FromString(record)
+        with contextlib.suppress(CheckpointError):
+            for event in _events(path):
+                found += [(event.step, event.wall_time) for value in event.summary.value if value.tag == tag]
+    return found
+
+
+def _events(path: Path, run_id: str = "") -> Iterator[Event]:
+    """Yields the events of a file; then raises CheckpointError if they are not all, or stops with one if they are another's."""
+    if not (path.is_file() and os.access(path, os.R_OK)):
+        raise CheckpointError(f"{path}: cannot be read; {COPY}")
+    read, step = 0, 0
+    for record in RawEventFileLoader(str(path)).Load():
+        event = Event.FromString(record)
+        if run_id and _is_mark(event) and event.source_metadata.writer not in ("", run_id):
+            raise CheckpointError(f"{path}: is of another run; remove it, or put the file of this run in its place")
+        read, step = read + len(record) + FRAME_BYTES, max(step, event.step)
+        yield event
+    if read == 0 or read < path.stat().st_size:
+        raise CheckpointError(f"{path}: is damaged, so the points after step {step} are missing; {COPY}")
+
+
+def _is_mark(event: Event) -> bool:
+    return event.WhichOneof("what") is None
+
+
+def _are_complete(marks: Sequence[Sequence[int]], last_step: int) -> bool:
+    """Tells whether a file reaches the last step, and each begins at a step that another one reached. In any order."""
+    begins = all(
+        not own or own[0] == 0 or any(own[0] in others for others in (*marks[:k], *marks[k + 1 :]))
+        for k, own in enumerate(marks)
+    )
+    return begins and max(max(own, default=0) for own in marks) >= last_step

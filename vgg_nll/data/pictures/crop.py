@@ -1,6 +1,7 @@
 """A random piece of a picture, resized and perhaps mirrored."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -20,14 +21,15 @@ class CropAndFlip:
     Args:
         size: side of the square, in pixels.
         min_crop: minimum fraction of the area.
-        flip: whether to mirror.
+        flip: whether to mirror; before: what happens to the picture first.
     """
 
-    def __init__(self, size: int, min_crop: float, flip: bool) -> None:
-        self.size, self.min_crop, self.flip = size, min_crop, flip
+    def __init__(self, size: int, min_crop: float, flip: bool, before: Callable[[Tensor], Tensor] | None = None) -> None:
+        self.size, self.min_crop, self.flip, self.before = size, min_crop, flip, before
 
     def __call__(self, picture: Tensor, generator: torch.Generator) -> Tensor:
         """Maps uint8 [3, H, W] to [3, size, size] on the picture's device; draws are made on the CPU."""
+        picture = picture if self.before is None else self.before(picture)
         top, left, height, width = random_box(picture.shape[1], picture.shape[2], self.min_crop, generator)
         # Copying the piece first makes resizing it a quarter faster.
         piece = picture[None, :, top : top + height, left : left + width].contiguous(memory_format=torch.channels_last)

@@ -203,13 +203,9 @@ def _random_crop(image_size: int, min_crop: float, flip: bool, fit: str) -> tupl
     Large pictures keep twice that or more, so that the smallest crop has image_size pixels.
     """
     needed = max(image_size, math.ceil(image_size / math.sqrt(3 * min_crop)))
-    crop = CropAndFlip(image_size, min_crop, flip)
     # Else pieces of the square, which has the whole picture.
-    return crop if fit == "crop" else partial(_of_square, resizing(needed, needed, fit), crop), needed
-
-
-def _of_square(square: Callable[[Tensor], Tensor], crop: Transform, picture: Tensor, generator: torch.Generator) -> Tensor:
-    return crop(square(picture), generator)
+    square = None if fit == "crop" else resizing(needed, needed, fit)
+    return CropAndFlip(image_size, min_crop, flip, square), needed
 
 
 def _without_draw(transform: Callable[[Tensor], Tensor], picture: Tensor, _: torch.Generator) -> Tensor:
