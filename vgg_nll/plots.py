@@ -57,9 +57,17 @@ def reliability_diagram(
 
 
 def reliability_panels(
-    above: Axes, below: Axes, images: Sequence[float], correct: Sequence[float], confidence: Sequence[float]
+    above: Axes,
+    below: Axes,
+    images: Sequence[float],
+    correct: Sequence[float],
+    confidence: Sequence[float],
+    ranges: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> None:
-    """Draws the bars of `reliability_diagram`: accuracy and gap in one panel, counts in another."""
+    """Draws the bars of `reliability_diagram`: accuracy and gap in one panel, counts in another.
+
+    `ranges` of the accuracy, one per bin, take the place of the interval of as many independent images.
+    """
     count = np.asarray(images, dtype=float)
     width = 1 / len(count)
     filled = np.flatnonzero(count)
@@ -71,7 +79,7 @@ def reliability_panels(
     for bar, missing, difference, weight in zip(bars, gaps, gap, np.minimum(1.0, 0.2 + 0.8 * n / SOLID), strict=True):
         bar.set_alpha(weight)
         missing.set(facecolor=VERMILION if difference > 0 else SKY, hatch="//" if difference > 0 else "\\\\", alpha=weight)
-    low, high = wilson_interval(accuracy, n)
+    low, high = wilson_interval(accuracy, n) if ranges is None else (np.asarray(bound)[filled] for bound in ranges)
     above.vlines(middle, low, high, color=BLACK, linewidth=0.8)
     above.plot([0, 1], [0, 1], color=BLACK, linestyle="--", linewidth=1)
     above.set(xlim=(0, 1), ylim=(0, 1))

@@ -54,7 +54,7 @@ def test_curves_as_png() -> None:
 
 
 def test_reliability() -> None:
-    figure = figures.reliability([(name, *BINS) for name in ("one", "two")])
+    figure = figures.reliability([(name, np.array([BINS], dtype=float)) for name in ("one", "two")])
     axes: list[Any] = figure.axes
     above, below = axes[0], axes[2]
     assert [panel.get_title() for panel in axes[:2]] == ["one", "two"]
@@ -62,3 +62,13 @@ def test_reliability() -> None:
     assert np.allclose(heights, [(0, 0.6), (0, 89 / 90), (0.6, 0.3), (89 / 90, -1 / 90)])
     assert [bar.get_height() for bar in below.patches] == BINS[0]
     assert below.get_yscale() == "log" and below.get_ylim()[0] < 1  # a bin of one image is visible, too
+
+
+def test_reliability_over_seeds() -> None:
+    """Bars of the sums; lines from the lowest to the highest accuracy of a seed, of those that have images in the bin."""
+    by_seed = np.array([[[10, 0, 4], [6, 0, 4], [7, 0, 3.9]], [[10, 2, 0], [9, 1, 0], [7, 1.2, 0]]], dtype=float)
+    figure = figures.reliability([("x", by_seed)])
+    above: Any = figure.axes[0]
+    assert [bar.get_height() for bar in above.patches[:3]] == [0.75, 0.5, 1.0]
+    lines = [path.vertices[:, 1].tolist() for path in above.collections[0].get_paths()]
+    assert lines == [[0.6, 0.9], [0.5, 0.5], [1.0, 1.0]]

@@ -123,3 +123,31 @@ def test_a_key_that_does_not_differ(tmp_path: Path, make_run: MakeRun, key: str)
 def test_over_the_loss_nothing_changes(tmp_path: Path, make_run: MakeRun) -> None:
     runs = runs_with_lr(tmp_path, make_run)
     assert selection.compare_over(runs, "loss") == runs
+
+
+def test_over_an_argument_of_the_loss(tmp_path: Path, make_run: MakeRun) -> None:
+    """loss.eps differs between runs of one loss, and the report says so; loss._target_ differs between losses alone."""
+    for eps in ("0", "0.1"):
+        for seed in (0, 1):
+            leaves = {"loss.eps": float(eps), "loss._target_": "argmax"}
+            make_run(tmp_path / f"{eps}-{seed}", "argmax", seed, overrides=(f"loss.eps={eps}",), leaves=leaves)
+    make_run(tmp_path / "other", "all_logit", 0, leaves={"loss.eps": 0.0, "loss._target_": "all_logit"})
+    found = find([tmp_path])[0]
+    assert "loss.eps of argmax: 0 (2 runs), 0.1 (2 runs)" in report.make(found, []).printed()
+    changed = selection.compare_over(found, "loss.eps")
+    assert {run.loss for run in changed} == {"eps=0", "eps=0.1"}
+    assert {run.model for run in changed if run.seed == 1} == {"vgg16, argmax"}
+    with pytest.raises(ConfigError, match=r"--by loss._target_: does not differ between these runs; these do: loss, loss.eps"):
+        selection.compare_over(found, "loss._target_")
+
+
+def test_the_best_value_is_that_of_the_criterion(tmp_path: Path, make_run: MakeRun) -> None:
+    """With trainer.best=nll, the lower NLL wins over the better accuracy."""
+    for lr, accuracy, nll in (("0.1", 0.9, 0.5), ("0.01", 0.8, 0.4)):
+        leaves = {"optimizer.lr": float(lr), "trainer.best": "nll"}
+        run = make_run(tmp_path / lr, "argmax", 0, overrides=(f"optimizer.lr={lr}",), leaves=leaves)
+        content = checked_json.read(run / "metrics.json")
+        content["val"] = content["val"] | {"accuracy": accuracy, "nll_argmax": nll}
+        checked_json.write(run / "metrics.json", content, "test")
+    kept, _ = selection.at_best(find([tmp_path])[0], "lr")
+    assert [run.folder.name for run in kept] == ["0.01"]

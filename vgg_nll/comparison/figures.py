@@ -117,18 +117,24 @@ def images(pictures: np.ndarray, captions: Sequence[str]) -> Figure:
     return figure
 
 
-def reliability(diagrams: Sequence[tuple[str, Sequence[float], Sequence[float], Sequence[float]]]) -> Figure:
-    """Draws reliability diagrams side by side.
+def reliability(diagrams: Sequence[tuple[str, np.ndarray]]) -> Figure:
+    """Draws reliability diagrams side by side: sums over seeds as bars, the range of the seeds' accuracies as lines.
+
+    Seeds share their images, so an interval from their sum would be too narrow.
 
     Args:
-        diagrams: title and, per bin of confidence, the number of images, how many are right, the sum of their confidences.
+        diagrams: title and, for each of S seeds and B bins of confidence, the number of images, how many are right, the sum of
+            their confidences: [S, 3, B].
     """
     width = min(max(3.2 * len(diagrams), 4.2), 7.6)
     figure = Figure(figsize=(width, 4.4), layout="constrained")
     axes = figure.subplots(2, len(diagrams), sharex=True, sharey="row", height_ratios=(3, 1), squeeze=False)
-    for column, (title, *bins) in enumerate(diagrams):
+    for column, (title, by_seed) in enumerate(diagrams):
         above, below = axes[:, column]
-        reliability_panels(above, below, *bins)
+        images, correct = by_seed[:, 0], by_seed[:, 1]
+        accuracy = np.divide(correct, images, out=np.full_like(correct, np.nan), where=images > 0)
+        ranges = np.fmin.reduce(accuracy), np.fmax.reduce(accuracy)
+        reliability_panels(above, below, *by_seed.sum(0), None if len(by_seed) == 1 else ranges)
         above.set_title(title, fontsize=10)
         below.set_xlabel("confidence")
         below.set_yscale("log")  # most images are in the last bin

@@ -82,6 +82,18 @@ def config_differences(runs: Sequence[Run]) -> list[str]:
                 seen.add((last, column))
                 counts = ", ".join(f"{_short(value)} ({_runs(count)})" for value, count in sorted(Counter(column).items()))
                 lines.append(f"{key}: {counts}")
+    return lines + _loss_differences(runs)
+
+
+def _loss_differences(runs: Sequence[Run]) -> list[str]:
+    """Returns the arguments in which runs of one loss differ: "loss.eps of argmax: 0 (3 runs), 0.1 (3 runs)"."""
+    lines = []
+    for loss in sorted({run.loss for run in runs}):
+        table = [_leaves(run, "loss.", ()) for run in runs if run.loss == loss]
+        for key in sorted({key for leaves in table for key in leaves}):
+            counts = Counter(leaves.get(key, ABSENT) for leaves in table)
+            if len(counts) > 1:
+                lines.append(f"{key} of {loss}: " + ", ".join(f"{_short(v)} ({_runs(n)})" for v, n in sorted(counts.items())))
     return lines
 
 

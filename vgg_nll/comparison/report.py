@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -34,9 +35,8 @@ CURVES_CAPTION = (
     "has its own unit: these panels cannot be compared with each other, the others can."
 )
 RELIABILITY_CAPTION = (
-    "Reliability on the test images, summed over seeds. Orange: confidence above accuracy; light blue: below it; lines: 95% "
-    "intervals of the accuracy. "
-    "The ECE of the sums is not the mean of the seeds' ECEs: gaps of opposite sign cancel."
+    "Reliability on the test images. Bars: sums over seeds; orange: confidence above accuracy, light blue: below it. Lines: the "
+    "lowest and the highest accuracy of a seed; with one seed, the 95% interval."
 )
 
 MARGINS_CAPTION = (
@@ -170,9 +170,9 @@ def _reliability(group: Group, name: str) -> list[EmbeddedImage]:
     for loss, by_seed in group.losses.items():
         bins = [run.bins for run in by_seed.values() if run.bins is not None]
         if bins:
-            total = torch.stack(bins).sum(dim=0)
-            title = f"{caption(loss, figures.NAME)}\nECE {calibration.of_bins(*total)['ece']:.2%}, {_count(len(bins), 'seed')}"
-            diagrams.append((title, *total.tolist()))
+            ece = fmean(float(calibration.of_bins(*of_seed)["ece"]) for of_seed in bins)
+            title = f"{caption(loss, figures.NAME)}\nECE {ece:.2%}, mean of {_count(len(bins), 'seed')}"
+            diagrams.append((title, torch.stack(bins).double().numpy()))
     return [EmbeddedImage(name, figures.png(figures.reliability(diagrams)), RELIABILITY_CAPTION)] if diagrams else []
 
 

@@ -8,6 +8,7 @@ from statistics import fmean
 from vgg_nll.comparison.keys import EXPECTED, NO_EFFECT
 from vgg_nll.comparison.runs import Run
 from vgg_nll.errors import ConfigError
+from vgg_nll.evaluation.criterion import score
 
 GROUPS = ("model", "optimizer", "schedule")  # config groups that runs may be compared over
 DEFAULT = "default"
@@ -27,7 +28,8 @@ def compare_over(runs: Sequence[Run], key: str) -> list[Run]:
     changed = []
     for run in runs:
         given = run.overrides.get(key, DEFAULT) if key in GROUPS else run.config.get(key, "absent")
-        arguments = [f"{name}={value}" for name, value in sorted(run.overrides.items()) if name.startswith("loss.")]
+        given_loss = {name: value for name, value in sorted(run.overrides.items()) if name.startswith("loss.") and name != key}
+        arguments = [f"{name}={value}" for name, value in given_loss.items()]
         model = " ".join([run.loss, *arguments] if key == "model" else [f"{run.model}, {run.loss}", *arguments])
         label = run.model if key == "model" else f"{key.rpartition('.')[2]}={given}"
         config = {name: value for name, value in run.config.items() if _stays(run, name, key) and not name.startswith("loss.")}
@@ -41,8 +43,8 @@ def compare_over(runs: Sequence[Run], key: str) -> list[Run]:
 def at_best(runs: Sequence[Run], key: str) -> tuple[list[Run], list[str]]:
     """Returns the runs whose value of `key` is the best one of their loss, without that key; and a line per loss.
 
-    The best value has the greatest mean accuracy on the validation images over seeds; of equal ones, the lower mean NLL of
-    method 1. The test images have no part in it. Runs are of one loss if they differ in nothing but seed and this key.
+    The best value has the best mean over seeds, on the validation images, of what `trainer.best` names (the accuracy); of equal
+    ones, the lower mean NLL of method 1. The test images have no part in it. Runs are of one loss if they differ in nothing but seed and this key.
 
     Raises ConfigError as `compare_over` does.
     """
@@ -69,7 +71,9 @@ def at_best(runs: Sequence[Run], key: str) -> tuple[list[Run], list[str]]:
 
 
 def _score(runs: Sequence[Run]) -> tuple[float, float]:
-    return fmean(run.validation["accuracy"] for run in runs), -fmean(run.validation["nll_argmax"] for run in runs)
+    """Returns the means over the runs of what `trainer.best` chose their best step by."""
+    scores = [score(run.validation, run.config.get("trainer.best", "accuracy")) for run in runs]
+    return fmean(first for first, _ in scores), fmean(second for _, second in scores)
 
 
 def _identity(run: Run, key: str) -> tuple[str, ...]:
@@ -105,8 +109,15 @@ def _full_key(runs: Sequence[Run], key: str, option: str) -> str:
 
 
 def _differing(runs: Sequence[Run]) -> list[str]:
-    names = sorted({name for run in runs for name in run.config if _counts(name) and not name.startswith("loss.")})
-    return [name for name in names if len({run.config.get(name) for run in runs}) > 1]
+    """Returns the keys that differ between runs; an argument of a loss only if runs of that loss differ in it."""
+    names = sorted({name for run in runs for name in run.config if _counts(name)})
+    return [name for name in names if any(len(values) > 1 for values in _values(runs, name))]
+
+
+def _values(runs: Sequence[Run], name: str) -> list[set[str | None]]:
+    """Returns the values of a key; those of an argument of a loss, for each loss."""
+    scopes = {run.loss for run in runs} if name.startswith("loss.") else {None}
+    return [{run.config.get(name) for run in runs if scope in (None, run.loss)} for scope in scopes]
 
 
 def _what_differs(runs: Sequence[Run]) -> str:

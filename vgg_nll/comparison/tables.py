@@ -66,7 +66,7 @@ def without_common_words(table: Table, column: str) -> Table:
     common = set.intersection(*map(set, words)) if len(set(map(tuple, words))) > 1 else set()
     rows = [[*row] for row in table.rows]
     for row, own in zip(rows, words, strict=True):
-        row[place] = " ".join(word for word in own if word not in common) or "default"
+        row[place] = " ".join(word for word in own if word not in common) or ("nothing more" if own else "default")
     return Table(table.head, rows)
 
 
