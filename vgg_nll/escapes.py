@@ -20,3 +20,13 @@ def csv_cell(text: str) -> str:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
+
+
+def caption(name: str, length: int = 14) -> str:
+    """Returns the name of a class or a loss for a figure, cut to `length`.
+
+    matplotlib reads $ as mathematics, and leaves names that begin with _ out of a legend.
+    """
+    name = " ".join(name.split())
+    name = name if len(name) <= length else name[: length - 1] + "…"
+    return ("\u200a" if name.startswith("_") else "") + name.replace("$", r"\$")

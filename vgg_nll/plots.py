@@ -12,6 +12,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
+from vgg_nll.escapes import caption
 from vgg_nll.intervals import wilson_interval
 from vgg_nll.palette import BLACK, BLUE, COLOURS, GREEN, SKY, VERMILION
 
@@ -59,10 +60,10 @@ def reliability_diagram(
 def reliability_panels(
     above: Axes,
     below: Axes,
-    images: Sequence[float],
-    correct: Sequence[float],
-    confidence: Sequence[float],
-    ranges: tuple[Sequence[float], Sequence[float]] | None = None,
+    images: Sequence[float] | np.ndarray,
+    correct: Sequence[float] | np.ndarray,
+    confidence: Sequence[float] | np.ndarray,
+    ranges: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> None:
     """Draws the bars of `reliability_diagram`: accuracy and gap in one panel, counts in another.
 
@@ -79,7 +80,7 @@ def reliability_panels(
     for bar, missing, difference, weight in zip(bars, gaps, gap, np.minimum(1.0, 0.2 + 0.8 * n / SOLID), strict=True):
         bar.set_alpha(weight)
         missing.set(facecolor=VERMILION if difference > 0 else SKY, hatch="//" if difference > 0 else "\\\\", alpha=weight)
-    low, high = wilson_interval(accuracy, n) if ranges is None else (np.asarray(bound)[filled] for bound in ranges)
+    low, high = wilson_interval(accuracy, n) if ranges is None else (bound[filled] for bound in ranges)
     above.vlines(middle, low, high, color=BLACK, linewidth=0.8)
     above.plot([0, 1], [0, 1], color=BLACK, linestyle="--", linewidth=1)
     above.set(xlim=(0, 1), ylim=(0, 1))
@@ -246,13 +247,3 @@ def _softmax_bars(
         bars.append(Rectangle((x, top), length, 0.12, facecolor=BLUE if k == label else VERMILION, linewidth=0))
         axes.text(x - 0.03, top + 0.06, caption(class_names[k], 6), fontsize=TEXT, ha="right", va="center")
     return bars
-
-
-def caption(name: str, length: int = 14) -> str:
-    """Returns the name of a class or a loss for a figure, cut to `length`.
-
-    matplotlib reads $ as mathematics, and leaves names that begin with _ out of a legend.
-    """
-    name = " ".join(name.split())
-    name = name if len(name) <= length else name[: length - 1] + "…"
-    return ("\u200a" if name.startswith("_") else "") + name.replace("$", r"\$")

@@ -60,7 +60,8 @@ def test_arguments_make_another_loss(tmp_path: Path, make_run: MakeRun) -> None:
     make_run(tmp_path / "c", "all_logit")
     (group,), duplicates = group_runs(find([tmp_path])[0])
     assert list(group.losses) == ["all_logit", "argmax", "argmax loss.eps=0.1"]
-    assert duplicates == [] and config_differences(group.runs) == []
+    assert duplicates == []
+    assert config_differences(group.runs) == ["loss.eps of argmax: 0 (1 run), 0.1 (1 run)"]
 
 
 def test_the_last_duplicate_counts(tmp_path: Path, make_run: MakeRun) -> None:

@@ -213,6 +213,7 @@ def test_reliability_is_summed(tmp_path: Path, make_run: MakeRun, monkeypatch: p
         make_run(tmp_path / f"{seed}", "argmax", seed)
     make_run(tmp_path / "2", "argmax", 2, test=None)  # a group of its own, without a diagram
     report_of(tmp_path)
-    ((title, images, correct, confidence),) = seen
-    assert title == "argmax\nECE 4.00%, 2 seeds"
-    assert (images[-2:], correct[-2:], confidence[-2:]) == ((20, 180), (12, 178), (18, 176))
+    ((title, by_seed),) = seen
+    assert title == "argmax\nECE 4.00%, mean of 2 seeds"
+    assert by_seed.shape == (2, 3, 15)
+    assert by_seed.sum(0)[:, -2:].tolist() == [[20, 180], [12, 178], [18, 176]]

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator, PercentFormatter
 
 from vgg_nll.comparison.statistics import Point
+from vgg_nll.escapes import caption
 from vgg_nll.evaluation.registry import METRICS, PERCENT
 from vgg_nll.palette import loss_colour
-from vgg_nll.plots import caption, reliability_panels
+from vgg_nll.plots import reliability_panels
 from vgg_nll.tracking import tags
 
 LOSS_VALIDATION = METRICS["loss"].tag
@@ -133,8 +134,9 @@ def reliability(diagrams: Sequence[tuple[str, np.ndarray]]) -> Figure:
         above, below = axes[:, column]
         images, correct = by_seed[:, 0], by_seed[:, 1]
         accuracy = np.divide(correct, images, out=np.full_like(correct, np.nan), where=images > 0)
-        ranges = np.fmin.reduce(accuracy), np.fmax.reduce(accuracy)
-        reliability_panels(above, below, *by_seed.sum(0), None if len(by_seed) == 1 else ranges)
+        ranges = (np.fmin.reduce(accuracy), np.fmax.reduce(accuracy)) if len(by_seed) > 1 else None
+        summed = by_seed.sum(0)
+        reliability_panels(above, below, summed[0], summed[1], summed[2], ranges)
         above.set_title(title, fontsize=10)
         below.set_xlabel("confidence")
         below.set_yscale("log")  # most images are in the last bin

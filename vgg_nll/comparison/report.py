@@ -14,10 +14,9 @@ from vgg_nll.comparison.page import EmbeddedImage, Report, Section
 from vgg_nll.comparison.runs import Run
 from vgg_nll.comparison.statistics import Point, mean_over_runs
 from vgg_nll.errors import CheckpointError, ConfigError, DataError
-from vgg_nll.escapes import printable
+from vgg_nll.escapes import caption, printable
 from vgg_nll.evaluation import calibration
 from vgg_nll.evaluation.registry import METRICS, OverFolds, View, shown_in
-from vgg_nll.plots import caption
 from vgg_nll.progress import track
 from vgg_nll.run_folder import checksums, paths
 from vgg_nll.tracking.event_files import Curve, read_checked
@@ -35,8 +34,8 @@ CURVES_CAPTION = (
     "has its own unit: these panels cannot be compared with each other, the others can."
 )
 RELIABILITY_CAPTION = (
-    "Reliability on the test images. Bars: sums over seeds; orange: confidence above accuracy, light blue: below it. Lines: the "
-    "lowest and the highest accuracy of a seed; with one seed, the 95% interval."
+    "Reliability on the test images. Bars: sums over seeds; orange: confidence above accuracy, light blue: below it. "
+    "Lines: the lowest and the highest accuracy of a seed; with one seed, the 95% interval."
 )
 
 MARGINS_CAPTION = (

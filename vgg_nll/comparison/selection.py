@@ -44,7 +44,8 @@ def at_best(runs: Sequence[Run], key: str) -> tuple[list[Run], list[str]]:
     """Returns the runs whose value of `key` is the best one of their loss, without that key; and a line per loss.
 
     The best value has the best mean over seeds, on the validation images, of what `trainer.best` names (the accuracy); of equal
-    ones, the lower mean NLL of method 1. The test images have no part in it. Runs are of one loss if they differ in nothing but seed and this key.
+    ones, the lower mean NLL of method 1. The test images have no part in it. Runs are of one loss if they differ in nothing but
+    seed and this key.
 
     Raises ConfigError as `compare_over` does.
     """
