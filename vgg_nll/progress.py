@@ -51,7 +51,7 @@ class Progress:
             step = (now - self._first_end) / (self._steps - self._first_step)
             rest = step * (self._total_steps - self._steps)
             if rest >= LINE_SECONDS:
-                end = time.strftime(", until %a %H:%M", time.localtime(time.time() + rest)) if rest < WEEK else ""
+                end = _until(time.time() + rest) if rest < WEEK else ""
                 self.write(f"about {duration(rest)} to go{end}: {step:.2g} s a step; validations come on top")
 
     def update(self, step: int, parts: Sequence[str]) -> None:
@@ -129,6 +129,12 @@ def _has_bars() -> bool:
 def _bar_columns() -> int:
     """Returns the width of the bar: at most 80 columns, so that a wide window may be made narrower without a trace of it."""
     return min(shutil.get_terminal_size().columns, MAX_COLUMNS) - 1
+
+
+def _until(end: float) -> str:
+    """Returns ", until 14:05", with the day of the week if that is not today."""
+    day, now = time.localtime(end), time.localtime(time.time())
+    return time.strftime(", until %H:%M" if day[:3] == now[:3] else ", until %a %H:%M", day)
 
 
 def duration(seconds: float) -> str:

@@ -164,7 +164,7 @@ def test_a_validation(caplog: pytest.LogCaptureFixture, tmp_path: Path, is_best:
     # The second and the third image share a bin: one of the two is right.
     ece = (1 - p[0] + abs(1 - (p[1] + p[2]))) / 3
     assert [record.message for record in caplog.records] == [
-        f"epoch 1.5  validation: loss 1.5000  accuracy 66.67%  confidence {sum(p) / 3:.2%}  ECE {ece:.3f}"
+        f"epoch 1.5  validation: loss 1.5000  accuracy 66.67%  confidence {sum(p) / 3:.2%}  ECE {ece:.2%}"
         + "  best accuracy" * is_best
     ]
     (step, values), (_, others) = tracker.scalars()

@@ -124,7 +124,7 @@ class TrainingLogger:
         }
         self._tracker.add(Scalars(values), step)
         if self._progress is not None:
-            parts = f"loss {window.loss:.4f}", f"accuracy {window.accuracy:.1%}", f"{speed:.0f} images/s"
+            parts = f"training loss {window.loss:.4f}", f"accuracy {window.accuracy:.1%}", f"{speed:.0f} images/s"
             self._progress.update(step, parts)
         warnings = self._diagnostics.check_step(step, window.loss, gradient_norm, learning_rate)
         for warning in [*warnings, *self._diagnostics.check_input(step, values[tags.DATA_WAIT])]:
@@ -155,9 +155,11 @@ class TrainingLogger:
             self._tracker.add(summary, step)
         if self._table is not None:
             history.write(self._table, state.history)
+        # The ECE of the untrained network is small: it is right as rarely as it is sure.
+        ece = f"  ECE {values['ece']:.2%}" if step > 0 else "  untrained"
         self.write(
             f"epoch {row['epoch']:.3g}  validation: loss {values['loss']:.4f}  accuracy {values['accuracy']:.2%}  "
-            f"confidence {values['confidence']:.2%}  ECE {values['ece']:.3f}{f'  best {self._best_by}' if is_best else ''}"
+            f"confidence {values['confidence']:.2%}{ece}{f'  best {self._best_by}' if is_best else ''}"
         )
 
     def test_point(self, step: int, evaluation: Evaluation) -> None:

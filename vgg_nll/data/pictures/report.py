@@ -86,8 +86,8 @@ def _lines(
     for verb, damaged in (("left out", False), ("cannot be used", True)):
         reasons = Counter(row.reason for row in bad if row.is_damaged == damaged)
         if reasons:
-            what = "pictures" if damaged else "other files"
-            yield f"{'warning: ' * damaged}{verb}: {reasons.total():,} {what}, listed in the run's bad_images.csv"
+            what = _counted(reasons.total(), "picture" if damaged else "other file")
+            yield f"{'warning: ' * damaged}{verb}: {what}, listed in the run's bad_images.csv"
             yield from _counts(reasons)
     yield from _warnings(listing, headers, image_size, fit, flips)
     if white is None:
@@ -199,10 +199,14 @@ def _copies(listing: Listing) -> Iterator[str]:
     contradicting = [group for group in groups if len({where[path][1].label for path in group}) > 1]
     if groups:
         spare = sum(len(group) - 1 for group in groups)
-        yield f"copies: {spare:,} pictures have the same bytes as another ({' = '.join(groups[0][:2])})"
+        yield f"copies: {_counted(spare, 'picture')} with the same bytes as another ({' = '.join(groups[0][:2])})"
     if across:
         advice = "tests on them are too good; remove one of each"
-        yield f"warning: {len(across):,} pictures stand in two splits ({' = '.join(across[0][:2])}): {advice}"
+        yield f"warning: {_counted(len(across), 'picture')} in two splits ({' = '.join(across[0][:2])}): {advice}"
     if contradicting:
         example = " = ".join(contradicting[0][:2])
-        yield f"warning: {len(contradicting):,} pictures stand in two classes ({example}): remove the wrong one of each"
+        yield f"warning: {_counted(len(contradicting), 'picture')} in two classes ({example}): remove the wrong one of each"
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number:,} {word}{'s' * (number != 1)}"
