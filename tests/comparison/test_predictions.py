@@ -110,6 +110,7 @@ def test_files_of_another_run_and_missing_ones_are_said(tmp_path: Path, make_run
     assert "copy it again" not in text
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_infinite_log_odds_are_compared(tmp_path: Path, make_run: MakeRun) -> None:
     """Seeds with log-odds of inf and -inf have no mean; that is no warning."""
     for seed, right in enumerate(([1, 1], [1, 0])):

@@ -71,6 +71,13 @@ def test_an_event_file_that_is_cut_off_or_missing_is_said(tmp_path: Path, number
     assert read_checked(tmp_path, "this", 3)[1] == [gaps]
 
 
+def test_an_empty_event_file_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "events.out.tfevents.1"
+    path.touch()
+    line = f"{path}: is damaged, so the points after step 0 are missing; copy it again if it is whole elsewhere"
+    assert read_checked(tmp_path, "this", 3) == ({}, [line])
+
+
 def test_an_event_file_of_another_run_is_said_and_not_read(tmp_path: Path) -> None:
     sessions(tmp_path, "events.out.tfevents.1")
     other = tmp_path / "other"
