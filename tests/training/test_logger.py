@@ -121,7 +121,7 @@ def test_lines(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
             logger.train_point(step, Window(0.5, 0.25, 24), 1e-3, 2.5, 0.0)
             logger.advance()
     assert [record.message for record in caplog.records] == [
-        "step 20/20  loss 0.5000  accuracy 25.0%  12 images/s",
+        "step 20/20  training loss 0.5000  accuracy 25.0%  12 images/s",
         "warning: step 20: training waits for images 25% of the time; raise data.num_workers (now 2)",
     ]
 

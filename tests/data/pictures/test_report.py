@@ -58,9 +58,9 @@ def test_copies_missing_classes_and_small_pictures(config: Config, tmp_path: Pat
     for path in (tmp_path / "val/zero").iterdir():
         path.unlink()
     text = survey(config, tmp_path, "data.image_size=64")
-    assert f"copies: 3 pictures have the same bytes as another ({tmp_path}/train/one/0.png = " in text
-    assert "warning: 1 pictures stand in two splits" in text and "tests on them are too good; remove one of each" in text
-    assert "warning: 1 pictures stand in two classes" in text
+    assert f"copies: 3 pictures with the same bytes as another ({tmp_path}/train/one/0.png = " in text
+    assert "warning: 1 picture in two splits" in text and "tests on them are too good; remove one of each" in text
+    assert "warning: 1 picture in two classes" in text
     assert "warning: val has no picture of zero: it says nothing of them" in text
     assert "note: 100% of the pictures are smaller than data.image_size=64, and are enlarged" in text
 
