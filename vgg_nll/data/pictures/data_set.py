@@ -95,6 +95,7 @@ class FolderData:
         self.sizes = {name: len(files) for name, files in samples.items()}
         self.class_counts = _labels(samples["train"]).bincount(minlength=len(self.class_names)).float()
         self.digest = _digest(self._listing)
+        self.content_digest = self.digest if ranks.size == 1 else _digest(self._listing, with_sizes=True)
         check_batch_size(batch_size, self.sizes["train"])
         self.hint = _hint(num_workers)
         self.steps_per_epoch = self.sizes["train"] // batch_size
@@ -185,11 +186,13 @@ def _augmented(crop: Transform, augmentation: Augmentation, picture: Tensor, gen
     return augmentation.image(crop(picture, generator), generator)
 
 
-def _digest(listing: Listing) -> str:
-    """Returns a hash of the names of all files, below the root."""
+def _digest(listing: Listing, *, with_sizes: bool = False) -> str:
+    """Returns a hash of the names of all files, below the root; of their sizes, too, which records of runs do not hold."""
     start = len(str(listing.root))
     return digest_of(
-        os.fsencode(f"{name}{path[start:]}\0") for name, files in sorted(listing.samples.items()) for path, *_ in files
+        os.fsencode(f"{name}{path[start:]}\0" + f"{size}\0" * with_sizes)
+        for name, files in sorted(listing.samples.items())
+        for path, _, size in files
     )
 
 
