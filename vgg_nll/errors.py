@@ -24,3 +24,7 @@ class CheckpointError(OneLineError):
 
 class TrainingError(RuntimeError):
     """A run that cannot continue: the loss or its gradient is not finite, or the memory is too small."""
+
+
+class LostRankError(TrainingError):
+    """A run that cannot continue since another of its processes has ended, or cannot be reached."""

@@ -113,7 +113,30 @@ def test_odd_folders_of_pictures(command: Command, tmp_path: Path) -> None:
         (["checkpoint=3"], "checkpoint=3: is a section of settings, not one value"),
         (["data.source=null"], "data.source=null: is a section of settings"),
         (["~trainer.epochs"], "trainer.epochs: is missing"),
-        (["~loss"], "loss: is missing"),
+        (["~loss"], "~loss: every run needs loss; leave this word out"),
+        (["~trainer", "trainer.steps=1"], "~trainer: every run needs trainer; leave this word out"),
+        (["~trainer.epochs", "trainer.epochs=1"], "trainer.epochs: cannot be set and taken out at once; leave out the word"),
+        (["--config-name", "loss/argmax"], "--config-name: a run is made of configs/train.yaml; <group>=<name> chooses"),
+        (["-cp=x"], "-cp=x: a run is made of configs/train.yaml"),
+        (
+            ["--cfg", "job", "-p", "nope"],
+            "-p nope: there is no such part of the config, or it is null; its parts are augment, ",
+        ),
+        (["--cfg", "job", "--package=trainer.steps"], "--package trainer.steps: there is no such part"),
+        (["--cfg", "job", "-p", "hydra"], "-p hydra: there is no such part"),
+        (["resume=x", "--cfg", "job", "-p", "nope"], "-p nope: there is no such part"),
+        (["--info", "nope"], "--info nope: must be one of all, config, "),
+        (["-m", "loss=null,argmax"], "loss=null,argmax: takes names (all_logit, argmax, "),
+        (["-m", "-cd", "nowhere", "seed=0,1"], "-cd nowhere: there is no such folder"),
+        (["-m", "launcher._target_=os.system", "seed=0,1"], "launcher._target_=os.system: is no class"),
+        (["-m", "search._target_=nope", "seed=0,1"], "search._target_=nope: cannot be imported"),
+        (["-m", "launcher.gpus=3", "seed=0,1"], "launcher.gpus: belongs to launcher=slurm, which is not chosen"),
+        (
+            ["optimizer.momentum=0.9"],
+            "optimizer.momentum: belongs to optimizer=sgd, which is not chosen; choose that, or leave",
+        ),
+        (["schedule.decay.milestones=[0.5]"], "schedule.decay.milestones: belongs to schedule=step"),
+        (["+hydra.callbacks.x._target_=os.system"], "hydra.callbacks.x._target_: is refused by Hydra"),
         (["seed={a:1}"], "seed={'a': 1}: must be one value"),
         (["optimizer.betas={a:1}"], "optimizer.betas={a:1}: is not a value that fits there"),
         (["+new=1"], "new: there is no such setting: nothing would read it"),
@@ -132,7 +155,14 @@ def test_odd_folders_of_pictures(command: Command, tmp_path: Path) -> None:
         (["-m", "seed=0,1", "hydra.sweeper.max_batch_size=0"], "is for Hydra's own sweeps; search=optuna searches"),
         (["-x"], "-x: there is no such option; train.py --hydra-help lists the options"),
         (["--experimental-rerun", "x"], "--experimental-rerun: unpickles a file, which can run code; resume=<run folder>"),
-        (["name="], "name=: is empty; it takes a folder"),
+        (["name="], "name=: is empty; it takes a name, of a folder in runs/"),
+        (["name= "], "name= : is empty; it takes a name"),
+        (["-m", "name=a,", "seed=0,1"], "name=a,: is empty; it takes a name"),
+        *(
+            ([f"name={name}"], f"name={name}: must be the name of a folder in runs/")
+            for name in ("~", "~/x", "/x", "a/../../b", ".")
+        ),
+        (["-m", "name=a/b,../c"], "name=a/b,../c: must be the name of a folder in runs/"),
         (["data._target_=vgg_nll.data.FolderData"], "data.shift_pixels: there is no such setting: nothing"),
         (["--cfg"], "--cfg: needs a value: job, hydra, all"),
         (["--cfg", "nope"], "--cfg nope: must be one of job, hydra, all"),
@@ -159,7 +189,29 @@ def test_odd_folders_of_pictures(command: Command, tmp_path: Path) -> None:
         ),
         (["hydra.runtime.cwd=x"], "hydra.runtime.cwd=x: is not for runs"),
         (["hydra/launcher=basic"], "hydra/launcher=basic: is not for runs"),
-        (["hydra.job_logging.root.level=NOPE"], "Unable to configure root logger"),
+        (
+            ["hydra.job_logging.root.level=NOPE"],
+            "hydra.job_logging.root.level=NOPE: cannot be used: Unknown level: 'NOPE'; leave",
+        ),
+        (["hydra.hydra_logging.root.level=NOPE"], "hydra.hydra_logging.root.level=NOPE: cannot be used: Unknown level"),
+        (["hydra.job_logging.handlers.file.class=nope"], "hydra.job_logging.handlers.file.class=nope: cannot be used: "),
+        (["hydra.job_logging.handlers.file.class=os.system"], "file.class=os.system: is refused by Hydra, since"),
+        (["hydra.job_logging.version=2"], "hydra.job_logging.version=2: cannot be used: Unsupported version: 2"),
+        (["hydra.verbose=3"], "hydra.verbose=3: cannot be used: this is no setting of it"),
+        (
+            ["hydra.job_logging.handlers.file.filename=no/x.log"],
+            "filename=no/x.log: No such file or directory; name a file in a",
+        ),
+        (["hydra.job_logging.handlers.file.filename=x.log", *TINY, "trainer.batch_size=500"], "trainer.batch_size=500 is more"),
+        (
+            [*TINY, "trainer.steps=1", "schedule.warmup_epochs=1e9"],
+            "schedule.warmup_epochs=1e+09: must not be more than the run",
+        ),
+        *(
+            ([*TINY, f"{part}._target_=os.system"], f"{part}._target_=os.system: is refused by Hydra, since it could run any")
+            for part in ("loss", "model", "optimizer", "data.source")
+        ),
+        ([*TINY, "loss._target_=os"], "loss._target_=os: cannot be used: Expected a callable target"),
         (["lr=0.1"], "lr: there is no such key (did you mean optimizer.lr?)"),
         (["device=tpu"], "device=tpu: must be one of auto, cpu, cuda, cuda:<number>"),
         (["data.shift_pixels=32"], "data.shift_pixels=32: must be less than data.image_size=32"),
@@ -185,6 +237,23 @@ def test_a_line_for_what_cannot_be(command: Command, capfd: Captured, tmp_path: 
 def test_the_default_experiment_may_be_typed(command: Command, tmp_path: Path) -> None:
     assert command(*QUICK, "experiment=null", "hydra.run.dir=run") == 0
     assert (tmp_path / "run/DONE").exists()
+
+
+@pytest.mark.slow
+def test_a_sweep_over_no_experiment_and_one(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch)
+    assert command("-m", *QUICK, "sweep=a", "experiment=null,overfit") == 0
+    names = {path.parent.name for path in tmp_path.rglob("runs/sweeps/a/*/DONE")}
+    assert names == {"experiment=null", "experiment=overfit"}
+
+
+@pytest.mark.slow
+def test_a_warm_up_that_a_config_makes_longer_than_the_run_is_cut(command: Command, tmp_path: Path) -> None:
+    """It is an epoch long, or five, whatever `trainer.steps` makes of it; and a run that was once begun so goes on."""
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/long.yaml").write_text("# @package _global_\nschedule:\n  warmup_epochs: 5\n")
+    assert command(*QUICK, "-cd", str(tmp_path), "experiment=long", "hydra.run.dir=run") == 0
+    assert command("resume=run", "trainer.steps=2", "schedule.warmup_epochs=3") == 0
 
 
 @pytest.mark.slow

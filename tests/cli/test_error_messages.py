@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from helpers.processes import run_script
 
+from vgg_nll.cli import error_messages
+from vgg_nll.errors import LostRankError, TrainingError
+
 Command = Callable[..., int]
 
 
@@ -55,6 +58,43 @@ def test_bad_input(
     assert all(line.startswith("error: ") for line in error.splitlines()), error
     assert len(error.splitlines()) == sum(words.startswith("error: ") for words in expected) or len(error.splitlines()) == 1
     assert not [path for path in tmp_path.rglob("*") if path.is_file()], "something was left behind"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["hydra.run.dir=run"], "; hydra.run.dir=<folder> takes another run folder"),
+        (["-m", "seed=0,1"], "; hydra.sweep.dir=<folder> takes another folder"),
+        (["resume=run"], ""),
+    ],
+)
+def test_what_helps_where_the_disk_refuses(
+    command: Command, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], advice: str
+) -> None:
+    """A sweep takes no hydra.run.dir, nor does a run that continues."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "there")
+
+    monkeypatch.setattr("vgg_nll.cli.sweep._load", refuse)
+    monkeypatch.setattr("vgg_nll.cli.resume.prepare", refuse)
+    assert command(*arguments) == 1
+    assert capfd.readouterr().err == f"error: there: Permission denied{advice}\n"
+
+
+def test_a_rank_that_has_lost_another_says_so_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """torchrun ends it soon, and rank 0 may have been killed."""
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    error_messages.show(LostRankError("stopped: another rank has ended"))
+    assert not slept
+    error_messages.show(TrainingError("what all ranks say"))
+    assert slept
+    assert capsys.readouterr().err == "rank 1: error: stopped: another rank has ended\nrank 1: error: what all ranks say\n"
 
 
 def test_cuda_where_there_is_none(command: Command, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers.configs import TINY
 from helpers.pictures import FOLDER, write_folder
 from helpers.processes import Run, run_script, start_ranks
@@ -14,6 +15,7 @@ from helpers.runs import outcome, read_curves
 
 from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.run_folder import paths
+from vgg_nll.sweeps import status
 from vgg_nll.tracking import tags
 
 pytestmark = pytest.mark.slow
@@ -67,6 +69,17 @@ def test_the_curves_of_one_process(tmp_path: Path, size: int, overrides: list[st
     assert files[0] == files[1]
     assert f"on {size} ranks with {'4' if size == 2 else '2 or 3'} images each" in printed[0]
     assert len(list((many / "run").glob(paths.EVENT_FILES))) == 1
+
+
+def test_two_ranks_are_two_parts_of_a_batch_to_the_bit(tmp_path: Path) -> None:
+    """The sums are the same, in the same order, so what else differs from one process is their rounding."""
+    train(tmp_path / "parts", 1, *RUN, "trainer.steps=20", "trainer.accumulation_steps=2")
+    train(tmp_path / "ranks", 2, *RUN, "trainer.steps=20")
+    ours, theirs = (read_curves(tmp_path / name / "run") for name in ("ranks", "parts"))
+    for tag in (tags.LOSS_TRAIN, tags.ACCURACY_TRAIN, tags.GRADIENT_NORM, *tags.VALIDATION.values()):
+        assert ours[tag] == theirs[tag], tag
+    ours, theirs = (checkpoint_file.load(tmp_path / name / "run" / paths.LAST)["model"] for name in ("ranks", "parts"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 @pytest.mark.parametrize("size", [2, 3])
@@ -138,6 +151,20 @@ def test_a_rank_that_dies_ends_the_others(tmp_path: Path) -> None:
     assert (tmp_path / "run" / paths.FAILED).exists()
 
 
+def test_a_killed_rank_0_leaves_an_interrupted_run(tmp_path: Path) -> None:
+    """Nobody writes FAILED; the other rank says why it ends, and the run goes on from its last checkpoint."""
+    runs = start_ranks(tmp_path, 2, *RUN, "checkpoint.every_steps=2", "trainer.steps=100000")
+    runs[0].until(lambda: paths.has_checkpoint(tmp_path / "run"))
+    runs[0].send(signal.SIGKILL)
+    assert runs[0].end() == -signal.SIGKILL
+    assert runs[1].end(60) == 1
+    assert runs[1].text().startswith("rank 1: error: stopped: another rank has ended, and says why, or cannot be reached (")
+    assert status.of(tmp_path / "run") == status.Status(status.INTERRUPTED)
+    step = checkpoint_file.load(tmp_path / "run" / paths.LAST)["step"]
+    train(tmp_path, 1, "resume=run", f"trainer.steps={step + 2}", "trainer.validate_every_epochs=1000")
+    assert status.of(tmp_path / "run").state == status.FINISHED
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -153,20 +180,26 @@ def test_ranks_that_were_started_differently(tmp_path: Path, overrides: list[str
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("other", ["fewer_pictures", "no_data_set"])
+@pytest.mark.parametrize("other", ["fewer_pictures", "no_data_set", "other_pictures"])
 def test_ranks_that_see_different_data(tmp_path: Path, other: str) -> None:
     """On two machines, for example: other files, or some that rank 1 cannot train on. Nothing is left."""
     here, there = tmp_path / "here", tmp_path / "there"
     write_folder(here / "pictures", splits=("train", "val"))
-    write_folder(there / "pictures", splits=("train", "val"), classes=3 if other == "fewer_pictures" else 1)
-    next((there / "pictures/train").rglob("*.*")).unlink()
+    write_folder(there / "pictures", splits=("train", "val"), classes=1 if other == "no_data_set" else 3)
+    file = next((there / "pictures/train").rglob("*.*"))
+    if other == "other_pictures":  # under the same names
+        file.write_bytes(file.read_bytes() + b" ")
+    else:
+        file.unlink()
     own = [override for override in RUN if not override.startswith("data")]
     overrides = (*own, *FOLDER, "data.root=pictures", "data.num_workers=0", "trainer.steps=4")
     runs = start_ranks(here, 2, *overrides, last_in=there)
     assert [run.end() for run in runs] == [1, 1]
     first, second = (run.text() for run in runs)
     assert "Traceback" not in first + second
-    if other == "fewer_pictures":
+    if other == "other_pictures":
+        assert "rank 1 has data, hash of names and sizes=" in first
+    elif other == "fewer_pictures":
         assert "rank 1 has data, " in first
     else:
         assert "rank 1: error: data" in second

@@ -260,7 +260,7 @@ BAD = [
     (["hydra.sweeper.max_batch_size=1", "seed=0,1"], "is for Hydra's own sweeps; search=optuna searches"),
     (["hydra.run.dir=x", "seed=0,1"], "hydra.sweep.dir=<folder> is that of a sweep"),
     (["resume=x", "seed=0,1"], "goes with one run; leave out -m; a sweep continues with -m sweep=<name>"),
-    (["-cn", "other", "seed=0,1"], "-cn: goes with one run; leave out -m"),
+    (["-cn", "other", "seed=0,1"], "-cn: a run is made of configs/train.yaml"),
     (["seed=range(100000)"], "these values make more than 10,000 jobs"),
     (["data.fold=0,1"], "data.fold=1: needs data.folds=<number of folds>"),
 ]

@@ -1,5 +1,6 @@
 """What is typed, made ready for Hydra: paths in quotes, options first; and plain words for what it cannot read."""
 
+import itertools
 import re
 import shlex
 from collections.abc import Sequence
@@ -7,11 +8,12 @@ from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from vgg_nll.config import rules, schema
-from vgg_nll.config.compose import is_override, key_of, names_of
+from vgg_nll.config.compose import NO_EXPERIMENT, composed, is_override, key_of, names_of
 from vgg_nll.data.pictures.walk import check_root
 from vgg_nll.errors import ConfigError
 from vgg_nll.escapes import printable
@@ -37,7 +39,14 @@ REFUSED_OF_HYDRA = {
 # Options that print something and train nothing.
 ANSWERS = ("--help", "-h", "--hydra-help", "--version", "--info", "-i")
 FOLDER_DATA = "vgg_nll.data.FolderData"  # which reads a folder that must be there; other data sets fetch their files
-RERUN = "--experimental-rerun"
+_ONE_CONFIG = "a run is made of configs/train.yaml; <group>=<name> chooses a file of it, -cd <folder> adds files of your own"
+# What is not taken, and why.
+REFUSED_OPTIONS = {
+    "--experimental-rerun": "unpickles a file, which can run code; resume=<run folder> continues a run",
+    **dict.fromkeys(("--config-name", "-cn", "--config-path", "-cp"), _ONE_CONFIG),
+}
+PACKAGE = ("--package", "-p")
+RUNS = "runs/"  # where configs/hydra/runs.yaml puts them
 COMPLETION = ("--shell-completion", "-sc")
 
 
@@ -50,11 +59,12 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     if any(option in COMPLETION for option in options):
         return list(arguments)
     in_sweep = is_sweep(arguments)
-    typed = [word for word in overrides if word != "experiment=null"]  # which is the default
+    typed = [word for word in overrides if word != NO_EXPERIMENT]  # which is the default
     ready = [_quoted(word, in_sweep) for word in typed]
     problems = [_problem(*words, in_sweep) for words in zip(typed, ready, strict=True)]
     if any(problems):
         raise ConfigError("\n".join(printable(problem) for problem in problems if problem))
+    _check_package(options, ready, in_sweep)
     return [*ready, *options]
 
 
@@ -108,8 +118,8 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         name = word.partition("=")[0]
         if not word.startswith("-"):
             words.append(word)
-        elif name == RERUN:
-            raise ConfigError(f"{word}: unpickles a file, which can run code; resume=<run folder> continues a run")
+        elif name in REFUSED_OPTIONS:
+            raise ConfigError(f"{word}: {REFUSED_OPTIONS[name]}")
         elif name not in known:
             there = f"write {word.lstrip('-')}" if "=" in word else "train.py --hydra-help lists the options"
             raise ConfigError(f"{word}: there is no such option; {there}")
@@ -120,7 +130,9 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
                 raise ConfigError(f"{word}: {name} takes no value")
             if nargs is None and "=" not in word and not rest:
                 raise ConfigError(f"{word}: needs a value{': ' + ', '.join(choices) if choices else ''}")
-            if "=" not in word and (nargs is None or (nargs == "?" and rest and rest[0] in (choices or ()))):
+            if "=" not in word and (
+                nargs is None or (nargs == "?" and rest and not is_override(rest[0]) and not rest[0].startswith("-"))
+            ):
                 options.append(rest.pop(0))
                 if choices and options[-1] not in choices:
                     raise ConfigError(f"{name} {options[-1]}: must be one of {', '.join(choices)}")
@@ -134,6 +146,7 @@ def _quoted(word: str, in_sweep: bool) -> str:
     if not equals or not is_text or value in ("", "null") or value[0] in "'\"":
         return word
     parts = value.split(",") if in_sweep and not Path(value).exists() else [value]
+    parts = [str(expanded(part)) if part.startswith("~") and key_of(word) != "name" else part for part in parts]
     return f"{key}={','.join(map(_as_text, parts))}"
 
 
@@ -142,8 +155,7 @@ def _as_text(value: str) -> str:
         if not Path(value).exists():  # an interpolation
             return value
         value = escaped(value)
-    text = str(expanded(value)) if value.startswith("~") else value
-    return "'" + re.sub(r"(\\*)('|$)", lambda found: found.group(1) * 2 + ("\\'" if found.group(2) else ""), text) + "'"
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: found.group(1) * 2 + ("\\'" if found.group(2) else ""), value) + "'"
 
 
 def _problem(typed: str, word: str, in_sweep: bool) -> str | None:
@@ -158,12 +170,16 @@ def _problem(typed: str, word: str, in_sweep: bool) -> str | None:
         return f"{typed}: is a setting of sweeps, which begin with -m"
     if name.startswith("hydra") and (why := _refused_of_hydra(typed, name, in_sweep)):
         return why
-    if name in (*HYDRA_FOLDERS, "name") and equals and not value.strip("'\""):
+    if name in HYDRA_FOLDERS and equals and not value.strip("'\""):
         return f"{typed}: is empty; it takes a folder"
+    if typed.startswith("~") and name in schema.sections():
+        return f"{typed}: every run needs {name}; leave this word out"
     if name in (*schema.groups(), "experiment") and equals and (value == "null" or value[:1] in ("[", "{")):
         return f"{typed}: takes one name ({', '.join(names_of(name))}); several need -m: {name}=<name>,<name>"
     try:
         override = OverridesParser.create().parse_override(word)
+        if why := _wrong_value(name, override):
+            return f"{typed}: {why}"
         if not override.is_sweep_override():
             return None
         if not in_sweep:
@@ -178,6 +194,39 @@ def _problem(typed: str, word: str, in_sweep: bool) -> str | None:
         return f"{typed}: cannot be read; special characters need quotes inside quotes: {quoted}"
     except (ValueError, TypeError) as error:
         return f"{typed}: {error}"
+
+
+def _wrong_value(name: str, override: Override) -> str | None:
+    """Returns why one of the values of an override, as Hydra reads it, cannot be."""
+    if override.is_delete() or (override.is_sweep_override() and not override.is_discrete_sweep()):
+        return None
+    values = list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.value()]
+    if name in schema.groups() and "null" in values:
+        return f"takes names ({', '.join(names_of(name))}), not null"
+    for value in values if name == "name" else ():
+        text = str(value).strip("'").strip()
+        if not text:
+            return f"is empty; it takes a name, of a folder in {RUNS}"
+        if text.startswith("~") or Path(text).is_absolute() or ".." in Path(text).parts or Path(text) == Path():
+            return f"must be the name of a folder in {RUNS}; hydra.run.dir=<folder> takes any folder"
+    return None
+
+
+def _check_package(options: Sequence[str], overrides: Sequence[str], in_sweep: bool) -> None:
+    """Raises ConfigError if `--package` names no part of the config that these overrides make."""
+    for option, following in itertools.pairwise([*options, ""]):
+        name, equals, value = option.partition("=")
+        package = value if equals else following
+        if name not in PACKAGE or package == "_global_":
+            continue
+        there = sorted({*schema.sections()} | ({"hydra"} if "job" not in options else set()))
+        is_there = package.partition(".")[0] in there
+        if is_there and not in_sweep and all(key_of(word) != "resume" for word in overrides):
+            is_there = OmegaConf.select(composed(overrides, with_hydra=True), package) is not None
+        if not is_there:
+            raise ConfigError(
+                f"{name} {package}: there is no such part of the config, or it is null; its parts are {', '.join(there)}"
+            )
 
 
 def _refused_of_hydra(typed: str, name: str, in_sweep: bool) -> str | None:

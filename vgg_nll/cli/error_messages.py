@@ -8,14 +8,14 @@ import traceback as traceback_module
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from vgg_nll.cli import torchrun
-from vgg_nll.config.compose import CONFIGS, composed, key_of
+from vgg_nll.config.compose import CONFIGS, belongs_to, composed, key_of, why_not_called
 from vgg_nll.config.schema import OF_SWEEPS, leaves
-from vgg_nll.errors import CheckpointError, ConfigError, DataError, TrainingError
+from vgg_nll.errors import CheckpointError, ConfigError, DataError, LostRankError, TrainingError
 from vgg_nll.escapes import printable
 from vgg_nll.training.signals import Interrupted
 
@@ -66,17 +66,33 @@ def errors_as_lines(disk_hint: str = "", *, traceback: bool | None = None) -> It
 
 def _as_expected(error: Exception) -> Exception | None:
     """Returns what to show for an error that is not one of ours, but has a cause outside of the program; else None."""
-    if isinstance(error.__cause__, OSError):  # logging hides that of a log that cannot be written
-        return error.__cause__
     if isinstance(error, (RuntimeError, MemoryError)):
         from vgg_nll.hardware import is_out_of_memory  # here, since that loads PyTorch
 
         if is_out_of_memory(error):
             return ConfigError("out of memory: fewer images at once take less (--batch-size; in training, trainer.batch_size)")
     frames = list(traceback_module.walk_tb(error.__traceback__))
+    names = [frame.f_code.co_name for frame, _ in frames]
+    if "configure_log" in names:
+        return _of_logging(error, "job_logging" if "run_job" in names else "hydra_logging")
     package = frames[-1][0].f_globals.get("__name__", "").partition(".")[0] if frames else ""
     what = " ".join(str(error).split()) or f"a setting of {package} cannot be used ({type(error).__name__})"
     return ConfigError(what) if package in READERS else None
+
+
+def _of_logging(error: Exception, section: str) -> Exception:
+    """Returns what to show for settings of logging that cannot be used: those that were typed, and why."""
+    typed = [word for word in sys.argv[1:] if key_of(word).startswith((f"hydra.{section}.", "hydra.verbose"))]
+    cause = error.__cause__ or error
+    part = re.search(r"Unable to configure (\w+) (?:'(\w+)'|logger)", str(error))
+    place = (f".{part[1]}s.{part[2]}." if part[2] else f".{part[1]}.") if part else "."
+    of_part = [word for word in typed if place in word]
+    if isinstance(cause, OSError):  # of a log that cannot be written
+        names = [word for word in of_part if key_of(word).endswith("filename")]
+        return ConfigError(f"{names[0]}: {cause.strerror}; name a file in a folder that is there") if names else cause
+    shown = " ".join(of_part or typed) or f"hydra.{section}"
+    why = why_not_called("this is no setting of it" if isinstance(cause, AssertionError) else str(cause))
+    return ConfigError(f"{shown}: {why}; leave it out, or see logging.config of Python")
 
 
 def _open_standard_streams() -> None:
@@ -93,7 +109,8 @@ def show(error: Exception, disk_hint: str = "") -> None:
         return
     error.add_note(SHOWN)
     text = explain(error, sys.argv[1:], disk_hint)
-    torchrun.wait_for_first()
+    if not isinstance(error, LostRankError):  # which the first may not be there any more to say
+        torchrun.wait_for_first()
     where = f"rank {torchrun.rank()}: " if torchrun.rank() > 0 else ""
     print("\n".join(f"{where}error: {printable(line)}" for line in text.split("\n")), file=sys.stderr)
 
@@ -122,8 +139,15 @@ def explain(error: Exception, arguments: Sequence[str], disk_hint: str = "") -> 
     unknown = re.search(r"Could not override '([^']+)'", message)
     if isinstance(error, ConfigCompositionException) and unknown:
         key = unknown.group(1)
-        close = "" if "@" in key else _nearest(key, _known_keys(arguments))
+        known = _known_keys(arguments)
+        if key in known:
+            return f"{key}: cannot be set and taken out at once; leave out the word that begins with ~"
+        if "@" not in key and (belongs := belongs_to(key)):
+            return f"{key}: {belongs}"
+        close = "" if "@" in key else _nearest(key, known)
         return f"{key}: there is no such key{close}; --help lists them all"
+    if isinstance(error, InstantiationException) and (key := re.search(r"full_key: (\S+)", message)):  # of a callback
+        return f"{key[1]}._target_: {why_not_called(message)}"
     unfit = re.search(r"Error merging override (.+)", message)
     if unfit:
         return f"{unfit.group(1)}: is not a value that fits there"

@@ -23,10 +23,16 @@ from vgg_nll.run_folder import paths
 from vgg_nll.run_folder.record import RunRecord
 
 OTHER_FOLDER = "hydra.run.dir=<folder> takes another run folder"
+OTHER_SWEEP = f"{sweep.DIRECTORY}=<folder> takes another folder"
 
 
-def main() -> None:
-    """Runs one job, or a sweep (`-m`), from `sys.argv`; errors are lines."""
+def main(disk_hint: str = "") -> None:
+    """Runs one job, or a sweep (`-m`), from `sys.argv`; errors are lines.
+
+    Args:
+        disk_hint: what to do if the disk refuses; "": what goes with the arguments.
+    """
+    hint = disk_hint or _disk_hint(sys.argv[1:])
     traceback = error_messages.wants_traceback()
     os.environ[error_messages.FULL_ERROR] = "1"  # Hydra raises its errors instead of printing them in its own way
     logging.raiseExceptions = False  # a closed pipe (| head) would otherwise give pages of errors
@@ -34,7 +40,7 @@ def main() -> None:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a request to save, before there is a state
 
     def job(cfg: DictConfig) -> float:
-        with error_messages.errors_as_lines(OTHER_FOLDER, traceback=traceback):
+        with error_messages.errors_as_lines(hint, traceback=traceback):
             from vgg_nll.run.train import train  # loaded by `StartRun`
 
             hydra_job = HydraConfig.get()
@@ -43,7 +49,7 @@ def main() -> None:
             folder = Path(hydra_job.runtime.output_dir if cfg.resume is None else cfg.resume).absolute()
             return train(record, folder, resume=cfg.resume, resume_strict=cfg.resume_strict)
 
-    with error_messages.errors_as_lines(OTHER_FOLDER, traceback=traceback):
+    with error_messages.errors_as_lines(hint, traceback=traceback):
         typed = arguments.prepare(sys.argv[1:])
         if "--help" in typed or "-h" in typed:
             print(help_page.page([item for item in typed if is_override(item) and key_of(item) != "resume"]))
@@ -65,7 +71,14 @@ def run_one(line: list[str], *, traceback: bool) -> None:
     """What a job of a sweep does: `python train.py <line>`, in this process."""
     os.environ[error_messages.FULL_ERROR] = "1" if traceback else "0"
     sys.argv[1:] = line
-    main()
+    main(OTHER_SWEEP)
+
+
+def _disk_hint(typed: Sequence[str]) -> str:
+    """Returns what to do if the disk refuses; a run that continues stays in its folder."""
+    if arguments.is_sweep(typed):
+        return OTHER_SWEEP
+    return "" if arguments.path_of("resume", typed) else OTHER_FOLDER
 
 
 def _record(cfg: DictConfig, choices: Mapping[str, str | None], overrides: Sequence[str]) -> RunRecord:
@@ -83,7 +96,8 @@ class StartRun(Callback):
 
     resumed: ClassVar[RunRecord | None] = None  # of the run that `resume=` names
     error: ClassVar[Exception | None] = None
-    new: ClassVar[list[Path]] = []  # the log and the folders that Hydra makes after this, the innermost first
+    new: ClassVar[list[Path]] = []  # the logs and the folders that Hydra makes after this, the innermost first
+    folder: ClassVar[Path] = Path()  # of the new run
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         try:
@@ -105,8 +119,20 @@ class StartRun(Callback):
         if torchrun.rank() == 0:  # the others have no folder
             folder = Path(OmegaConf.select(config, "hydra.run.dir"))
             resume.check_new(folder)
-            made = (folder.absolute() / paths.LOG, folder.absolute(), *folder.absolute().parents)
+            made = (*_logs(config, folder.absolute()), folder.absolute(), *folder.absolute().parents)
             self.new[:] = [path for path in made if not path.exists()]
+            StartRun.folder = folder.absolute()
+
+
+def _logs(config: DictConfig, folder: Path) -> list[Path]:
+    """Returns the files that the handlers of `hydra.job_logging` open, in a run with this folder."""
+    cfg = copy.deepcopy(config)
+    OmegaConf.set_readonly(cfg.hydra, False)
+    with open_dict(cfg.hydra.runtime):
+        cfg.hydra.runtime.output_dir = str(folder)
+    handlers = OmegaConf.select(cfg, "hydra.job_logging.handlers") or {}
+    names = [OmegaConf.select(cfg, f"hydra.job_logging.handlers.{handler}.filename") for handler in handlers]
+    return [Path(str(name)).absolute() for name in names if name is not None]
 
 
 @contextlib.contextmanager
@@ -118,10 +144,10 @@ def _without_leftovers() -> Iterator[None]:
         yield
     except BaseException as end:
         for path in StartRun.new:
-            if path.name != paths.LOG:
+            if path.is_dir():
                 with contextlib.suppress(OSError):  # not empty
                     path.rmdir()
-            elif not any((path.parent / name).exists() for name in (paths.RUN, paths.LOCK)):  # of another process
+            elif not any((StartRun.folder / name).exists() for name in (paths.RUN, paths.LOCK)):  # of another process
                 path.unlink(missing_ok=True)
         if StartRun.error is not None:
             raise StartRun.error from end

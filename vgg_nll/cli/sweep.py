@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_class
+from hydra._internal.utils import _locate
 from omegaconf import DictConfig
 
 from vgg_nll.cli import arguments, error_messages
@@ -118,6 +118,8 @@ def read(typed: Sequence[str]) -> Request:
     overrides = [word for word in typed if is_override(word)]
     options = [word for word in typed if not is_override(word) and word not in arguments.SWEEP]
     if options[:1] in (["-cd"], ["--config-dir"]) and len(options) == 2:
+        if not Path(options[1]).is_dir():
+            raise ConfigError(f"{options[0]} {options[1]}: there is no such folder")
         overrides.append(f"{SEARCH_PATH}=['file://{Path(options[1]).absolute()}']")
     elif options:
         raise ConfigError(f"{options[0]}: goes with one run; leave out -m")
@@ -150,13 +152,23 @@ def _make(group: str, settings: DictConfig, **given: Any) -> Any:
     """Returns the object of a config group, made with its settings and with what the program gives."""
     options = {str(key): value for key, value in settings.items() if not str(key).startswith("_")}
     try:
-        constructor = get_class(settings["_target_"])
+        constructor = _class_of(group, settings["_target_"])
         unknown = options.keys() - inspect.signature(constructor).parameters.keys()
         if unknown:
             raise ConfigError(f"{group}.{min(unknown)}: there is no such setting")
         return constructor(**options, **given)
     except (TypeError, ImportError) as error:
         raise ConfigError(f"{group}: {error}") from error
+
+
+def _class_of(group: str, target: str) -> Any:
+    try:
+        found = _locate(target)  # `hydra.utils.get_class` prints the error, too
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"{group}._target_={target}: cannot be imported") from error
+    if not isinstance(found, type):
+        raise ConfigError(f"{group}._target_={target}: is no class; configs/{group}/ names those that there are")
+    return found
 
 
 def _check_all(examples: Sequence[Sequence[str]], swept: Sequence[str]) -> dict[tuple[str, ...], Leaves]:

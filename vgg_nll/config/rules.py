@@ -117,7 +117,7 @@ RULES: dict[str, Rule] = {
     "loss.class_reduction": Rule(str, choices=("sum", "mean")),
     "loss.eps": Rule(float, min_value=0, below=1),
     "loss.reduction": Rule(str, choices=("mean",)),  # the steps, the sums and the learning rates count on it
-    "loss.weight": Rule(float, min_value=0, items=0, optional=True, word="auto", is_named=True),
+    "loss.weight": Rule(float, min_value=0, max_value=1e9, items=0, optional=True, word="auto", is_named=True),
     "loss.label_smoothing": Rule(float, min_value=0, max_value=1),
     "data.root": Rule(str, is_path=True),
     "data.download": FLAG,
@@ -136,8 +136,8 @@ RULES: dict[str, Rule] = {
     "data.split_seed": Rule(int, min_value=0),
     "data.balanced": FLAG,
     "data.train_images": Rule(int, min_value=1, optional=True),
-    "data.mean": Rule(float, items=3, word="auto"),
-    "data.std": Rule(float, above=0, items=3, word="auto"),
+    "data.mean": Rule(float, min_value=-1e6, max_value=1e6, items=3, word="auto"),  # float32 holds the normalised pixels
+    "data.std": Rule(float, min_value=1e-6, items=3, word="auto"),
     "data.folds": Rule(int, min_value=2, optional=True),
     "data.fold": Rule(int, min_value=0),
     "data.shift_pixels": Rule(int, min_value=0),
@@ -154,7 +154,7 @@ RULES: dict[str, Rule] = {
     "optimizer.lr": Rule(float, above=0),
     "optimizer.backbone_lr_scale": Rule(float, above=0, max_value=1000),
     "optimizer.betas": Rule(float, min_value=0, below=1, items=2),
-    "optimizer.weight_decay": NOT_NEGATIVE,
+    "optimizer.weight_decay": replace(NOT_NEGATIVE, max_value=1e9),  # float32 holds its product with the weights
     "optimizer.momentum": Rule(float, min_value=0, below=1),
     "optimizer.nesterov": FLAG,
     "schedule.warmup_epochs": replace(EPOCHS, min_value=0, above=-math.inf),

@@ -29,6 +29,7 @@ class ImageData(Protocol):
     preprocessing: Preprocessing
     sizes: dict[str, int]  # images per split: "train", "val", and "test" if there is one
     digest: str  # of the images, or of the list of their files: another one gives other batches
+    content_digest: str  # the same if that is of the images, else of the sizes of the files, too: ranks compare it
     steps_per_epoch: int
     class_counts: Tensor  # [C] training images, float32
     is_augmented: bool  # whether training images differ from epoch to epoch

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from vgg_nll.errors import ConfigError, TrainingError
+from vgg_nll.errors import ConfigError, LostRankError
 
 RENDEZVOUS_SECONDS = 120  # torchrun starts all at once; PyTorch loads in seconds, from a slow disk in a minute
 PEERS = (dist.DistError, ConnectionError)
@@ -191,4 +191,4 @@ def lost_peers_as_error() -> Iterator[None]:
         if _size() == 1 or not (isinstance(error, PEERS) or "gloo" in str(error) or "NCCL" in str(error)):
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise TrainingError(f"stopped: another rank has ended, and says why, or cannot be reached ({reason})") from error
+        raise LostRankError(f"stopped: another rank has ended, and says why, or cannot be reached ({reason})") from error

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from vgg_nll import rng
 from vgg_nll.checkpoints.pretrained import load_initial_weights
-from vgg_nll.config.compose import MAY_INSTANTIATE
+from vgg_nll.config.compose import MAY_INSTANTIATE, why_not_called
 from vgg_nll.data.interface import ImageData
 from vgg_nll.distributed.process_group import ALONE, Ranks
 from vgg_nll.errors import ConfigError, DataError
@@ -195,6 +195,8 @@ def _instantiate(group: str, node: Any, **extra: Any) -> Any:
         if isinstance(cause, ImportError):
             reason = str(cause.__cause__ or cause).partition("\n")[0]
             raise ConfigError(f"{group}._target_={node['_target_']}: cannot be imported ({reason})") from error
+        if cause is None and isinstance(error, InstantiationException):
+            raise ConfigError(f"{group}._target_={node['_target_']}: {why_not_called(str(error))}") from error
         if cause is None or isinstance(cause, (TypeError, ValueError, AttributeError)) or is_out_of_memory(cause):
             raise _config_error(group, cause or error) from error
         raise

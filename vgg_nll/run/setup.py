@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from vgg_nll import hardware
 from vgg_nll.checkpoints.saver import CheckpointSaver
 from vgg_nll.config import schema
+from vgg_nll.config.compose import key_of
 from vgg_nll.data.interface import ImageData
 from vgg_nll.distributed.data_parallel import data_parallel, synchronise_batch_norm
 from vgg_nll.distributed.process_group import Ranks, device_of_rank, init_process_group
@@ -97,7 +98,8 @@ def prepare(start: Start, signals: Signals, ranks: Ranks) -> tuple[Trainer, list
     dtype = build.make_dtype(cfg, device)
     with ranks.rank_zero_first() if "download" in cfg.data else nullcontext():
         data = build.make_data(cfg, device, ranks)
-    _check_same(ranks, {f"data, {key}": value for key, value in asdict(describe(data)).items()})
+    described = asdict(describe(data)) | {"hash of names and sizes": data.content_digest}
+    _check_same(ranks, {f"data, {key}": value for key, value in described.items()})
     _check_same_data(start, describe(data))
     image_size = data.preprocessing.image_size
     loss = build.make_loss(cfg, data, device)
@@ -108,6 +110,8 @@ def prepare(start: Start, signals: Signals, ranks: Ranks) -> tuple[Trainer, list
     if state.step > total_steps:
         raise ConfigError(f"resume={folder}: has done {state.step} steps already, more than the {total_steps} of this config")
     make_tracker: Callable[..., Tracker] = functools.partial(build.make_tracker, cfg) if ranks.is_first else NullTracker
+    if start.resume is None:
+        _check_warmup(record, total_steps, data.steps_per_epoch)
     tracker = make_tracker(folder, state.step + 1, state.validated_step + 1, record.run_id)
     first_batches = FirstBatches(data.train_batches)
     trainer = Trainer(
@@ -154,6 +158,16 @@ def _check_same_data(start: Start, now: DataRecord) -> None:
         )
     if differences:
         log.warning(f"warning: continues with other data: {differences}")
+
+
+def _check_warmup(record: RunRecord, total_steps: int, steps_per_epoch: int) -> None:
+    """Raises ConfigError if a person asks a new run for a warm-up that is longer than itself; that of a config is cut."""
+    key, epochs = "schedule.warmup_epochs", record.cfg.schedule.warmup_epochs
+    if any(key_of(word) == key for word in record.overrides) and round(epochs * steps_per_epoch) > total_steps:
+        raise ConfigError(
+            f"{key}={epochs:g}: must not be more than the run, which is {total_steps / steps_per_epoch:g} epochs "
+            f"(trainer.steps={total_steps} of {steps_per_epoch} an epoch)"
+        )
 
 
 def _make_state(

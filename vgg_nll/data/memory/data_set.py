@@ -70,7 +70,9 @@ class InMemoryData:
         image_size = splits["train"].images.shape[-1]
         self.preprocessing = Preprocessing(image_size, image_size, mean, std, device)
         self.sizes = {name: len(split.target) for name, split in splits.items()}
-        self.digest = digest_of(_bytes(part) for name in sorted(splits) for part in (splits[name].images, splits[name].target))
+        self.digest = self.content_digest = digest_of(
+            _bytes(part) for name in sorted(splits) for part in (splits[name].images, splits[name].target)
+        )
         self.class_counts = splits["train"].target.bincount(minlength=len(class_names)).float()
         self.bad_images = BadImages(0, raises=True, max_fraction=0.0)
         check_batch_size(batch_size, self.sizes["train"])

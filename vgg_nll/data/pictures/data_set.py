@@ -13,7 +13,7 @@ from torch import Tensor
 from vgg_nll import hardware
 from vgg_nll.data.augmentation import Augmentation
 from vgg_nll.data.bad_files import REPLACED, BadImage, BadImages
-from vgg_nll.data.interface import TRAIN_EVAL, Batch, check_batch_size, digest_of, number_of_images
+from vgg_nll.data.interface import TRAIN_EVAL, Batch, check_batch_size, number_of_images
 from vgg_nll.data.pictures import report
 from vgg_nll.data.pictures.crop import CropAndFlip
 from vgg_nll.data.pictures.decoding import Decoding, jpeg_decoder
@@ -96,7 +96,8 @@ class FolderData:
         self.class_names = source.class_names
         self.sizes = {name: len(files) for name, files in samples.items()}
         self.class_counts = _labels(samples["train"]).bincount(minlength=len(self.class_names)).float()
-        self.digest = _digest(self._listing)
+        self.digest = self._listing.digest()
+        self.content_digest = self.digest if ranks.size == 1 else self._listing.digest(with_sizes=True)
         check_batch_size(batch_size, self.sizes["train"])
         self.hint = _hint(num_workers)
         self.steps_per_epoch = self.sizes["train"] // batch_size
@@ -214,14 +215,6 @@ def _without_draw(transform: Callable[[Tensor], Tensor], picture: Tensor, _: tor
 
 def _augmented(crop: Transform, augmentation: Augmentation, picture: Tensor, generator: torch.Generator) -> Tensor:
     return augmentation.image(crop(picture, generator), generator)
-
-
-def _digest(listing: Listing) -> str:
-    """Returns a hash of the names of all files, below the root."""
-    start = len(str(listing.root))
-    return digest_of(
-        os.fsencode(f"{name}{path[start:]}\0") for name, files in sorted(listing.samples.items()) for path, *_ in files
-    )
 
 
 def _labels(samples: list[Sample]) -> Tensor:

@@ -1,6 +1,7 @@
 """Lists a folder of pictures: which file is of which class and split. Opens files only if their content decides the split."""
 
 import logging
+import os
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vgg_nll.data.bad_files import LEFT_OUT, BadImage
+from vgg_nll.data.interface import digest_of
 from vgg_nll.data.pictures import tree, walk
 from vgg_nll.data.pictures.duplicates import split_by_content
 from vgg_nll.errors import DataError
@@ -41,6 +43,15 @@ class Listing:
     class_names: tuple[str, ...]
     bad: list[BadImage]
     by_content: bool  # whether the content of pictures decided their split
+
+    def digest(self, *, with_sizes: bool = False) -> str:
+        """Returns a hash of the names of all files, below the root; of their sizes, too, which records of runs do not hold."""
+        start = len(str(self.root))
+        return digest_of(
+            os.fsencode(f"{name}{path[start:]}\0" + f"{size}\0" * with_sizes)
+            for name, files in sorted(self.samples.items())
+            for path, _, size in files
+        )
 
 
 def list_pictures(
