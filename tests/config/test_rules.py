@@ -34,7 +34,11 @@ from vgg_nll.training.settings import TrainerSettings
         ("data.std", [1.0, 0.0, 1.0], "must be a list of 3, each a number, at least 1e-06"),
         ("data.std", [1e-300, 1, 1], "must be a list of 3, each a number, at least 1e-06"),
         ("data.mean", [1e300, 1, 1], "must be a list of 3, each a number, at least -1e+06 and at most 1e+06"),
-        ("loss.weight", [1e300, 1], "must be a list of any number, each a number, at least 0 and at most 1e+09"),
+        (
+            "loss.weight",
+            [1e300, 1],
+            "must be a list of any number, each class=number or a number, at least 0 and at most 1e+09",
+        ),
         ("optimizer.weight_decay", 1e300, "must be a number, at least 0 and at most 1e+09"),
         ("data.mean", [0.5, 0.5], "must be a list of 3"),
         ("optimizer.betas", 0.9, "must be a list of 2, each a number, at least 0 and less than 1"),

@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import functional
 MIN_SIZE, MAX_SIZE = 32, 1 << 13
 MAX_MEGAPIXELS = 179.0  # of a picture that is decoded whole
 MAX_WHITE = (1 << 32) - 1
+MAX_MEAN, MIN_STD = 1e6, 1e-6  # float32 holds the normalised pixels
 AUTO = "auto"
 FITS = ("crop", "pad", "squash")
 
@@ -48,8 +49,11 @@ class Preprocessing:
                 f"image_size={image_size}, resize={resize}: must be integers, image_size from {MIN_SIZE} to {MAX_SIZE}, "
                 "resize from image_size to twice that"
             )
-        if not all(len(numbers) == 3 and all(map(math.isfinite, numbers)) for numbers in (mean, std)) or min(std) <= 0:
-            raise ValueError(f"mean={mean}, std={std}: must be 3 finite numbers each, std more than 0")
+        are_finite = all(len(numbers) == 3 and all(map(math.isfinite, numbers)) for numbers in (mean, std))
+        if not are_finite or max(map(abs, mean)) > MAX_MEAN or min(std) < MIN_STD:
+            raise ValueError(
+                f"mean={mean}, std={std}: must be 3 finite numbers each, of at most {MAX_MEAN:g}, std at least {MIN_STD:g}"
+            )
         if white is not None and not (type(white) is int and 0 < white <= MAX_WHITE):
             raise ValueError(f"white={white}: must be an integer from 1 to {MAX_WHITE}, or null")
         if isinstance(max_megapixels, bool) or not 0 < float(max_megapixels) < math.inf:
@@ -58,6 +62,7 @@ class Preprocessing:
             raise ValueError(f"fit={fit}: must be one of {', '.join(FITS)}")
         self.white, self.max_megapixels, self.fit = white, float(max_megapixels), fit
         self.image_size, self.resize = image_size, resize
+        self._mean, self._std = list(mean), list(std)  # as they were given: float32 has other last digits
         self.mean, self.std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
         self.transform = resizing(image_size, resize, fit)
 
@@ -71,8 +76,8 @@ class Preprocessing:
         return {
             "image_size": self.image_size,
             "resize": self.resize,
-            "mean": self.mean.tolist(),
-            "std": self.std.tolist(),
+            "mean": self._mean,
+            "std": self._std,
         } | {name: value for name, (value, default) in of_files.items() if value != default}
 
     def normalise(self, images: Tensor) -> Tensor:

@@ -146,7 +146,7 @@ def _finish(trainer: Trainer, start: Start) -> float:
 def _report(trainer: Trainer, start: Start, found: Mapping[str, Evaluation]) -> None:
     """Prints and writes what the best network gives on each split: "val", and "test" if there is one."""
     state, folder = trainer.state, start.folder
-    name, shown = list(found.items())[-1]
+    shown = list(found.values())[-1]
     splits = {"validation" if name == "val" else name: evaluation.values for name, evaluation in found.items()}
     split, values = list(splits.items())[-1]
     images = {"validation": trainer.data.sizes["val"], **trainer.data.sizes}

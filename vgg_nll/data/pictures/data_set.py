@@ -97,7 +97,7 @@ class FolderData:
         self.sizes = {name: len(files) for name, files in samples.items()}
         self.class_counts = _labels(samples["train"]).bincount(minlength=len(self.class_names)).float()
         self.digest = self._listing.digest()
-        self.content_digest = self.digest if ranks.size == 1 else self._listing.digest(with_sizes=True)
+        self.content_digest = self._listing.digest(with_sizes=ranks.size > 1)
         check_batch_size(batch_size, self.sizes["train"])
         self.hint = _hint(num_workers)
         self.steps_per_epoch = self.sizes["train"] // batch_size
@@ -105,8 +105,7 @@ class FolderData:
         flip_crop = self._augmentation.flip_crop
         resize, skips = round(image_size / 0.875), on_error == "skip"
         middle = partial(_without_draw, resizing(image_size, resize, fit))
-        self._flips = flip_crop and horizontal_flip
-        self.is_augmented = flip_crop or self._augmentation.changes
+        self._flips, self.is_augmented = flip_crop and horizontal_flip, flip_crop or self._augmentation.changes
         crop, needed = _random_crop(image_size, min_crop, horizontal_flip, fit) if flip_crop else (middle, image_size)
         self._decoding = decoding = Decoding(white, max_megapixels)
         augmented = partial(_augmented, crop, self._augmentation)
