@@ -124,7 +124,7 @@ def compiled(model: nn.Module, device: torch.device, *, graphs: bool) -> Callabl
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tells whether an error of PyTorch or Python says that the memory of the device or the machine does not suffice."""
+    """Returns whether an error of PyTorch or Python says that the memory of the device or the machine does not suffice."""
     of_system = ("can't allocate memory", "Cannot allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
     words = (*of_system, "could not create a primitive")  # the last one is oneDNN's
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(word in str(error) for word in words)
@@ -133,7 +133,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def keep_freed_memory(keep: bool = True) -> None:
     """Tells glibc to keep the memory that a step frees for the next step, instead of returning it to the system.
 
-    Otherwise every step on a CPU maps its activations and gradients anew, page by page: keeping them gave 6% more images/s on
+    Otherwise every step on a CPU maps its activations and gradients again, page by page: keeping them gave 6% more images/s on
     32x32 images, and 19% on 224x224. It costs memory only after a peak. Does nothing with another C library.
 
     `keep=False` returns all of 128 KiB or more, as glibc does until it has seen some freed: for comparisons.

@@ -122,7 +122,7 @@ class JobBars:
 
 
 def _has_bars() -> bool:
-    """Tells whether to show bars: on a terminal, in the first of the processes that torchrun started."""
+    """Returns whether to show bars: on a terminal, in the first of the processes that torchrun started."""
     return sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
 
 

@@ -200,7 +200,7 @@ def test_a_record_that_is_lost(command: Command, capfd: pytest.CaptureFixture[st
 def test_a_length_that_is_no_number(
     command: Command, capfd: pytest.CaptureFixture[str], finished: Path, tmp_path: Path
 ) -> None:
-    """Its group is chosen anew, so it is not checked."""
+    """Its group is chosen again, so it is not checked."""
     run = Path(shutil.copytree(finished, tmp_path / "run"))
     edit_config(run, **{"trainer.epochs": "x"})
     assert command("resume=run", "trainer=default", "trainer.batch_size=4", "trainer.epochs=1") == 1
@@ -277,9 +277,9 @@ def test_a_finished_run_whose_tables_are_damaged(command: Command, capfd: pytest
     tables[1].write_bytes(before[1][:-9])
     assert command("resume=run") == 0
     assert capfd.readouterr().err.splitlines()[:2] == [
-        "warning: run/metrics.csv: is missing; copy it again, or resume=run writes it anew; the run is evaluated again",
+        "warning: run/metrics.csv: is missing; copy it again, or resume=run writes it again; the run is evaluated again",
         "warning: run/predictions.csv: is damaged, or of another run: its checksum in metrics.json does not fit; copy it "
-        "again, or resume=run writes it anew; the run is evaluated again",
+        "again, or resume=run writes it again; the run is evaluated again",
     ]
     assert [path.read_bytes() for path in tables] == before
 
@@ -362,7 +362,7 @@ def test_a_run_whose_checkpoints_were_never_written(
         assert command(*QUICK, "trainer.steps=2", "hydra.run.dir=run") == 1
     assert "no checkpoint could be written: disk full" in capfd.readouterr().err
     assert command("resume=run") == 1
-    assert "there is no checkpoints/last.pt (its checkpoints were never written: start it anew)" in capfd.readouterr().err
+    assert "there is no checkpoints/last.pt (its checkpoints were never written: start it again)" in capfd.readouterr().err
     assert command(*QUICK, "trainer.steps=2", "hydra.run.dir=run") == 1
     assert "holds the results of a run without checkpoints: remove it, or start in another folder" in capfd.readouterr().err
     shutil.rmtree(tmp_path / "run")

@@ -1,6 +1,6 @@
 """TensorBoard on a sweep of 2 losses x 2 seeds, in a real browser: every page shows what it should. `make tour` runs it.
 
-TOUR_RUNS=<sweep folder> visits that one instead; TOUR_PICTURES=docs writes the pictures of docs/tensorboard.md anew. Without a
+TOUR_RUNS=<sweep folder> visits that one instead; TOUR_PICTURES=docs writes the pictures of docs/tensorboard.md again. Without a
 browser the tests are skipped; with CI set, they fail.
 """
 

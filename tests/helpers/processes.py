@@ -67,7 +67,7 @@ class Run:
             os.kill(self._process.pid, number)
 
     def is_alive(self) -> bool:
-        """Tells whether the process has not ended yet."""
+        """Returns whether the process has not ended yet."""
         return self._process.is_alive()
 
     def end(self, seconds: float = 120) -> int:

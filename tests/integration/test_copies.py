@@ -85,7 +85,7 @@ def test_a_copy_continues_as_before(
 ) -> None:
     """To the bit; and the folder that it was copied from stays as it is, which hard links share."""
     if copy is through_git:
-        (stopped / paths.PREDICTIONS).write_text("index\n")  # a line for Git to change; the end writes it anew
+        (stopped / paths.PREDICTIONS).write_text("index\n")  # a line for Git to change; the end writes it again
         (stopped / paths.METRICS).write_text("{}\n")
     before = contents(stopped)
     run = tmp_path / "copy"

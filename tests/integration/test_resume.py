@@ -286,7 +286,7 @@ def test_a_bad_best_checkpoint_is_replaced(
 ) -> None:
     damage(stopped / "checkpoints/best.pt")
     train(stopped, *light, f"resume={stopped}")
-    assert "the best step is chosen anew" in caplog.text
+    assert "the best step is chosen again" in caplog.text
     assert checkpoint_file.load(stopped / "checkpoints/best.pt")["step"] == 6
 
 

@@ -226,7 +226,7 @@ def test_model_fits_the_data(config: Config) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("old_format", [False, True])
 def test_weights_to_start_from(config: Config, tmp_path: Path, old_format: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """torchvision's, with another number of classes: the convolutions are taken over, the head is drawn anew."""
+    """torchvision's, with another number of classes: the convolutions are taken over, the head is drawn again."""
     caplog.set_level("INFO")
     features = {f"features.{name}": value for name, value in vgg.make_layers(vgg.cfgs["D"]).state_dict().items()}
     theirs = features | {"classifier.6.weight": torch.zeros(1000, 4096), "classifier.6.bias": torch.zeros(1000)}

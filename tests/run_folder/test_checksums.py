@@ -48,7 +48,7 @@ def test_what_is_wrong_with_a_table_is_one_line(tmp_path: Path) -> None:
     assert error(b"\xff\xfe").startswith(f"{path}: is damaged: 'utf-8' codec can't decode")
     (tmp_path / paths.LAST).parent.mkdir()
     (tmp_path / paths.LAST).touch()
-    assert error(other) == f"{unknown}, or resume={tmp_path} writes it anew"
+    assert error(other) == f"{unknown}, or resume={tmp_path} writes it again"
     path.unlink()
     with pytest.raises(CheckpointError, match=r"predictions\.csv: is missing; copy it again, or resume="):
         checksums.read_table(path, files)

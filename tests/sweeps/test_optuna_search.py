@@ -88,7 +88,7 @@ def test_a_search_that_is_cut_short_equals_the_whole_one(command: Command, launc
     names = launcher.names()
     assert [name for k, name in enumerate(names) if name not in names[:k]][:7] == whole[:7]
     assert len(names) == 15 and len(set(names)) == 14
-    assert launcher.calls[7][0].startswith("data=synthetic")  # it had no checkpoint: it starts anew
+    assert launcher.calls[7][0].startswith("data=synthetic")  # it had no checkpoint: it starts again
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ def losses(args: argparse.Namespace) -> list[dict[str, Any]]:
 
     A row holds milliseconds, the median of the ratios to the `F.cross_entropy` of the same turn, and the peak extra memory as a
     multiple of the logits' size (not with `--compile`). On a CPU the allocator decides much: "fresh" maps buffers of 128 KiB or
-    more anew for every call, as a new process does; "kept" keeps freed memory, as a run of this trainer does.
+    more again for every call, as a new process does; "kept" keeps freed memory, as a run of this trainer does.
     """
     device = hardware.choose_device(args.device)
     torch.set_num_threads(args.threads)

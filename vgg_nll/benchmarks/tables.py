@@ -15,7 +15,7 @@ TABLE = re.compile(r"(<!-- table: (?P<name>[\w/.-]+) -->\n).*?(<!-- end -->)", r
 
 
 def filled(page: str, folder: Path) -> str:
-    """Returns a page with each of its tables made anew: from the file `<folder>/<name>.json`, with what the figures are of, or
+    """Returns a page with each of its tables made again: from the file `<folder>/<name>.json`, with what the figures are of, or
     from the rows of all metrics.
 
     Raises DataError if a file is not there, or has no rows.

@@ -56,7 +56,7 @@ def load(path: Path, run_id: str | None = None) -> dict[str, Any]:
 
 
 def load_newest(run: Path, run_id: str | None = None) -> tuple[dict[str, Any], str]:
-    """Returns the newest sound state of a run folder, and what is wrong with the file that should have held it ("").
+    """Returns the newest valid state of a run folder, and what is wrong with the file that should have held it ("").
 
     That is `last.pt`; `previous.pt` if the former is missing or damaged. Raises CheckpointError if neither can be read.
     """
@@ -77,7 +77,7 @@ def errors_as_one(what: str) -> Iterator[None]:
         yield
     except CheckpointError as error:
         raise CheckpointError(f"{what}: {error}") from error
-    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:  # a sound file of something else
+    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:  # a valid file of something else
         if hardware.is_out_of_memory(error):
             raise
         raise CheckpointError(f"{what}: {' '.join(str(error).split())}") from error

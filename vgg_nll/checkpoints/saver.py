@@ -57,7 +57,7 @@ class CheckpointSaver:
         self._failure: OSError | None = None
 
     def restore(self, state: SavedState, name: str) -> None:
-        """Loads the last sound state of the run, and makes sure that `best.pt` belongs to it.
+        """Loads the last valid state of the run, and makes sure that `best.pt` belongs to it.
 
         A damaged `last.pt` becomes `damaged.pt`. Raises CheckpointError if no checkpoint can be read, or it does not fit.
 
@@ -70,7 +70,7 @@ class CheckpointSaver:
             content, damage = checkpoint_file.load_newest(self.folder, self._run_id)
             state.load_state_dict(content)
         if damage and not self._is_reader:
-            with contextlib.suppress(FileNotFoundError):  # else it would replace the sound one at the next checkpoint
+            with contextlib.suppress(FileNotFoundError):  # else it would replace the valid one at the next checkpoint
                 (self.folder / paths.LAST).replace(self.folder / paths.DAMAGED)
             log.warning(f"warning: {damage}; the state saved before it takes its place")
         log.info(f"resumed {name} at step {state.step}")
@@ -83,7 +83,7 @@ class CheckpointSaver:
                 self.save(state.state_dict(), is_best=True)
                 self.wait()
                 return
-            log.warning(f"warning: {error}; the best step is chosen anew, among the steps to come")
+            log.warning(f"warning: {error}; the best step is chosen again, among the steps to come")
             state.best_step, state.best_metrics = -1, {}
 
     def save(self, content: dict[str, Any], *, is_best: bool) -> None:
@@ -100,7 +100,7 @@ class CheckpointSaver:
             self._writing = None
 
     def close(self) -> bool:
-        """Waits, and ends the writer; tells whether the last state and the best weights are on the disk.
+        """Waits, and ends the writer; returns whether the last state and the best weights are on the disk.
 
         Raises CheckpointError if no checkpoint of this run was ever written.
         """

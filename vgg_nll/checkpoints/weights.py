@@ -102,5 +102,5 @@ def is_finite(values: Tensor) -> bool:
 
 
 def has_numbers(value: Any) -> bool:
-    """Tells whether a value is a tensor of the usual kind: neither sparse nor without memory."""
+    """Returns whether a value is a tensor of the usual kind: neither sparse nor without memory."""
     return isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta

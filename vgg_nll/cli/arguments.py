@@ -81,12 +81,12 @@ def check_paths(cfg: DictConfig) -> None:
 
 
 def prints(options: Sequence[str]) -> bool:
-    """Tells whether something is printed and nothing trained."""
+    """Returns whether something is printed and nothing trained."""
     return any(word in (*ANSWERS, *COMPLETION, "-c") or word.startswith("--cfg") for word in options)
 
 
 def is_sweep(arguments: Sequence[str]) -> bool:
-    """Tells whether the arguments ask for a sweep."""
+    """Returns whether the arguments ask for a sweep."""
     return any(word in (*SWEEP, "hydra.mode=MULTIRUN") for word in arguments)
 
 

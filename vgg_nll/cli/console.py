@@ -8,7 +8,7 @@ YELLOW, GREEN, PLAIN = "\x1b[33m", "\x1b[32m", "\x1b[0m"
 
 
 def has_colours() -> bool:
-    """Tells whether standard output is a terminal that shows colours, and the user has not turned them off (no-color.org)."""
+    """Returns whether standard output is a terminal that shows colours, and the user has not turned them off (no-color.org)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 

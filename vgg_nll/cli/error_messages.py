@@ -26,7 +26,7 @@ READERS = ("hydra", "omegaconf", "antlr4", "logging")  # packages that read what
 
 
 def wants_traceback() -> bool:
-    """Tells whether the user asked for tracebacks: `HYDRA_FULL_ERROR=1`."""
+    """Returns whether the user asked for tracebacks: `HYDRA_FULL_ERROR=1`."""
     return os.environ.get(FULL_ERROR) == "1"
 
 

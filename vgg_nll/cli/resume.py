@@ -92,14 +92,14 @@ def _check_state(folder: Path) -> None:
     if (folder / paths.BEST).is_file():
         why = f" (checkpoint.keep=best removed it); model.weights={folder / paths.BEST} starts a new run from its weights"
     else:
-        why = " (its checkpoints were never written: start it anew)" if paths.holds_run(folder) else ""
+        why = " (its checkpoints were never written: start it again)" if paths.holds_run(folder) else ""
     raise CheckpointError(f"resume={folder}: holds no run to continue: there is no {paths.LAST}{why}")
 
 
 def _store(before: Mapping[str, Any], folder: Path) -> None:
     """Puts a saved config into Hydra's store, as a main config that group choices and overrides can change.
 
-    A group that is chosen anew is not in `before`; its place in the list of defaults is empty.
+    A group that is chosen again is not in `before`; its place in the list of defaults is empty.
     """
     log, is_first = escaped(str((folder / paths.LOG).absolute())), torchrun.rank() == 0
     content = {
@@ -114,7 +114,7 @@ def _store(before: Mapping[str, Any], folder: Path) -> None:
 
 
 def _chosen_groups(typed: Sequence[str]) -> set[str]:
-    """Returns the groups that are chosen anew: by name, or by an experiment."""
+    """Returns the groups that are chosen again: by name, or by an experiment."""
     chosen = {key_of(item) for item in typed if is_override(item)}
     for item in typed:
         path = CONFIGS / "experiment" / f"{item.partition('=')[2]}.yaml"
@@ -140,7 +140,7 @@ def _check_same_run(folder: Path, before: dict[str, Any], now: dict[str, Any], s
 
 
 def _is_more(now: Any, was: Any) -> bool:
-    """Returns whether a length has grown; `was` is not checked if its group is chosen anew, and is no number then, perhaps."""
+    """Returns whether a length has grown; `was` is not checked if its group is chosen again, and is no number then, perhaps."""
     return now != was and (now is None or not isinstance(was, (int, float)) or now > was)
 
 

@@ -89,7 +89,7 @@ def _counts(name: str) -> bool:
 
 
 def _stays(run: Run, name: str, key: str) -> bool:
-    """Tells whether a leaf still tells runs apart if they are compared over `key`: of a group, what was typed does."""
+    """Returns whether a leaf still tells runs apart if they are compared over `key`: of a group, what was typed does."""
     return name != key and (not name.startswith(f"{key}.") or name in run.overrides)
 
 

@@ -75,7 +75,7 @@ def composed(overrides: Sequence[str], name: str = "train", with_hydra: bool = F
 
 
 def is_override(argument: str) -> bool:
-    """Tells whether a word of the command line is an override, not an option or the value of one."""
+    """Returns whether a word of the command line is an override, not an option or the value of one."""
     return not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
 
 

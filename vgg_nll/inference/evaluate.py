@@ -195,7 +195,7 @@ def read_temperature(trained: TrainedModel) -> Fitted:
     try:
         content = checked_json.read(path, trained.run_id)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; {fit} anew") from error
+        raise CheckpointError(f"{error}; {fit} again") from error
     step = content.get("step")
     match content:
         case {"temperature": float(value), "low": float(low), "high": float(high), "images": int(images)}:
@@ -203,11 +203,11 @@ def read_temperature(trained: TrainedModel) -> Fitted:
         case {"temperature": float(value)}:  # of a run from before temperatures had an interval
             saved = Fitted(value, paths.MIN_TEMPERATURE, paths.MAX_TEMPERATURE, 0)
         case _:
-            raise CheckpointError(f"{path}: holds no temperature; {fit} anew")
+            raise CheckpointError(f"{path}: holds no temperature; {fit} again")
     if not paths.MIN_TEMPERATURE <= saved.low <= saved.temperature <= saved.high <= paths.MAX_TEMPERATURE:
-        raise CheckpointError(f"{path}: holds no temperature; {fit} anew")
+        raise CheckpointError(f"{path}: holds no temperature; {fit} again")
     if step != trained.step:
-        raise CheckpointError(f"{path}: is of step {step}, and the checkpoint of step {trained.step}; {fit} anew")
+        raise CheckpointError(f"{path}: is of step {step}, and the checkpoint of step {trained.step}; {fit} again")
     return saved
 
 

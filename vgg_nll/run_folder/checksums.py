@@ -72,7 +72,7 @@ def read_table(path: Path, files: OtherFiles, others: Mapping[str, Path] = {}) -
 def how_to_fix(path: Path, files: OtherFiles) -> str:
     """Returns what a person can do about a table that is missing or damaged, for a message."""
     can_resume = path.name in files.checksums and has_checkpoint(path.parent)
-    return f"copy it again, or resume={path.parent} writes it anew" if can_resume else "copy it again"
+    return f"copy it again, or resume={path.parent} writes it again" if can_resume else "copy it again"
 
 
 def find_problems(

@@ -43,7 +43,7 @@ LOCK_SECONDS = 10  # the worker processes of a killed run hold its lock for some
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether a run folder holds a state to resume from, sound or not."""
+    """Returns whether a run folder holds a state to resume from, valid or not."""
     return any((folder / name).is_file() for name in (LAST, PREVIOUS))
 
 
@@ -71,7 +71,7 @@ def keep_best(folder: Path) -> None:
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether a folder holds a run that another run must not overwrite."""
+    """Returns whether a folder holds a run that another run must not overwrite."""
     return has_checkpoint(folder) or any((folder / name).exists() for name in (DONE, METRICS))
 
 
@@ -103,7 +103,7 @@ def refuse_links(folder: Path) -> None:
 
 
 def is_whole(folder: Path) -> bool:
-    """Tells whether the folder of a run in progress is still there: not removed, not renamed."""
+    """Returns whether the folder of a run in progress is still there: not removed, not renamed."""
     return (folder / LOCK).exists()
 
 
@@ -125,7 +125,7 @@ def lock_run_folder(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def try_lock(path: Path, seconds: float = 0.0) -> Iterator[bool]:
-    """Tells whether this process holds a lock file for the block: not if another one still holds it after so many seconds.
+    """Returns whether this process holds a lock file for the block: not if another one still holds it after so many seconds.
 
     A lock ends with its process, however that ends.
     """
@@ -142,7 +142,7 @@ def try_lock(path: Path, seconds: float = 0.0) -> Iterator[bool]:
 
 
 def is_running(folder: Path) -> bool:
-    """Tells whether a process trains in a run folder."""
+    """Returns whether a process trains in a run folder."""
     path = folder / LOCK
     if not path.exists():
         return False

@@ -85,11 +85,11 @@ class Loop:
                 return
 
     def _start_elsewhere(self) -> bool:
-        """Starts a job that another process had, and has left unfinished; tells whether there was one."""
+        """Starts a job that another process had, and has left unfinished; returns whether there was one."""
         return any(self._start(self._elsewhere.popleft()) for _ in range(len(self._elsewhere)))
 
     def _start_new(self) -> bool:
-        """Starts the next job of the search; tells whether there was one."""
+        """Starts the next job of the search; returns whether there was one."""
         while (overrides := self.search.ask()) is not None:
             job = self.register(overrides)
             is_new = job not in self.statuses and job not in self._running and job not in self._elsewhere

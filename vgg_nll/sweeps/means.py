@@ -40,7 +40,7 @@ class Means:
         self._process: BaseProcess | None = None
 
     def update(self, job: Job) -> None:
-        """Writes the means of a job's setting anew, soon."""
+        """Writes the means of a job's setting again, soon."""
         self._due[setting_of(job, self._sweep)] = None
         if self._process is None or not self._process.is_alive():
             self._start()

@@ -47,7 +47,7 @@ class Sweep:
         return self.folder / PRIVATE / name
 
     def claim(self, job: Job) -> AbstractContextManager[bool]:
-        """Tells whether this process may run the job, and holds it for the block; a claim ends with its process."""
+        """Returns whether this process may run the job, and holds it for the block; a claim ends with its process."""
         return paths.try_lock(self.private(f"{job.name}.lock"))
 
 
@@ -198,7 +198,7 @@ def _common(planned: Sequence[Mapping[str, Any]], open_keys: set[str]) -> dict[s
 
 
 def _is_open(key: str, open_keys: set[str]) -> bool:
-    """Tells whether a leaf may vary: it is swept, lies in a group that is, or changes no result."""
+    """Returns whether a leaf may vary: it is swept, lies in a group that is, or changes no result."""
     swept = any(key == name or key.startswith(f"{name}.") for name in open_keys)
     return swept or f"{key}.".startswith(IGNORED) or "experiment" in open_keys
 

@@ -36,7 +36,7 @@ def write_mark(writer: SummaryWriter, step: int, run_id: str) -> None:
 
 
 def purge_run(folder: Path, first_step: int, first_validation: int | None = None, run_id: str = "") -> bool:
-    """Purges all event files of a run, for a start at `first_step`; tells whether they hold all points before it.
+    """Purges all event files of a run, for a start at `first_step`; returns whether they hold all points before it.
 
     Every file begins with the mark of the step from which it continues, which an earlier file must hold, too.
     """
@@ -52,7 +52,7 @@ def purge_events(path: Path, first_step: int, first_validation: int | None = Non
     """Deletes from an event file what a resumed run writes again, and a record that a kill left incomplete; returns the marks.
 
     That is every event of `first_step` and later, and validations of `first_validation` and later: the state of a step may be
-    saved before its validation is finished. The test split and the hyperparameters go, too: every start writes them anew, and
+    saved before its validation is finished. The test split and the hyperparameters go, too: every start writes them again, and
     TensorBoard keeps the first ones that it finds. A file that cannot be read to its end for another reason is left as it is,
     and so is that of another run, for which None is returned.
     """
@@ -83,7 +83,7 @@ def purge_events(path: Path, first_step: int, first_validation: int | None = Non
 
 
 def _is_repeated(event: Event, first_validation: int) -> bool:
-    """Tells whether a resumed run writes this event again, although it is of an earlier step than its first."""
+    """Returns whether a resumed run writes this event again, although it is of an earlier step than its first."""
     names = [value.tag for value in event.summary.value]
     if any(name.startswith((tags.TEST, "_hparams_/")) for name in names):
         return True
@@ -171,7 +171,7 @@ def _is_mark(event: Event) -> bool:
 
 
 def _are_complete(marks: Sequence[Sequence[int]], last_step: int) -> bool:
-    """Tells whether a file reaches the last step, and each begins at a step that another one reached. In any order."""
+    """Returns whether a file reaches the last step, and each begins at a step that another one reached. In any order."""
     begins = all(
         not own or own[0] == 0 or any(own[0] in others for others in (*marks[:k], *marks[k + 1 :]))
         for k, own in enumerate(marks)

@@ -125,7 +125,7 @@ def untrained_loss(loss: Loss, batch: Batch, state: TrainState, dtype: torch.dty
 
 
 def ignores_labels(loss: Loss, num_classes: int, device: torch.device) -> bool:
-    """Tells whether the loss of one and the same prediction is equal for every label."""
+    """Returns whether the loss of one and the same prediction is equal for every label."""
     logits = torch.linspace(-1, 1, num_classes, device=device)[None]
     labels = torch.arange(min(num_classes, 10), device=device)
     return len({float(loss(logits, label[None])) for label in labels}) == 1

@@ -64,7 +64,7 @@ def empty_trajectory() -> Tensor:
 def extend_trajectory(trajectory: Tensor, images: PerImageResults) -> Tensor:
     """Returns a trajectory [V, 2, M] with a row for this validation: log(p / (1 - p)) of the label, and 1 if right.
 
-    It begins anew if the number of images has changed.
+    It begins again if the number of images has changed.
     """
     every = -(-len(images.correct) // MAX_IMAGES)
     row = torch.stack([images.true_margin[::every], images.correct[::every]]).float()[None]

@@ -45,7 +45,7 @@ class MedianRule:
             )
 
     def _histories(self) -> list[History]:
-        """Those of all finished runs; read anew, since more may have finished."""
+        """Those of all finished runs; read again, since more may have finished."""
         assert self._folder is not None
         found: list[History] = []
         for path in sorted(self._folder.glob(f"*/{paths.DONE}")):

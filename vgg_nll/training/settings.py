@@ -47,12 +47,12 @@ class TrainerSettings:
         return max(1, round(self.validate_every_epochs * steps_per_epoch))
 
     def figures_are_due(self, step: int, steps_per_epoch: int) -> bool:
-        """Tells whether the validation after `step` steps is the first one of every `figures_every_epochs`."""
+        """Returns whether the validation after `step` steps is the first one of every `figures_every_epochs`."""
         before = max(0, step - self.validate_every_steps(steps_per_epoch))
         every = max(1, round(self.figures_every_epochs * steps_per_epoch))
         return step // every > before // every
 
 
 def due(step: int, every: int, total: int) -> bool:
-    """Tells whether something that happens every `every` steps, and after the last one, is due after `step` steps."""
+    """Returns whether something that happens every `every` steps, and after the last one, is due after `step` steps."""
     return step > 0 and (step % every == 0 or step == total)

@@ -50,7 +50,7 @@ class Signals:
         self._deferred = True
 
     def pop_save_request(self) -> bool:
-        """Tells whether a checkpoint was requested since the last call."""
+        """Returns whether a checkpoint was requested since the last call."""
         requested, self._save_requested = self._save_requested, False
         return requested
 
@@ -69,5 +69,5 @@ class Signals:
 
 
 def _is_nohup(number: signal.Signals) -> bool:
-    """Tells whether this is SIGHUP, and `nohup` has switched it off for this process."""
+    """Returns whether this is SIGHUP, and `nohup` has switched it off for this process."""
     return number.name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN

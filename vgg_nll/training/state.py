@@ -170,7 +170,7 @@ def _laid_out(saved: Any, expected: Any, parameter: Tensor, what: str) -> Any:
 
 
 def _is_row(row: Any) -> bool:
-    """Tells whether a value is a row of the history: a step, and names with numbers."""
+    """Returns whether a value is a row of the history: a step, and names with numbers."""
     return (
         isinstance(row, dict)
         and {"step", "epoch", "loss"} <= row.keys()

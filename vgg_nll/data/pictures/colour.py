@@ -20,7 +20,7 @@ GREY = ("1", "L", "LA")
 
 
 def is_srgb(picture: Image.Image) -> bool:
-    """Tells whether the stored colours are those to show: there is no profile, or a broken one, or that of sRGB."""
+    """Returns whether the stored colours are those to show: there is no profile, or a broken one, or that of sRGB."""
     return not any(picture.info.get(key) for key in KEYS) or _find(picture.info, _mode(picture)) is None
 
 

@@ -161,7 +161,7 @@ def _check_size(picture: Image.Image, full_size: tuple[int, int], max_megapixels
 
 
 def _is_upright(picture: Image.Image) -> bool:
-    """Tells whether EXIF or XMP data (damaged data do) leave the picture as it is. Some formats know it only after loading."""
+    """Returns whether EXIF or XMP data (damaged data do) leave the picture as it is. Some know it only after loading."""
     if picture.format == "JPEG" and not ("exif" in picture.info or "xmp" in picture.info):
         return True  # at once: most files of data sets
     try:

@@ -20,12 +20,12 @@ PREMULTIPLIED = "RGBa"  # colours times alpha: of 8 bits, Pillow's division leav
 
 
 def is_grey(picture: Image.Image) -> bool:
-    """Tells whether a picture is grey, with numbers of more than 8 bits."""
+    """Returns whether a picture is grey, with numbers of more than 8 bits."""
     return picture.mode == "F" or picture.mode.startswith("I")
 
 
 def is_sixteen_bits(picture: Image.Image) -> bool:
-    """Tells whether an opened picture holds 16 bits a number, of which Pillow would take the upper 8 in colour."""
+    """Returns whether an opened picture holds 16 bits a number, of which Pillow would take the upper 8 in colour."""
     return picture.mode.startswith("I") or ";16" in _raw_mode(picture)
 
 

@@ -82,7 +82,7 @@ def _lines(
     if headers.sizes:
         yield _on_the_disk(headers)
     if listing.by_content:
-        yield "split by content: a picture and its copies stay on one side, whatever is added; data.split_seed draws anew"
+        yield "split by content: a picture and its copies stay on one side, whatever is added; data.split_seed draws again"
     for verb, damaged in (("left out", False), ("cannot be used", True)):
         reasons = Counter(row.reason for row in bad if row.is_damaged == damaged)
         if reasons:

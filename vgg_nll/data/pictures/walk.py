@@ -46,7 +46,7 @@ def check_root(root: Path) -> None:
 
 
 def is_of_system(name: str) -> bool:
-    """Tells whether a file or folder is hidden, or one that an operating system leaves behind."""
+    """Returns whether a file or folder is hidden, or one that an operating system leaves behind."""
     return name.startswith(".") or name in OF_SYSTEMS
 
 
@@ -118,7 +118,7 @@ def _is_inside(real: str, folder: str) -> bool:
 
 
 def _is_elsewhere(path: str, real_root: str, real_folder: str) -> bool:
-    """Tells whether a link leads to a folder of the root that is not of this class, or that holds this class."""
+    """Returns whether a link leads to a folder of the root that is not of this class, or that holds this class."""
     real = os.path.realpath(path)
     return (_is_inside(real, real_root) and not _is_inside(real, real_folder)) or _is_inside(real_folder, real + os.sep)
 
@@ -142,13 +142,13 @@ def _look(entry: "os.DirEntry[str]") -> Found:
 
 
 def is_heif(suffix: str) -> bool:
-    """Tells whether a file is a HEIC by its name."""
+    """Returns whether a file is a HEIC by its name."""
     return suffix.lower() in HEIF
 
 
 @functools.cache
 def has_heif() -> bool:
-    """Tells whether pillow-heif is installed. Loads nothing."""
+    """Returns whether pillow-heif is installed. Loads nothing."""
     return importlib.util.find_spec("pillow_heif") is not None
 
 
