@@ -8,13 +8,13 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 log = logging.getLogger(__name__)
 MIN_PRODUCTS, PEAK_SECONDS = 3, 0.25  # of a large matrix product
@@ -105,22 +105,6 @@ def full_float32() -> Iterator[None]:
     finally:
         for kind, value in zip(kinds, before, strict=True):
             kind.fp32_precision = value
-
-
-def compiled(model: nn.Module, device: torch.device, *, graphs: bool) -> Callable[[Tensor], Tensor]:
-    """Returns `torch.compile` of a network, for batches of one size; the network itself, with a warning, without a compiler.
-
-    Args:
-        graphs: replays CUDA graphs, which saves the start of each kernel: for small images that takes longer than the kernel.
-            Not with several backward passes a step: the second one overwrites the gradients of the first.
-    """
-    try:  # with something small, so that it does not end in the first step
-        torch.compile(lambda x: (2 * x).relu().sum())(torch.ones(8, device=device, requires_grad=True)).backward()
-    except Exception as error:  # every backend has its own
-        reason = str(error).strip().partition("\n")[0]
-        log.warning(f"warning: trainer.compile=true: nothing can be compiled here, training continues without ({reason})")
-        return model
-    return cast(Callable[[Tensor], Tensor], torch.compile(model, dynamic=False, mode="reduce-overhead" if graphs else None))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

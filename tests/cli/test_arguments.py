@@ -181,7 +181,10 @@ def test_odd_folders_of_pictures(command: Command, tmp_path: Path) -> None:
             ["+hydra.job.env_set.A=1"],
             "+hydra.job.env_set.A=1: cannot be set: PyTorch is loaded before; set the variable in the shell",
         ),
-        (["loss.weight=[null,1]"], "loss.weight=[None, 1]: must be a list of any number, each a number, at least 0"),
+        (
+            ["loss.weight=[null,1]"],
+            "loss.weight=[None, 1]: must be a list of any number, each class=number or a number, at least 0",
+        ),
         (["data.mean=[auto,1,1]"], "data.mean=['auto', 1, 1]: must be a list of 3"),
         (
             ["loss._target_=vgg_nll.losses.nll.ArgmaxNLL"],

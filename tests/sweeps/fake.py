@@ -10,8 +10,8 @@ import pytest
 
 from vgg_nll.run_folder import checked_json, paths
 from vgg_nll.sweeps import record
-from vgg_nll.sweeps.jobs import Job
-from vgg_nll.sweeps.local import Started
+from vgg_nll.sweeps.job_names import Job
+from vgg_nll.sweeps.local_launcher import Started
 from vgg_nll.sweeps.record import Sweep
 
 Act = Callable[[Path, list[str]], int]  # run folder, arguments -> exit code

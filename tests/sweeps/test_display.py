@@ -8,7 +8,7 @@ import pytest
 
 from vgg_nll.run_folder import paths
 from vgg_nll.sweeps.display import Display
-from vgg_nll.sweeps.jobs import Job
+from vgg_nll.sweeps.job_names import Job
 from vgg_nll.sweeps.status import FAILED, FINISHED, INTERRUPTED, Status
 
 A, B, C = (Job(f"seed={seed}", (f"seed={seed}",)) for seed in range(3))

@@ -11,7 +11,7 @@ from helpers.runs import read_curves, read_events, write_events
 from vgg_nll.comparison.runs import find
 from vgg_nll.run_folder import checked_json, paths
 from vgg_nll.sweeps import means
-from vgg_nll.sweeps.jobs import Job
+from vgg_nll.sweeps.job_names import Job
 from vgg_nll.sweeps.means import MEMBERS, Means, setting_of
 from vgg_nll.sweeps.record import PRIVATE, Sweep
 from vgg_nll.tracking.event_files import event_files

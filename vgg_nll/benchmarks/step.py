@@ -123,7 +123,7 @@ def own_step(model: VGG16, images: Tensor, target: Tensor, dtype: torch.dtype, c
     """Returns a call that does this project's training step, with SGD."""
     state = TrainState(model, torch.optim.SGD(param_groups(model), lr=1e-4, momentum=0.9, fused=True), images.device)
     if compiled:
-        state.forward = hardware.compiled(model, images.device, graphs=images.shape[-1] < setup.CUDA_GRAPH_PIXELS)
+        state.forward = compile_network(model, images.device, graphs=images.shape[-1] < setup.CUDA_GRAPH_PIXELS)
     images = images.contiguous(memory_format=torch.channels_last)
     options = StepOptions(dtype, clip_norm=1.0)
     return lambda: train_step(state, all_logit_nll, images, target, options, learning_rate=1e-4)

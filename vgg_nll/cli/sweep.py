@@ -27,8 +27,8 @@ from vgg_nll.run_folder.record import RunRecord
 from vgg_nll.sweeps import record
 from vgg_nll.sweeps.display import Display
 from vgg_nll.sweeps.grid import Search
-from vgg_nll.sweeps.jobs import Job
-from vgg_nll.sweeps.local import Launcher, new_process
+from vgg_nll.sweeps.job_names import Job
+from vgg_nll.sweeps.local_launcher import Launcher, new_process
 from vgg_nll.sweeps.loop import Loop
 from vgg_nll.sweeps.means import Means
 from vgg_nll.sweeps.record import Sweep

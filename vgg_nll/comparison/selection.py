@@ -8,7 +8,7 @@ from statistics import fmean
 from vgg_nll.comparison.keys import EXPECTED, NO_EFFECT
 from vgg_nll.comparison.runs import Run
 from vgg_nll.errors import ConfigError
-from vgg_nll.evaluation.criterion import score
+from vgg_nll.evaluation.best_step import score
 
 GROUPS = ("model", "optimizer", "schedule")  # config groups that runs may be compared over
 DEFAULT = "default"

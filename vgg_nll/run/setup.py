@@ -27,6 +27,7 @@ from vgg_nll.run_folder.record import DataRecord, RunRecord
 from vgg_nll.tracking.summaries import Summary
 from vgg_nll.tracking.tracker import NullTracker, Tracker
 from vgg_nll.training import diagnostics
+from vgg_nll.training.compilation import compile_network
 from vgg_nll.training.first_batches import FirstBatches
 from vgg_nll.training.frozen_features import FrozenBatches, frozen_batches
 from vgg_nll.training.logger import TrainingLogger
@@ -201,5 +202,5 @@ def _make_state(
     if batches is None and settings.compile:
         graphs = image_size < CUDA_GRAPH_PIXELS and settings.accumulation_steps == ranks.size == 1
         network = model if ranks.size == 1 else parallel
-        state.forward = hardware.compiled(network, device, graphs=graphs)
+        state.forward = compile_network(network, device, graphs=graphs)
     return state, batches

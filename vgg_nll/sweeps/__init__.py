@@ -4,8 +4,8 @@ import lazy_loader
 
 # The names that a config may have as a `_target_`: a run folder keeps them, so the modules behind them may move.
 FACES = {
-    "local": ["LocalLauncher"],
-    "slurm": ["SlurmLauncher"],
+    "local_launcher": ["LocalLauncher"],
+    "slurm_launcher": ["SlurmLauncher"],
     "grid": ["GridSearch"],
     "optuna_search": ["OptunaSearch"],
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vgg_nll.progress import JobBars, duration
 from vgg_nll.run_folder import paths
-from vgg_nll.sweeps.jobs import Job
+from vgg_nll.sweeps.job_names import Job
 from vgg_nll.sweeps.status import FINISHED, INTERRUPTED, PRUNED, WAITING, Status
 
 TAIL_BYTES = 2048

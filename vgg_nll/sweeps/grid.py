@@ -6,7 +6,7 @@ from typing import Protocol
 
 from vgg_nll.config.sweep_overrides import Words
 from vgg_nll.errors import ConfigError
-from vgg_nll.sweeps.jobs import Job
+from vgg_nll.sweeps.job_names import Job
 from vgg_nll.sweeps.status import Status
 
 

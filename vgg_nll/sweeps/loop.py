@@ -15,8 +15,8 @@ from vgg_nll.run_folder import paths
 from vgg_nll.sweeps import record, status
 from vgg_nll.sweeps.display import Display
 from vgg_nll.sweeps.grid import Search
-from vgg_nll.sweeps.jobs import Job
-from vgg_nll.sweeps.local import Launcher, Started
+from vgg_nll.sweeps.job_names import Job
+from vgg_nll.sweeps.local_launcher import Launcher, Started
 from vgg_nll.sweeps.means import Means
 from vgg_nll.sweeps.record import Sweep
 from vgg_nll.sweeps.status import DONE_WITH, FAILED, INTERRUPTED, RUNNING, WAITING, Status

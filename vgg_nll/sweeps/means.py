@@ -13,9 +13,9 @@ from vgg_nll.errors import CheckpointError
 from vgg_nll.escapes import printable
 from vgg_nll.files import atomic_write
 from vgg_nll.run_folder import checked_json, checksums, paths
-from vgg_nll.sweeps import jobs, record
-from vgg_nll.sweeps.jobs import ALWAYS_OPEN, OWN_RUNS, Job
-from vgg_nll.sweeps.local import new_process
+from vgg_nll.sweeps import job_names, record
+from vgg_nll.sweeps.job_names import ALWAYS_OPEN, OWN_RUNS, Job
+from vgg_nll.sweeps.local_launcher import new_process
 from vgg_nll.sweeps.record import Sweep
 from vgg_nll.tracking import tags
 
@@ -74,7 +74,7 @@ class Means:
 def setting_of(job: Job, sweep: Sweep) -> str:
     """Returns what a job shares with those that differ from it in the seed or the fold alone, as a folder name."""
     words = sorted(_plain(word) for word in job.overrides if key_of(word) in sweep.swept and key_of(word) not in ALWAYS_OPEN)
-    return jobs.name_job(words, sweep.swept, checked_json.checksum(words), ()) if words else ALL
+    return job_names.name_job(words, sweep.swept, checked_json.checksum(words), ()) if words else ALL
 
 
 def _plain(word: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from vgg_nll.config.compose import key_of
 from vgg_nll.config.sweep_overrides import Interval, Words, parse
 from vgg_nll.errors import ConfigError
-from vgg_nll.sweeps.jobs import Job
+from vgg_nll.sweeps.job_names import Job
 from vgg_nll.sweeps.record import PRIVATE
 from vgg_nll.sweeps.status import FAILED, FINISHED, PRUNED, Status
 

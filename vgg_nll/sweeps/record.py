@@ -12,8 +12,8 @@ from vgg_nll.config import schema, upgrade
 from vgg_nll.errors import CheckpointError, ConfigError
 from vgg_nll.run_folder import checked_json, paths
 from vgg_nll.run_folder.record import RunRecord
-from vgg_nll.sweeps import jobs
-from vgg_nll.sweeps.jobs import ALWAYS_OPEN, Job
+from vgg_nll.sweeps import job_names
+from vgg_nll.sweeps.job_names import ALWAYS_OPEN, Job
 
 RECORD = "sweep.json"  # the jobs, and the settings that they share
 TABLE = "sweep.csv"  # what became of them
@@ -113,7 +113,7 @@ def _in_words_of_today(sweep: Sweep, written: int) -> Sweep:
         sweep.sweep_id,
         shared=_common([leaves for _, leaves in found], {*swept, *ALWAYS_OPEN}) if found else {},
         swept=swept,
-        jobs={jobs.identity(leaves, swept): job for job, leaves in found},
+        jobs={job_names.identity(leaves, swept): job for job, leaves in found},
     )
 
 
@@ -137,9 +137,9 @@ def add(sweep: Sweep, planned: Sequence[tuple[tuple[str, ...], Mapping[str, Any]
     wanted: dict[tuple[str, ...], Job] = {}
     taken = {job.name for job in sweep.jobs.values()}
     for overrides, leaves in planned:
-        identity = jobs.identity(leaves, sweep.swept)
+        identity = job_names.identity(leaves, sweep.swept)
         before = sweep.jobs.get(identity)
-        name = jobs.name_job(overrides, sweep.swept, identity, taken) if before is None else before.name
+        name = job_names.name_job(overrides, sweep.swept, identity, taken) if before is None else before.name
         taken.add(name)
         # What changes no result (the device, ...) is as it was typed last.
         wanted[overrides] = sweep.jobs[identity] = Job(name, overrides)

@@ -11,7 +11,7 @@ from vgg_nll.escapes import printable
 from vgg_nll.files import read_regular_file, write_csv
 from vgg_nll.run_folder import checked_json, paths
 from vgg_nll.sweeps import record
-from vgg_nll.sweeps.jobs import Job
+from vgg_nll.sweeps.job_names import Job
 from vgg_nll.sweeps.record import Sweep
 
 FINISHED, PRUNED, FAILED, RUNNING, INTERRUPTED, WAITING = "finished", "pruned", "failed", "running", "interrupted", "waiting"

@@ -11,7 +11,7 @@ from vgg_nll.escapes import printable
 from vgg_nll.evaluation.registry import METRICS
 from vgg_nll.evaluation.report import format_table
 from vgg_nll.sweeps import record
-from vgg_nll.sweeps.jobs import Job
+from vgg_nll.sweeps.job_names import Job
 from vgg_nll.sweeps.record import Sweep
 from vgg_nll.sweeps.status import DONE_WITH, FAILED, Status
 from vgg_nll.tracking import dashboard

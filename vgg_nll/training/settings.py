@@ -26,7 +26,7 @@ class TrainerSettings:
     log_every_steps: int
     validate_every_epochs: float
     figures_every_epochs: float
-    best: str  # what the best step is chosen by: a key of `criterion.CRITERIA`
+    best: str  # what the best step is chosen by: a key of `best_step.CRITERIA`
     early_stop_validations: int | None
     sync_batchnorm: bool  # of several ranks
     gradient_compression: str  # between ranks

@@ -15,7 +15,7 @@ from vgg_nll.checkpoints.saver import CheckpointSaver
 from vgg_nll.data.interface import TRAIN_EVAL, Batch, ImageData
 from vgg_nll.distributed.process_group import Ranks
 from vgg_nll.errors import TrainingError
-from vgg_nll.evaluation.criterion import score
+from vgg_nll.evaluation.best_step import score
 from vgg_nll.evaluation.features import FeatureCollector
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.losses import Loss

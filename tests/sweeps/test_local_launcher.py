@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from vgg_nll.errors import ConfigError
-from vgg_nll.sweeps import local
-from vgg_nll.sweeps.local import LocalLauncher
+from vgg_nll.sweeps import local_launcher
+from vgg_nll.sweeps.local_launcher import LocalLauncher
 
 REPORT = "report"
 
@@ -55,7 +55,7 @@ def run(launcher: LocalLauncher, folder: Path, number: int, code: int = 0) -> li
 PROGRAM = """
 import sys
 from pathlib import Path
-from vgg_nll.sweeps.local import LocalLauncher
+from vgg_nll.sweeps.local_launcher import LocalLauncher
 
 def report(arguments):
     import os, sys
@@ -96,8 +96,8 @@ def test_jobs_on_a_cpu_divide_its_threads(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_threads() -> None:
-    assert [local.threads_of(total, jobs) for total, jobs in ((8, 1), (8, 2), (8, 3), (2, 4))] == [8, 4, 2, 1]
-    assert local.threads_of(8, 1, 4) == 4
+    assert [local_launcher.threads_of(total, jobs) for total, jobs in ((8, 1), (8, 2), (8, 3), (2, 4))] == [8, 4, 2, 1]
+    assert local_launcher.threads_of(8, 1, 4) == 4
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_auto(
 ) -> None:
     machine(monkeypatch, tmp_path, gpus)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores))
-    monkeypatch.setattr(local, "_memory", lambda: memory)
+    monkeypatch.setattr(local_launcher, "_memory", lambda: memory)
     assert LocalLauncher("auto", main=report, device=device, folder=tmp_path).slots == expected
 
 

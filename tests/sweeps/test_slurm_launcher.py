@@ -13,7 +13,7 @@ from helpers.processes import run_script
 from sweeps.fake import table, wait
 
 from vgg_nll.errors import ConfigError
-from vgg_nll.sweeps.slurm import SlurmLauncher
+from vgg_nll.sweeps.slurm_launcher import SlurmLauncher
 
 pytest.importorskip("submitit")
 TRAIN = ("-m", "sweep=s", *TINY, "tracking=none", "trainer.steps=2", "launcher=slurm")

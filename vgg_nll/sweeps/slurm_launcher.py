@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vgg_nll.errors import ConfigError
-from vgg_nll.sweeps.local import JobMain, Share, Started, new_process, run_job
+from vgg_nll.sweeps.local_launcher import JobMain, Share, Started, new_process, run_job
 from vgg_nll.sweeps.record import PRIVATE
 
 FAILURE = 1

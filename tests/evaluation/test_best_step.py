@@ -5,7 +5,7 @@ import math
 import pytest
 
 from vgg_nll.config.rules import RULES
-from vgg_nll.evaluation.criterion import CRITERIA, score
+from vgg_nll.evaluation.best_step import CRITERIA, score
 
 EARLIER = {"accuracy": 0.9, "balanced_accuracy": 0.8, "nll_argmax": 0.41, "refinement": 0.3}
 

@@ -8,7 +8,7 @@ from vgg_nll.config import schema
 from vgg_nll.config.compose import composed
 from vgg_nll.config.sweep_overrides import MAX_JOBS, Interval, parse
 from vgg_nll.errors import ConfigError
-from vgg_nll.sweeps.jobs import MAX_NAME_BYTES, identity, name_job
+from vgg_nll.sweeps.job_names import MAX_NAME_BYTES, identity, name_job
 
 
 def test_combinations_are_in_the_order_of_typing() -> None:
