@@ -5,12 +5,10 @@ import math
 import pytest
 from scipy import stats
 
+from vgg_nll.evaluation.registry import View, shown_in
 from vgg_nll.evaluation.report import confidence_text, final_table, format_table, verdict
 
-NAMES = (
-    "accuracy top5_accuracy confidence confidence_correct confidence_incorrect true_class_probability margin loss nll_argmax "
-    "nll_argmax_prediction nll_all_logit refinement brier ece mce adaptive_ece classwise_ece overconfidence aurc auroc"
-)
+NAMES = [metric.name for metric in shown_in(View.TABLE)]
 
 
 def table(values: dict[str, float], *, num_classes: int = 10) -> list[str]:
@@ -20,13 +18,13 @@ def table(values: dict[str, float], *, num_classes: int = 10) -> list[str]:
 
 def test_final_table() -> None:
     """What matters first; percent; each metric once; top-5 only if there are more classes than that."""
-    values = dict.fromkeys(NAMES.split(), 0.5) | {"confidence_incorrect": math.nan}
+    values = dict.fromkeys(NAMES, 0.5) | {"confidence_incorrect": math.nan}
     lines = table(values)
     assert lines[0].split("  ")[-2:] == ["validation (n = 1,234)", "test (n = 5)"]
     assert [line.split()[0] for line in lines[1:5]] == ["accuracy", "confidence", "nll_argmax", "ece"]
     assert [line for line in lines[5:] if not line.startswith(" ")] == ["accuracy", "confidence", "calibration"]
     rows = {line.split()[0]: line.split()[1:] for line in lines[1:] if len(line.split()) > 1}
-    assert rows.keys() == set(NAMES.split()) and len(lines) == 1 + len(rows) + 3
+    assert rows.keys() == set(NAMES) and len(lines) == 1 + len(rows) + 3
     assert rows["accuracy"] == ["%", "50.00", "50.00"]
     assert rows["confidence_incorrect"] == ["%", "-", "-"]
     assert rows["margin"] == ["(log-odds)", "0.50", "0.50"] and rows["brier"] == ["0.5000", "0.5000"]
@@ -80,7 +78,7 @@ def test_no_confidence_reads_as_one(margin: float, text: str) -> None:
 
 def test_final_table_keeps_its_layout() -> None:
     """Numbers at the right end of their column."""
-    lines = table(dict.fromkeys(NAMES.split(), 0.5) | {"margin": 12345.0})
+    lines = table(dict.fromkeys(NAMES, 0.5) | {"margin": 12345.0})
     ends = {len(line) for line in lines if len(line.split()) > 2}
     assert len(ends) == 1
     (margin,) = [line for line in lines if "margin" in line]
@@ -89,7 +87,7 @@ def test_final_table_keeps_its_layout() -> None:
 
 def test_final_table_without_a_metric() -> None:
     """A checkpoint of an older version has none of it."""
-    values = dict.fromkeys(NAMES.split(), 0.5)
+    values = dict.fromkeys(NAMES, 0.5)
     older = {name: value for name, value in values.items() if name != "margin"}
     (row,) = (
         line

@@ -46,6 +46,16 @@ def test_the_table_is_the_history_whatever_lay_there(tmp_path: Path, before: str
     assert (second["step"], second["accuracy"]) == ("6", "")
 
 
+def test_a_metric_that_older_rows_do_not_have_is_empty_there(tmp_path: Path) -> None:
+    """A run of an older version is resumed: no value moves into another column."""
+    history.write(tmp_path / "metrics.csv", [{"step": 0, "loss": 2.0}, {"step": 6, "aurc": 0.5, "loss": 1.0}])
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        assert list(csv.DictReader(file)) == [
+            {"step": "0", "loss": "2.0", "aurc": ""},
+            {"step": "6", "loss": "1.0", "aurc": "0.5"},
+        ]
+
+
 def test_a_full_disk_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     history.write(tmp_path / "missing" / "metrics.csv", [{"step": 0}])
     (record,) = caplog.records
