@@ -16,6 +16,7 @@ from vgg_nll.benchmarks.timing import in_subprocess, interleaved
 from vgg_nll.losses import all_logit_nll
 from vgg_nll.model import VGG16, head_for, summary
 from vgg_nll.run import setup
+from vgg_nll.training.compilation import compile_network
 from vgg_nll.training.optim import param_groups
 from vgg_nll.training.state import TrainState
 from vgg_nll.training.step import StepOptions, train_step
