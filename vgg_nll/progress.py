@@ -58,12 +58,12 @@ class Progress:
         """Shows the latest metrics: after the bar, or as a line at most every ten seconds and at the last step.
 
         Args:
-            parts: the most important one first: a narrow terminal shows those that fit beside ten columns of bar.
+            parts: the most important one first: a narrow terminal shows those that fit beside five columns of bar.
         """
         text = "  ".join(parts)
         if self._on_terminal:
             self._bar.ncols = _bar_columns()
-            room = self._bar.ncols - 27 - 2 * len(str(self._total_steps))
+            room = self._bar.ncols - 22 - 2 * len(str(self._total_steps))
             while len(text) > room and "  " in text:
                 text = text.rpartition("  ")[0]
             self._bar.set_description_str(f"  {text}")

@@ -1,7 +1,5 @@
 """Weights to start from: every usual format gives the same network, and one line says what differs."""
 
-import dataclasses
-import hashlib
 import json
 import re
 import urllib.error
@@ -14,6 +12,7 @@ import torch
 from helpers.configs import TINY
 from helpers.pictures import write_folder
 from helpers.runs import edit_record, train
+from helpers.weights import publish
 from torch import Tensor
 from torchvision.models import VGG16_BN_Weights, VGG16_Weights
 
@@ -263,16 +262,10 @@ def test_the_transfer_of_the_pages_starts(
 ) -> None:
     """`experiment=finetune`, through the command, with the address of the weights replaced by that of a file."""
     write_folder(tmp_path / "pictures")
-    theirs = tmp_path / "there/vgg16.pth"
-    theirs.parent.mkdir()
-    torch.save(network(1000, width=1 / 16, head="paper").state_dict(), theirs)
-    digest = hashlib.sha256(theirs.read_bytes()).hexdigest()
-    named = theirs.rename(theirs.with_name(f"vgg16-{digest[:8] if problem != 'another file' else '01234567'}.pth"))
+    theirs = network(1000, width=1 / 16, head="paper")
+    named = publish(tmp_path, theirs, monkeypatch, digest="01234567" if problem == "another file" else None)
     if problem == "no network":
         named.unlink()
-    enum = VGG16_Weights.IMAGENET1K_V1
-    monkeypatch.setattr(enum, "_value_", dataclasses.replace(enum.value, url=named.as_uri()))
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     line = ("experiment=finetune", f"data.root={tmp_path}/pictures", "model.width=0.0625", "model.head=paper", "device=cpu")
     small = ("data.image_size=32", "trainer.batch_size=4", "trainer.epochs=1", "data.num_workers=0", "tracking=none")
     code = command(*line, *small, "hydra.run.dir=run")

@@ -66,17 +66,17 @@ def test_lines_fit(shown: Shown) -> None:
     bars = [row for row in found if re.match(r" *\d+%\|", row)]
     assert bars and all(len(bar) < columns for bar in bars)
     last = bars[-1]
-    assert re.search(r"40/40 .*  loss \d\.\d{4}  accuracy \d+\.\d%", last), last
+    assert re.search(r"40/40 .*  train loss \d\.\d{4}  accuracy \d+\.\d%", last), last
     assert ("images/s" in last) is (columns == 80)
     lines = [row for row in found if row not in bars and not row.startswith(WIDE)]
     assert max(map(len, lines)) <= 80
-    assert any(re.fullmatch(r"test: accuracy \d+\.\d%  confidence \d+\.\d+%: .*", row) for row in lines)
+    assert any(re.fullmatch(r"test: accuracy \d+\.\d% .*  confidence \d+\.\d+%", row) for row in lines)
 
 
 @pytest.mark.slow
 def test_colours(shown: Shown) -> None:
     """The best validations are green on a terminal that has colours; the log never has any."""
-    assert bool(re.search("\x1b\\[32mepoch .*  best\x1b\\[0m", shown.text)) is shown.has_colours
+    assert bool(re.search("\x1b\\[32mepoch .* \\(best\\).*\x1b\\[0m", shown.text)) is shown.has_colours
     assert ("\x1b[3" in shown.text) is shown.has_colours
     log = (shown.folder / "run/train.log").read_text()
     assert "\x1b" not in log
@@ -99,5 +99,5 @@ def test_a_pipe_gets_plain_lines(tmp_path: Path) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d{6}_vgg16_argmax", folder.name)
     assert done.stderr == "loading PyTorch ...\n"
     assert "\x1b" not in done.stdout
-    assert re.search(r"^step 40/40  loss \d\.\d{4}  accuracy \d+\.\d%  \d+ images/s$", done.stdout, re.MULTILINE)
-    assert re.search(r"^epoch 0  validation: loss ", done.stdout, re.MULTILINE)
+    assert re.search(r"^step 40/40  train loss \d\.\d{4}  accuracy \d+\.\d%  \d+ images/s$", done.stdout, re.MULTILINE)
+    assert re.search(r"^epoch 0  val loss ", done.stdout, re.MULTILINE)

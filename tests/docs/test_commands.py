@@ -24,6 +24,7 @@ from helpers.configs import ROOT
 from helpers.pictures import write_cifar, write_folder, write_idx, write_imagenet
 from helpers.processes import start_ranks
 from helpers.runs import edit_config, edit_record
+from helpers.weights import publish
 from PIL import Image, ImageChops
 from torch.distributed.run import get_args_parser
 from torchvision import datasets
@@ -37,6 +38,7 @@ from vgg_nll.data.pictures.profiles import rgb_profile
 from vgg_nll.evaluation.temperature import Fitted
 from vgg_nll.inference import trained_model
 from vgg_nll.inference.evaluate import write_temperature
+from vgg_nll.model import VGG16
 from vgg_nll.tracking import dashboard
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -86,6 +88,8 @@ def write_inputs(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch, comma
         write_cifar(folder / "data", datasets.CIFAR10, monkeypatch)
     if "model.weights=vgg16.pth" in line:
         torch.save({"features." + k: v for k, v in vgg.make_layers(vgg.cfgs["D"]).state_dict().items()}, folder / "vgg16.pth")
+    if "experiment=finetune" in line and "model.weights" not in line:
+        publish(folder, VGG16(1000, head="paper", width=1 / 16), monkeypatch)
     if f"resume={RUN}" in line:
         tiny = ["data=synthetic", "data.num_images=40", "data.num_classes=2", NARROW, *SHORT]
         assert command(*tiny, f"hydra.run.dir={RUN}") == 0

@@ -81,7 +81,7 @@ def test_the_runs_own_numbers(
     }
     area = re.fullmatch(rf"{start}: mean average precision (0\.\d{{4}}), 8 images", titles["precision_recall"])
     assert area and 0.4 < float(area[1]) <= 1
-    assert f"accuracy{' ' * 11}" in capsys.readouterr().out
+    assert f"accuracy %{' ' * 9}" in capsys.readouterr().out
 
 
 def test_other_splits_and_checkpoints(mine: Path, evaluate: Callable[..., int]) -> None:

@@ -104,7 +104,8 @@ def test_what_is_written_into_a_copy_with_hard_links_is_not_in_the_original(
     assert script("evaluate", run, "--device", "cpu") == 0
     with_hard_links(run, copy)
     before = contents(run)
-    assert script("evaluate", copy, "--device", "cpu", "--split", "val", "--temperature", "2") == 0
+    assert script("evaluate", copy, "--device", "cpu", "--batch-size", "3") == 0
     assert contents(run) == before
-    pairs = [(path.read_bytes(), before[run / path.relative_to(copy)]) for path in (copy / paths.EVALUATION).glob("*.png")]
-    assert any(new != old for new, old in pairs)
+    written = [path for path in (copy / paths.EVALUATION).rglob("*") if path.is_file()]
+    assert {path.suffix for path in written} >= {".png", ".csv", ".npz"}
+    assert not [path for path in written if path.samefile(run / path.relative_to(copy))]

@@ -121,7 +121,7 @@ def test_lines(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
             logger.train_point(step, Window(0.5, 0.25, 24), 1e-3, 2.5, 0.0)
             logger.advance()
     assert [record.message for record in caplog.records] == [
-        "step 20/20  training loss 0.5000  accuracy 25.0%  12 images/s",
+        "step 20/20  train loss 0.5000  accuracy 25.0%  12 images/s",
         "warning: step 20: training waits for images 25% of the time; raise data.num_workers (now 2)",
     ]
 
@@ -164,8 +164,7 @@ def test_a_validation(caplog: pytest.LogCaptureFixture, tmp_path: Path, is_best:
     # The second and the third image share a bin: one of the two is right.
     ece = (1 - p[0] + abs(1 - (p[1] + p[2]))) / 3
     assert [record.message for record in caplog.records] == [
-        f"epoch 1.5  validation: loss 1.5000  accuracy 66.67%  confidence {sum(p) / 3:.2%}  ECE {ece:.2%}"
-        + "  best accuracy" * is_best
+        f"epoch 1.5  val loss 1.5000  accuracy 66.7%{' (best)' * is_best}  confidence {sum(p) / 3:.1%}  ECE {ece:.1%}"
     ]
     (step, values), (_, others) = tracker.scalars()
     assert step == 6

@@ -2,9 +2,11 @@
 
 import logging
 import os
+import re
 import sys
 
 YELLOW, GREEN, PLAIN = "\x1b[33m", "\x1b[32m", "\x1b[0m"
+BEST = re.compile(r"^epoch .*\bbest\b")  # the line of a validation
 
 
 def has_colours() -> bool:
@@ -19,5 +21,5 @@ class ConsoleFormatter(logging.Formatter):
         text = super().format(record)
         if not has_colours():
             return text
-        colour = YELLOW if record.levelno >= logging.WARNING else GREEN if text.endswith("  best") else ""
+        colour = YELLOW if record.levelno >= logging.WARNING else GREEN if BEST.search(text) else ""
         return f"{colour}{text}{PLAIN}" if colour else text

@@ -11,6 +11,7 @@ CRITERIA = {
     "refinement": ("refinement", False),
 }
 Score = tuple[float, float]  # the larger, the better
+NO_SCORE: Score = (-math.inf, -math.inf)
 
 
 def score(values: Mapping[str, float], best: str) -> Score:

@@ -36,8 +36,8 @@ def final_table(splits: Mapping[str, Mapping[str, float]], images: Mapping[str, 
     return format_table(["", *(f"{name:>12}" for name in head)], rows, markdown=False)
 
 
-def verdict(values: Mapping[str, float], images: int) -> str:
-    """Returns one line: accuracy, mean confidence, whether they agree, and how sure the network is of its errors.
+def verdict(values: Mapping[str, float], images: int) -> list[str]:
+    """Returns three lines: accuracy and mean confidence, whether they agree, and how sure the network is of its errors.
 
     It calls the network over- or underconfident only if its mean confidence lies outside the 95% interval of its accuracy
     (Wilson, from the number of images); and says nothing if that interval is wider than 20 points.
@@ -46,7 +46,7 @@ def verdict(values: Mapping[str, float], images: int) -> str:
     low, high = (min(max(bound, 0.0), 1.0) for bound in wilson_interval(accuracy, images))
     if confidence > high or confidence < low:
         least, most = sorted(100 * abs(confidence - bound) for bound in (low, high))
-        points = f"{100 * abs(confidence - accuracy):.2g} points ({least:.2g} to {most:.2g})"
+        points = f"{100 * abs(confidence - accuracy):.2g} percentage points ({least:.2g} to {most:.2g})"
         judged = f"{'over' if confidence > high else 'under'}confident by {points}"
     elif high - low > MAX_WIDTH:
         judged = "too few images to judge confidence"
@@ -56,7 +56,7 @@ def verdict(values: Mapping[str, float], images: int) -> str:
     wrong, of_wrong = round(images * (1 - accuracy)), "none wrong"
     if wrong:
         of_wrong = f"{wrong:,} wrong, at {_percent(values['confidence_incorrect'])} confidence on average"
-    return f"accuracy {_percent(accuracy)} {interval}  confidence {_percent(confidence)}: {judged}; {of_wrong}"
+    return [f"accuracy {_percent(accuracy)} {interval}  confidence {_percent(confidence)}", judged, of_wrong]
 
 
 def complement(margin: float) -> float:

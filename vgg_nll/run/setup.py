@@ -162,9 +162,12 @@ def _check_same_data(start: Start, now: DataRecord) -> None:
 
 
 def _check_warmup(record: RunRecord, total_steps: int, steps_per_epoch: int) -> None:
-    """Raises ConfigError if a person asks a new run for a warm-up that is longer than itself; that of a config is cut."""
+    """Raises ConfigError if a person asks a new run for a warm-up that is longer than itself.
+
+    One of up to an epoch is cut: a config and a search ask for that, whatever the run is.
+    """
     key, epochs = "schedule.warmup_epochs", record.cfg.schedule.warmup_epochs
-    if any(key_of(word) == key for word in record.overrides) and round(epochs * steps_per_epoch) > total_steps:
+    if epochs > 1 and any(key_of(word) == key for word in record.overrides) and round(epochs * steps_per_epoch) > total_steps:
         raise ConfigError(
             f"{key}={epochs:g}: must not be more than the run, which is {total_steps / steps_per_epoch:g} epochs "
             f"(trainer.steps={total_steps} of {steps_per_epoch} an epoch)"

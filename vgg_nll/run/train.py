@@ -151,9 +151,9 @@ def _report(trainer: Trainer, start: Start, found: Mapping[str, Evaluation]) -> 
     split, values = list(splits.items())[-1]
     images = {"validation": trainer.data.sizes["val"], **trainer.data.sizes}
     table = report.final_table(splits, images, num_classes=len(trainer.data.class_names))
-    judged = report.verdict(values, images[split])
-    of_softmax = " (of the softmax of its logits)" * (start.record.choices.get("loss") == "sigmoid")
-    log.info(f"\nbest of validation: step {state.best_step}\n{table}\n\n{split}: {judged}{of_softmax}\n")
+    head = f"{split} (softmax of the logits)" if start.record.choices.get("loss") == "sigmoid" else split
+    judged = "\n  ".join(report.verdict(values, images[split]))
+    log.info(f"\nbest of validation: step {state.best_step}\n{table}\n\n{head}: {judged}\n")
     _write_tables(trainer, start, found)
     checked_json.write(
         folder / paths.METRICS,

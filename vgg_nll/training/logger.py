@@ -124,7 +124,7 @@ class TrainingLogger:
         }
         self._tracker.add(Scalars(values), step)
         if self._progress is not None:
-            parts = f"training loss {window.loss:.4f}", f"accuracy {window.accuracy:.1%}", f"{speed:.0f} images/s"
+            parts = f"train loss {window.loss:.4f}", f"accuracy {window.accuracy:.1%}", f"{speed:.0f} images/s"
             self._progress.update(step, parts)
         warnings = self._diagnostics.check_step(step, window.loss, gradient_norm, learning_rate)
         for warning in [*warnings, *self._diagnostics.check_input(step, values[tags.DATA_WAIT])]:
@@ -155,12 +155,7 @@ class TrainingLogger:
             self._tracker.add(summary, step)
         if self._table is not None:
             history.write(self._table, state.history)
-        # The ECE of the untrained network is small: it is right as rarely as it is sure.
-        ece = f"  ECE {values['ece']:.2%}" if step > 0 else "  untrained"
-        self.write(
-            f"epoch {row['epoch']:.3g}  validation: loss {values['loss']:.4f}  accuracy {values['accuracy']:.2%}  "
-            f"confidence {values['confidence']:.2%}{ece}{f'  best {self._best_by}' if is_best else ''}"
-        )
+        self.write(_validation_line(row["epoch"], values, self._best_by if is_best else ""))
 
     def test_point(self, step: int, evaluation: Evaluation) -> None:
         """Adds every metric of the test split, at the step of the network that was tested."""
@@ -199,3 +194,19 @@ class TrainingLogger:
             self._progress.write(text)
         else:
             log.info(text)
+
+
+def _validation_line(epoch: float, values: Mapping[str, float], best_by: str) -> str:
+    """Returns the line of a validation, at most 80 columns wide if nothing but the accuracy chooses the best step.
+
+    Args:
+        best_by: what this is the best step by, as `trainer.best`; "" if it is not.
+    """
+    by_accuracy = best_by == "accuracy"
+    parts = [f"epoch {epoch:.3g}", f"val loss {values['loss']:.4f}", f"accuracy {values['accuracy']:.1%}{' (best)' * by_accuracy}"]
+    parts.append(f"confidence {values['confidence']:.1%}")
+    # The ECE of an untrained network is small: it is right as rarely as it is sure.
+    parts.append(f"ECE {values['ece']:.1%}" if epoch > 0 else "untrained")
+    if best_by and not by_accuracy:
+        parts.append(f"best {best_by}")
+    return "  ".join(parts)

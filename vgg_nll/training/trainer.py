@@ -15,7 +15,7 @@ from vgg_nll.checkpoints.saver import CheckpointSaver
 from vgg_nll.data.interface import TRAIN_EVAL, Batch, ImageData
 from vgg_nll.distributed.process_group import Ranks
 from vgg_nll.errors import TrainingError
-from vgg_nll.evaluation.best_step import score
+from vgg_nll.evaluation.best_step import NO_SCORE, score
 from vgg_nll.evaluation.features import FeatureCollector
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.losses import Loss
@@ -178,13 +178,15 @@ class Trainer:
                     f"step {state.step}: the loss on the validation images is {values['loss']:g}; fix them if they hold NaN "
                     f"or infinity, else lower optimizer.lr; {self._last_good()}"
                 )
-            best = self.settings.best
-            is_best = state.step > 0 and (state.best_step < 0 or score(values, best) > score(state.best_metrics, best))
+            new = score(values, self.settings.best)
+            old = score(state.best_metrics, self.settings.best) if state.best_step >= 0 else NO_SCORE
+            is_best = state.step > 0 and new > old
             state.trajectory = history.extend_trajectory(state.trajectory, evaluation.sums.by_image())
             if is_best:
                 state.best_step, state.best_metrics = state.step, values
             if state.step > 0:  # the untrained network is for the curves only
-                state.validations_since_best = 0 if is_best else state.validations_since_best + 1
+                # a lower NLL at an equal metric makes a better checkpoint, but is no reason to go on
+                state.validations_since_best = 0 if new[0] > old[0] else state.validations_since_best + 1
             epoch = state.step / self.data.steps_per_epoch
             state.history.append(history.row(state.step, epoch, values, of_train.values, state.trajectory))
             is_last = state.step == self.total_steps or self._should_stop_early()
