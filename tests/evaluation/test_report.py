@@ -35,17 +35,17 @@ def test_final_table() -> None:
 @pytest.mark.parametrize(
     ("right", "n", "confidence", "judged"),
     [
-        (90, 100, 0.99, "accuracy 90.0% (82.6 to 94.5%, n = 100)  confidence 99.0%: overconfident by 9 percentage points (4.5 to 16)"),
-        (90, 100, 0.80, "accuracy 90.0% (82.6 to 94.5%, n = 100)  confidence 80.0%: underconfident by 10 percentage points (2.6 to 14)"),
+        (90, 100, 0.99, "accuracy 90.0% (82.6 to 94.5%, n = 100)  confidence 99.0%: overconfident by 9 points (4.5 to 16)"),
+        (90, 100, 0.80, "accuracy 90.0% (82.6 to 94.5%, n = 100)  confidence 80.0%: underconfident by 10 points (2.6 to 14)"),
         (90, 100, 0.93, "accuracy 90.0% (82.6 to 94.5%, n = 100)  confidence 93.0%: no difference can be seen"),
         (4, 9, 0.56, "accuracy 44.4% (18.9 to 73.3%, n = 9)  confidence 56.0%: too few images to judge confidence"),
-        (0, 9, 0.99, "accuracy 0.0% (0.0 to 29.9%, n = 9)  confidence 99.0%: overconfident by 99 percentage points (69 to 99)"),
+        (0, 9, 0.99, "accuracy 0.0% (0.0 to 29.9%, n = 9)  confidence 99.0%: overconfident by 99 points (69 to 99)"),
         (100, 100, 0.97, "accuracy 100.0% (96.3 to 100.0%, n = 100)  confidence 97.0%: no difference can be seen"),
         (
             990,
             1000,
             0.99998,
-            "accuracy 99.0% (98.2 to 99.5%, n = 1,000)  confidence 99.998%: overconfident by 1 percentage points (0.54 to 1.8)",
+            "accuracy 99.0% (98.2 to 99.5%, n = 1,000)  confidence 99.998%: overconfident by 1 points (0.54 to 1.8)",
         ),
     ],
 )
@@ -53,7 +53,8 @@ def test_verdict(right: int, n: int, confidence: float, judged: str) -> None:
     """It says over or under only outside the interval of the accuracy that scipy gives, and names what is wrong."""
     found = verdict({"accuracy": right / n, "confidence": confidence, "confidence_incorrect": 0.9}, n)
     interval = stats.binomtest(right, n).proportion_ci(0.95, method="wilson")
-    assert ("overconfident" in found[1], "underconfident" in found[1]) == (confidence > interval.high, confidence < interval.low)
+    over, under = confidence > interval.high, confidence < interval.low
+    assert ("overconfident" in found[1], "underconfident" in found[1]) == (over, under)
     ending = f"{n - right} wrong, at 90.0% confidence on average" if right < n else "none wrong"
     assert found == [*judged.split(": "), ending]
 

@@ -46,7 +46,7 @@ def verdict(values: Mapping[str, float], images: int) -> list[str]:
     low, high = (min(max(bound, 0.0), 1.0) for bound in wilson_interval(accuracy, images))
     if confidence > high or confidence < low:
         least, most = sorted(100 * abs(confidence - bound) for bound in (low, high))
-        points = f"{100 * abs(confidence - accuracy):.2g} percentage points ({least:.2g} to {most:.2g})"
+        points = f"{100 * abs(confidence - accuracy):.2g} points ({least:.2g} to {most:.2g})"
         judged = f"{'over' if confidence > high else 'under'}confident by {points}"
     elif high - low > MAX_WIDTH:
         judged = "too few images to judge confidence"

@@ -203,8 +203,12 @@ def _validation_line(epoch: float, values: Mapping[str, float], best_by: str) ->
         best_by: what this is the best step by, as `trainer.best`; "" if it is not.
     """
     by_accuracy = best_by == "accuracy"
-    parts = [f"epoch {epoch:.3g}", f"val loss {values['loss']:.4f}", f"accuracy {values['accuracy']:.1%}{' (best)' * by_accuracy}"]
-    parts.append(f"confidence {values['confidence']:.1%}")
+    parts = [
+        f"epoch {epoch:.3g}",
+        f"val loss {values['loss']:.4f}",
+        f"accuracy {values['accuracy']:.1%}{' (best)' * by_accuracy}",
+        f"confidence {values['confidence']:.1%}",
+    ]
     # The ECE of an untrained network is small: it is right as rarely as it is sure.
     parts.append(f"ECE {values['ece']:.1%}" if epoch > 0 else "untrained")
     if best_by and not by_accuracy:
