@@ -116,3 +116,18 @@ def test_an_error_that_is_not_the_disks_is_not_hidden(tmp_path: Path, monkeypatc
     saver.save(content(1.0, 1), is_best=False)
     with pytest.raises(KeyError, match="an error of ours"):
         saver.wait()
+
+
+def test_a_refusal_that_a_later_checkpoint_makes_good_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, refused = checkpoint_file.save, {1}
+
+    def save(path: Path, saved: dict[str, Any], *rest: Any) -> None:
+        if saved["step"] in refused:
+            raise OSError("disk full")
+        original(path, saved, *rest)
+
+    monkeypatch.setattr(checkpoint_file, "save", save)
+    saver = CheckpointSaver(tmp_path, CPU, "run")
+    saver.save(content(1.0, 1), is_best=False)
+    saver.save(content(2.0, 2), is_best=False)
+    assert saver.close()
