@@ -61,3 +61,17 @@ def test_a_batch_larger_than_the_set_is_refused(config: Config) -> None:
 def test_an_empty_split_is_refused(config: Config) -> None:
     with pytest.raises(DataError, match=r"the val split is empty; raise data.val_fraction"):
         make_data(config, "data.val_fraction=0.0002")
+
+
+def test_each_rank_evaluates_its_batches(config: Config) -> None:
+    data = make_data(config, "trainer.eval_batch_size=50")
+    every = [target.tolist() for _, target in data.eval_batches("val")]
+    assert [target.tolist() for _, target in data.eval_batches("val", 1, 3)] == every[1::3]
+
+
+@pytest.mark.parametrize("setting", ["shift_pixels=1", "horizontal_flip=true", "cutout_pixels=1"])
+def test_what_changes_training_images(config: Config, setting: str) -> None:
+    still = ("data.shift_pixels=0", "data.horizontal_flip=false", "data.cutout_pixels=0")
+    assert not make_data(config, *still).is_augmented
+    assert make_data(config, *still, f"data.{setting}").is_augmented
+    assert not make_data(config, *still, f"data.{setting}", "augment=none").is_augmented
