@@ -25,6 +25,8 @@ class OneJob:
     """A search that asks for one job."""
 
     number: int = 1
+    swept: Sequence[str] = ()
+    examples: Sequence[Sequence[str]] = ()
     left: list[Sequence[str]] = field(default_factory=lambda: [JOB.overrides])
 
     def ask(self) -> Sequence[str] | None:
@@ -34,23 +36,29 @@ class OneJob:
         pass
 
 
-class PrintsNothing(FakeLauncher):
-    """A launcher whose jobs do not touch the file of their errors."""
+@dataclass
+class Printing(FakeLauncher):
+    """A launcher whose jobs print this; nothing: they do not touch the file of their errors."""
+
+    printed: str = ""
 
     def start(self, arguments: Sequence[str], errors: Path) -> FakeJob:
+        if self.printed:
+            errors.write_text(self.printed)
         self.jobs.append(FakeJob(self.act(Path(), list(arguments))))
         return self.jobs[-1]
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"),
+    ("code", "printed", "expected"),
     [
-        (1, Status(FAILED, "the process ended with exit code 1")),
-        (-9, Status(INTERRUPTED, "killed by SIGKILL")),
-        (137, Status(INTERRUPTED, "killed by exit code 137")),  # as a shell says it
+        (1, "", Status(FAILED, "the process ended with exit code 1")),
+        (-9, "", Status(INTERRUPTED, "killed by SIGKILL")),
+        (137, "", Status(INTERRUPTED, "killed by exit code 137")),  # as a shell says it
+        (-9, "error: no picture\n", Status(FAILED, "no picture")),
     ],
 )
-def test_a_job_is_judged_by_its_last_attempt(tmp_path: Path, code: int, expected: Status) -> None:
+def test_a_job_is_judged_by_its_last_attempt(tmp_path: Path, code: int, printed: str, expected: Status) -> None:
     sweep = Sweep(tmp_path, "x", jobs={JOB.name: JOB})
     record.write(sweep)
     sweep.folder_of(JOB).mkdir()
@@ -59,7 +67,14 @@ def test_a_job_is_judged_by_its_last_attempt(tmp_path: Path, code: int, expected
     errors.parent.mkdir(exist_ok=True)
     errors.write_text("error: of an earlier attempt\n")
     loop = Loop(
-        *(sweep, OneJob(), PrintsNothing(lambda *_: code), Display(1, 1), Signals(), Means(sweep)),
-        **{"register": lambda _: JOB, "arguments": [], "fail_fast": False},
+        sweep=sweep,
+        search=OneJob(),
+        launcher=Printing(lambda *_: code, printed=printed),
+        display=Display(1, 1),
+        signals=Signals(),
+        means=Means(sweep),
+        register=lambda _: JOB,
+        arguments=[],
+        fail_fast=False,
     )
     assert loop.run() == {JOB: expected}

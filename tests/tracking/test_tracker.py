@@ -35,8 +35,8 @@ from vgg_nll.tracking.summaries import (
     Layers,
     PrecisionRecall,
     Scalars,
-    Summary,
     SessionEnd,
+    Summary,
     Text,
 )
 from vgg_nll.tracking.tracker import GuardedTracker, NullTracker, TensorBoardTracker, Tracker
