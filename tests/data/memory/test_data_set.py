@@ -5,7 +5,11 @@ import torch
 from helpers.configs import Config, make_data
 
 from vgg_nll.data.memory import sources
+from vgg_nll.distributed.process_group import Ranks
 from vgg_nll.errors import DataError
+from vgg_nll.run import build
+
+CPU = torch.device("cpu")
 
 
 def test_digits_normalisation_is_of_the_training_images(config: Config) -> None:
@@ -75,3 +79,13 @@ def test_what_changes_training_images(config: Config, setting: str) -> None:
     assert not make_data(config, *still).is_augmented
     assert make_data(config, *still, f"data.{setting}").is_augmented
     assert not make_data(config, *still, f"data.{setting}", "augment=none").is_augmented
+
+
+def test_ranks_share_each_batch(config: Config) -> None:
+    """With the draws that the whole batch has."""
+    cfg = config("data.shift_pixels=2", "trainer.batch_size=9")
+    images, target = next(build.make_data(cfg, CPU).train_batches(1))
+    parts = [next(build.make_data(cfg, CPU, Ranks(rank, 2)).train_batches(1)) for rank in (0, 1)]
+    assert [len(part) for part, _ in parts] == [5, 4]
+    assert torch.equal(torch.cat([part for part, _ in parts]), images)
+    assert torch.equal(torch.cat([labels for _, labels in parts]), target)
