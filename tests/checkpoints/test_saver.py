@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.checkpoints.saver import CheckpointSaver
@@ -116,3 +117,49 @@ def test_an_error_that_is_not_the_disks_is_not_hidden(tmp_path: Path, monkeypatc
     saver.save(content(1.0, 1), is_best=False)
     with pytest.raises(KeyError, match="an error of ours"):
         saver.wait()
+
+
+def test_a_refusal_that_a_later_checkpoint_makes_good_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, refused = checkpoint_file.save, {1}
+
+    def save(path: Path, saved: dict[str, Any], *rest: Any) -> None:
+        if saved["step"] in refused:
+            raise OSError("disk full")
+        original(path, saved, *rest)
+
+    monkeypatch.setattr(checkpoint_file, "save", save)
+    saver = CheckpointSaver(tmp_path, CPU, "run")
+    saver.save(content(1.0, 1), is_best=False)
+    saver.save(content(2.0, 2), is_best=False)
+    assert saver.close()
+
+
+class Restored:
+    """A state that takes what it is given."""
+
+    model = nn.Linear(2, 1)
+    evaluated = model
+    step, best_step = 0, -1
+
+    def __init__(self) -> None:
+        self.best_metrics: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"model": self.model.state_dict(), "step": self.step}
+
+    def load_state_dict(self, content: dict[str, Any]) -> None:
+        self.step = self.best_step = content["step"]
+
+
+def test_one_that_only_reads_changes_no_file(tmp_path: Path) -> None:
+    """The process that writes has looked after best.pt, or will."""
+    writer = CheckpointSaver(tmp_path, CPU, "run")
+    writer.save(content(1.0, 1), is_best=True)
+    writer.close()
+    (tmp_path / paths.BEST).unlink()
+    state = Restored()
+    reader = CheckpointSaver(tmp_path, CPU, "run", is_reader=True)
+    reader.restore(state, "run")
+    assert reader.close()
+    assert (state.step, state.best_step) == (1, 1)
+    assert not (tmp_path / paths.BEST).exists()

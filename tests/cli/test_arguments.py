@@ -11,6 +11,7 @@ import yaml
 from helpers.configs import TINY, compose_config
 from helpers.pictures import FOLDER, write_folder
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 from sweeps.fake import install
 
 from vgg_nll.cli import arguments
@@ -73,6 +74,19 @@ def test_a_path_that_looks_like_an_interpolation(tmp_path: Path, monkeypatch: py
     assert compose_config("data=image_folder", *arguments.prepare([typed])).data.root == "from the environment"
     Path("${oc.env:DATA}").mkdir()
     assert compose_config("data=image_folder", *arguments.prepare([typed])).data.root == "${oc.env:DATA}"
+
+
+@pytest.mark.parametrize("text", ["a\\b", "${seed}", "\\${seed}", "\\\\${seed}", "a${b}\\${c}\\"])
+def test_escaped_text_is_taken_literally(text: str) -> None:
+    assert OmegaConf.create({"seed": 1, "text": arguments.escaped(text)}).text == text
+
+
+def test_weights_that_are_not_there(tmp_path: Path) -> None:
+    cfg = compose_config(*TINY, f"model.weights={tmp_path}/none.pt")
+    with pytest.raises(ConfigError, match=r"^model\.weights: .*/none\.pt: there is no such checkpoint$"):
+        arguments.check_paths(cfg)
+    (tmp_path / "none.pt").touch()
+    arguments.check_paths(cfg)
 
 
 def test_home_and_quotes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,3 +151,14 @@ def test_the_best_value_is_that_of_the_criterion(tmp_path: Path, make_run: MakeR
         checked_json.write(run / "metrics.json", content, "test")
     kept, _ = selection.at_best(find([tmp_path])[0], "lr")
     assert [run.folder.name for run in kept] == ["0.01"]
+
+
+@pytest.mark.parametrize(("best", "is_hinted"), [("0.1", True), ("0.2", False), ("0.3", True)])
+def test_a_best_value_at_either_end_asks_for_a_wider_range(
+    tmp_path: Path, make_run: MakeRun, best: str, is_hinted: bool
+) -> None:
+    for lr in ("0.1", "0.2", "0.3"):
+        make_run(tmp_path / lr, "argmax", leaves={"optimizer.lr": float(lr)}, values={"accuracy": 0.9 if lr == best else 0.8})
+    _, (line,) = selection.at_best(find([tmp_path])[0], "lr")
+    assert line.startswith(f"vgg16, argmax: optimizer.lr={best}, best of 0.1, 0.2, 0.3 on validation")
+    assert ("a wider range may have a better one" in line) == is_hinted

@@ -1,8 +1,12 @@
 """A key that the program reads by name, and that older records lack, has a line in the table that fills them."""
 
+from pathlib import Path
+
+import pytest
 from helpers.configs import Config
 
 from vgg_nll.config import schema, upgrade
+from vgg_nll.errors import CheckpointError
 
 # The keys of every record of format 2. A newer key does not go in here, but into `upgrade.SINCE`.
 OF_FORMAT_2 = (
@@ -23,3 +27,9 @@ def test_older_records_lack_no_key(config: Config) -> None:
     new = (of_program | set(schema.REQUIRED)) - kept
     assert new == set(upgrade.SINCE), "a new key needs a line in upgrade.SINCE, and a FORMAT that is one higher"
     assert all(2 < since <= upgrade.FORMAT for since, _ in upgrade.SINCE.values())
+
+
+@pytest.mark.parametrize("written", [0, True, "2", 2.0])
+def test_a_format_is_a_number_from_one_on(written: object) -> None:
+    with pytest.raises(CheckpointError, match=r"^run\.json: is damaged: it has no valid format$"):
+        upgrade.checked_format(Path("run.json"), {"format": written})

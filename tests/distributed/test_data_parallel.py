@@ -1,5 +1,6 @@
 """Gradients and batch norm of three ranks, in processes of their own, against those of one."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,18 @@ def normalise(own: Ranks, folder: Path) -> tuple[torch.Tensor, ...]:
     gradients = [own.all_reduce_sum(twin.weight.grad), own.all_reduce_sum(twin.bias.grad)]  # DistributedDataParallel does this
     assert mine.grad is not None
     return (outputs.detach(), mine.grad, *gradients, *twin.buffers())
+
+
+def test_batch_norm_over_one_rank_is_pytorchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In training and after it: the running variance is the unbiased one."""
+    monkeypatch.setattr("vgg_nll.distributed.data_parallel.dist.all_reduce", lambda _: None)
+    images, _, layer = images_and_weights()
+    network = nn.Sequential(copy.deepcopy(layer))
+    synchronise_batch_norm(network)
+    for _ in range(2):
+        torch.testing.assert_close(network(images), layer(images))
+        network.eval()
+        layer.eval()
 
 
 @pytest.mark.slow

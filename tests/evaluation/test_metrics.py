@@ -1,5 +1,7 @@
 """Metrics against scikit-learn and definitions; one value for every batch size."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -209,3 +211,11 @@ def test_coverage_begins_with_the_infinite_margins() -> None:
     logits = torch.tensor([[9.0, 0.0, 0.0], [5.0, -torch.inf, -torch.inf], [1.0, 2.0, 3.0]])
     found = accuracy_coverage(update(softmax_outputs(logits), torch.tensor([1, 0, 0]), torch.tensor(0.0)))
     assert found.tolist() == pytest.approx([1, 1 / 2, 1 / 3])
+
+
+def test_no_wrong_image_has_no_confidence() -> None:
+    """Also if the two sums were added in another order, as a GPU does: one bit by 0 would be infinite."""
+    logits, _ = sample()
+    sums = update(softmax_outputs(logits), logits.argmax(1), torch.tensor(0.0))
+    more = sums.confidence.nextafter(torch.tensor(torch.inf, dtype=torch.float64))
+    assert np.isnan(compute(replace(sums, confidence=more))["confidence_incorrect"])

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +204,20 @@ def test_what_cannot_be_loaded_is_one_line(finished: Path, tmp_path: Path, spoil
 def test_another_device(finished: Path) -> None:
     with pytest.raises(ConfigError, match="device=tpu: must be auto, cpu, cuda"):
         vgg_nll.load(finished, device="tpu")
+
+
+@pytest.mark.parametrize(("test_precision", "dtype"), [("float32", torch.float32), ("same", torch.bfloat16)])
+def test_the_precision_is_that_of_the_test(finished: Path, test_precision: str, dtype: torch.dtype) -> None:
+    record = trained_model.open_record(finished)
+    trainer = record.config["trainer"] | {"precision": "bfloat16", "test_precision": test_precision}
+    record = replace(record, config={**record.config, "trainer": trainer})
+    assert trained_model.load_weights(finished, record, "best", "cpu").dtype == dtype
+
+
+def test_a_link_in_the_place_of_a_file_is_refused(finished: Path, tmp_path: Path) -> None:
+    """What reads a run writes to it, too."""
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / paths.PREDICTIONS).unlink(missing_ok=True)
+    (tmp_path / "run" / paths.PREDICTIONS).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match="is a link, where a run has a file of its own"):
+        vgg_nll.load(tmp_path / "run", device="cpu")

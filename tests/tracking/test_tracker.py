@@ -36,6 +36,7 @@ from vgg_nll.tracking.summaries import (
     PrecisionRecall,
     Scalars,
     SessionEnd,
+    Summary,
     Text,
 )
 from vgg_nll.tracking.tracker import GuardedTracker, NullTracker, TensorBoardTracker, Tracker
@@ -399,3 +400,25 @@ def test_reliability_diagram_has_a_bar_per_filled_bin() -> None:
     assert heights(list(below.patches)) == [1, 3]
     empty, _ = reliability_diagram([0, 3], [0, 3], [0, 2.7]).axes
     assert len(empty.patches) == 2
+
+
+class FullDisk(NullTracker):
+    """Cannot add anything, and notes that it was closed."""
+
+    def __init__(self, closed: list[str]) -> None:
+        self.closed = closed
+
+    def add(self, summary: Summary, step: int) -> None:
+        raise OSError("no space left")
+
+    def close(self) -> None:
+        self.closed.append("closed")
+
+
+def test_a_tracker_that_is_given_up_is_closed_once() -> None:
+    closed: list[str] = []
+    tracker = GuardedTracker(lambda: FullDisk(closed))
+    tracker.add(Scalars({"loss/train": 1.0}), 1)
+    assert closed == ["closed"]
+    tracker.close()
+    assert closed == ["closed"]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vgg_nll.data.memory import sources
+from vgg_nll.distributed.process_group import Ranks
 from vgg_nll.losses import all_logit_nll, argmax_nll
 from vgg_nll.model import VGG16
 from vgg_nll.training.optim import param_groups
@@ -102,6 +103,22 @@ def test_unequal_parts_weigh_by_their_images() -> None:
     step(split, *batch(5), accumulation_steps=2)  # 3 and 2
     for p, expected in zip(split.model.parameters(), whole.model.parameters(), strict=True):
         torch.testing.assert_close(p, expected)
+
+
+class TwinRanks(Ranks):
+    """Two ranks that are given the same images."""
+
+    def all_reduce_sum(self, tensor: Tensor) -> Tensor:
+        return tensor.mul_(2)
+
+
+def test_the_shares_of_all_ranks_are_the_whole_batch() -> None:
+    whole, share = make_state("sgd"), make_state("sgd")
+    images, target = batch(3)
+    step(whole, images.repeat(2, 1, 1, 1), target.repeat(2))
+    step(share, images, target, ranks=TwinRanks(size=2), batch_size=6)
+    torch.testing.assert_close(share.window_loss, whole.window_loss)
+    assert (share.window_correct, share.window_images) == (whole.window_correct, 6)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])

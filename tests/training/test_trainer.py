@@ -1,6 +1,7 @@
 """What the training loop does when: curves, validations, figures, the best step, the end."""
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from helpers.runs import read_curves, read_events, train
 from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.data.interface import Batch
 from vgg_nll.data.memory.data_set import InMemoryData
+from vgg_nll.errors import TrainingError
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.training.evaluator import Evaluator
 from vgg_nll.training.trainer import Trainer
@@ -79,6 +81,39 @@ def test_early_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     train(tmp_path, *STOPS_EARLY, f"resume={tmp_path}")
     assert "stopped early before; a larger trainer.early_stop_validations continues" in caplog.text
     assert checkpoint_file.load(tmp_path / "checkpoints/last.pt")["step"] == 18
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_early_stop_comes_with_the_last_validation_that_may_be_no_better(tmp_path: Path) -> None:
+    """Of those after 3, 6 and 9 steps, the first is the best one."""
+    train(tmp_path, *LIGHT, "trainer.steps=15", "trainer.early_stop_validations=2", "optimizer.lr=1e-30")
+    assert checkpoint_file.load(tmp_path / "checkpoints/last.pt")["step"] == 9
+
+
+def stop_after_the_first_step(patch: pytest.MonkeyPatch, act: Callable[[Trainer], object]) -> None:
+    """After step 1 something happens, and a signal arrives."""
+    step = Trainer._step
+
+    def stopped(self: Trainer, *batch: Any) -> None:
+        step(self, *batch)
+        act(self)
+        self.signals.stop = signal.SIGTERM
+
+    patch.setattr(Trainer, "_step", stopped)
+
+
+def test_no_state_is_saved_after_a_bad_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if nothing has looked since: on a GPU, not every step is checked."""
+    stop_after_the_first_step(monkeypatch, lambda trainer: trainer.state.bad_step.zero_())
+    with pytest.raises(TrainingError, match="no state was saved before"):
+        train(tmp_path, *LIGHT)
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_a_run_folder_that_was_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_after_the_first_step(monkeypatch, lambda trainer: trainer.saver.folder.rename(tmp_path / "other"))
+    with pytest.raises(TrainingError, match=r"^step 1: .*/run was removed or renamed; nothing can be saved there$"):
+        train(tmp_path / "run", *LIGHT)
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -5,7 +5,11 @@ import torch
 from helpers.configs import Config, make_data
 
 from vgg_nll.data.memory import sources
+from vgg_nll.distributed.process_group import Ranks
 from vgg_nll.errors import DataError
+from vgg_nll.run import build
+
+CPU = torch.device("cpu")
 
 
 def test_digits_normalisation_is_of_the_training_images(config: Config) -> None:
@@ -61,3 +65,27 @@ def test_a_batch_larger_than_the_set_is_refused(config: Config) -> None:
 def test_an_empty_split_is_refused(config: Config) -> None:
     with pytest.raises(DataError, match=r"the val split is empty; raise data.val_fraction"):
         make_data(config, "data.val_fraction=0.0002")
+
+
+def test_each_rank_evaluates_its_batches(config: Config) -> None:
+    data = make_data(config, "trainer.eval_batch_size=50")
+    every = [target.tolist() for _, target in data.eval_batches("val")]
+    assert [target.tolist() for _, target in data.eval_batches("val", 1, 3)] == every[1::3]
+
+
+@pytest.mark.parametrize("setting", ["shift_pixels=1", "horizontal_flip=true", "cutout_pixels=1"])
+def test_what_changes_training_images(config: Config, setting: str) -> None:
+    still = ("data.shift_pixels=0", "data.horizontal_flip=false", "data.cutout_pixels=0")
+    assert not make_data(config, *still).is_augmented
+    assert make_data(config, *still, f"data.{setting}").is_augmented
+    assert not make_data(config, *still, f"data.{setting}", "augment=none").is_augmented
+
+
+def test_ranks_share_each_batch(config: Config) -> None:
+    """With the draws that the whole batch has."""
+    cfg = config("data.shift_pixels=2", "trainer.batch_size=9")
+    images, target = next(build.make_data(cfg, CPU).train_batches(1))
+    parts = [next(build.make_data(cfg, CPU, Ranks(rank, 2)).train_batches(1)) for rank in (0, 1)]
+    assert [len(part) for part, _ in parts] == [5, 4]
+    assert torch.equal(torch.cat([part for part, _ in parts]), images)
+    assert torch.equal(torch.cat([labels for _, labels in parts]), target)
