@@ -79,7 +79,7 @@ def test_lines_come_every_ten_seconds(monkeypatch: pytest.MonkeyPatch, caplog: p
     [
         (200, "loss 0.1234  accuracy 97.2%  62 images/s"),
         (80, "loss 0.1234  accuracy 97.2%  62 images/s"),
-        (60, "loss 0.1234"),
+        (60, "loss 0.1234  accuracy 97.2%"),
         (45, "loss 0.1234"),
     ],
 )
