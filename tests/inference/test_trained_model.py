@@ -110,7 +110,7 @@ def test_temperature_divides_the_logits(network: TrainedModel) -> None:
 def test_a_temperature_that_cannot_be_is_named(network: TrainedModel, temperature: float) -> None:
     with pytest.raises(ValueError, match=rf"^temperature={temperature}: must be a number from 0.01 to 100$"):
         network.predict("no_such_file.png", temperature=temperature)
-    with pytest.raises(ValueError, match="^temperature="):
+    with pytest.raises(ValueError, match=r"^temperature="):
         network.predict_batch(draw(0)[None], temperature)
 
 

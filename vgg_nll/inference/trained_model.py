@@ -74,7 +74,7 @@ class TrainedModel:
 
     @torch.no_grad()
     def predict_batch(self, pictures: Tensor, temperature: float) -> Outputs:
-        """Returns the softmax outputs for uint8 pictures [B, 3, image_size, image_size]. Raises ValueError as `predict` does."""
+        """Returns the softmax outputs for uint8 pictures [B, 3, image_size, image_size]. Raises as `predict` does."""
         _check_temperature(temperature)
         images = self.preprocessing.normalise(pictures.to(self.device))
         with full_float32(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
