@@ -11,8 +11,8 @@ YELLOW, GREEN, PLAIN = "\x1b[33m", "\x1b[32m", "\x1b[0m"
 def write_any_text() -> None:
     """Lets standard output and errors take every name: nothing that a program prints ends it half-way.
 
-    Files and pipes get UTF-8 on every system, and the bytes of a file name that is no text as they are. A terminal keeps its own
-    encoding: what that lacks is shown as escapes.
+    Files and pipes get UTF-8 on every system, and the bytes of a file name that is no text as they are. A terminal keeps its
+    own encoding: what that lacks is shown as escapes.
     """
     for stream in (sys.stdout, sys.stderr):
         if not isinstance(stream, io.TextIOWrapper):  # closed, or replaced by a program around this one
