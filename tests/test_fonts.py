@@ -6,8 +6,8 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
-from fontTools.fontBuilder import FontBuilder
-from fontTools.pens.ttGlyphPen import TTGlyphPen
+from fontTools.fontBuilder import FontBuilder  # type: ignore[import-untyped]
+from fontTools.pens.ttGlyphPen import TTGlyphPen  # type: ignore[import-untyped]
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -24,7 +24,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(font_manager.fontManager, "ttflist", listed)
     monkeypatch.setattr(fonts, "findSystemFonts", list)
     monkeypatch.setattr(fonts, "_warned", set())
-    caches = (fonts._family_with, fonts._own_families, fonts._other_families, font_manager.fontManager._findfont_cached)
+    caches = (fonts._family_with, fonts._own_families, fonts._other_families, font_manager.fontManager._findfont_cached)  # type: ignore[attr-defined]
     for cache in caches:
         cache.cache_clear()
     with mpl.rc_context():
