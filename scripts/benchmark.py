@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from vgg_nll.cli.console import write_any_text
 from vgg_nll.cli.error_messages import errors_as_lines
 from vgg_nll.cli.scripts import count
 
@@ -44,6 +45,7 @@ def _folder(text: str) -> Path:
 
 
 def main() -> None:
+    write_any_text()
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (measures, options) in COMMANDS.items():

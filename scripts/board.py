@@ -6,6 +6,7 @@ import socket
 import sys
 from pathlib import Path
 
+from vgg_nll.cli.console import write_any_text
 from vgg_nll.cli.error_messages import errors_as_lines
 from vgg_nll.cli.scripts import count
 from vgg_nll.config.compose import names_of
@@ -17,6 +18,7 @@ PORTS = 10  # that are tried, one after another
 
 
 def main() -> None:
+    write_any_text()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("runs"), help="a folder of runs (runs)")
     parser.add_argument("--port", type=count, help=f"of the page (the first free one from {dashboard.PORT} on)")

@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from vgg_nll.cli.console import write_any_text
 from vgg_nll.cli.error_messages import errors_as_lines
 from vgg_nll.errors import CheckpointError, ConfigError
 from vgg_nll.run_folder import paths
@@ -12,6 +13,7 @@ from vgg_nll.sweeps.status import account
 
 
 def main() -> None:
+    write_any_text()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="*", type=Path, default=[Path("runs")], help="run or sweep folders (default: runs)")
     parser.add_argument("--output", type=Path, help="folder of the report (default: comparison/ in the common parent folder)")

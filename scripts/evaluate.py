@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vgg_nll.cli.console import write_any_text
 from vgg_nll.cli.error_messages import errors_as_lines
 from vgg_nll.cli.scripts import check_run, count, warn_of_temperature
 from vgg_nll.run_folder import paths
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
+    write_any_text()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="a run folder")
     parser.add_argument("--split", default="test", choices=["train", "val", "test"], help="test is the default")

@@ -3,12 +3,14 @@
 import argparse
 from pathlib import Path
 
+from vgg_nll.cli.console import write_any_text
 from vgg_nll.cli.error_messages import errors_as_lines
 from vgg_nll.cli.scripts import check_run, fraction, warn_of_temperature
 from vgg_nll.run_folder import paths
 
 
 def main() -> None:
+    write_any_text()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="a run folder")
     parser.add_argument(

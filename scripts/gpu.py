@@ -4,11 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from vgg_nll.cli.console import write_any_text
 from vgg_nll.cli.error_messages import errors_as_lines
 from vgg_nll.cli.scripts import count
 
 
 def main() -> None:
+    write_any_text()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="auto", help="cpu: every part at a tiny size, to see that it runs")
     parser.add_argument(

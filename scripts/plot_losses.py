@@ -14,6 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from vgg_nll.cli.console import write_any_text
 from vgg_nll.losses import all_logit_nll, argmax_nll
 from vgg_nll.palette import BLACK, BLUE, SKY, VERMILION, loss_colour
 
@@ -144,6 +145,7 @@ FIGURES = (losses_against_probability, forms_against_gap, gradient_against_gap, 
 
 
 def main(folder: Path) -> None:
+    write_any_text()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for draw in FIGURES:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vgg_nll.cli.console import write_any_text
 from vgg_nll.cli.error_messages import errors_as_lines
 from vgg_nll.cli.scripts import check_run, count, warn_of_temperature
 from vgg_nll.data.pictures.walk import find_pictures
@@ -27,6 +28,7 @@ SMALL = 5e-5  # would read as 0.0000, or 1.0000
 
 
 def main() -> None:
+    write_any_text()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="a run folder")
     parser.add_argument("pictures", nargs="*", type=Path, help="picture files, and folders of them")
@@ -51,7 +53,6 @@ def main() -> None:
         args.temperature = "saved"
     if not args.pictures:
         parser.error("name pictures, or folders of them")
-    sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names of files are bytes
     unreadable: list[str] = []
     with errors_as_lines():
         check_run(args.run, args.device, args.temperature)

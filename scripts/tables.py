@@ -3,12 +3,14 @@
 import argparse
 from pathlib import Path
 
+from vgg_nll.cli.console import write_any_text
 from vgg_nll.cli.error_messages import errors_as_lines
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 def main() -> None:
+    write_any_text()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--page",
@@ -24,7 +26,7 @@ def main() -> None:
         from vgg_nll.files import atomic_write
 
         for page in args.page:
-            atomic_write(page, filled(page.read_text(), args.measured))
+            atomic_write(page, filled(page.read_text(encoding="utf-8"), args.measured))
 
 
 if __name__ == "__main__":

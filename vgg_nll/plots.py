@@ -12,7 +12,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from vgg_nll.escapes import caption
+from vgg_nll.fonts import caption
 from vgg_nll.intervals import wilson_interval
 from vgg_nll.palette import BLACK, BLUE, COLOURS, GREEN, SKY, VERMILION
 
@@ -108,8 +108,9 @@ def confusion_matrix(
     _title(figure, title)
     axes.tick_params(labelsize=TEXT)
     if classes <= NUMBERED_CLASSES:
-        axes.set_xticks(range(classes), [caption(name, 9) for name in class_names], rotation=90)
-        axes.set_yticks(range(classes), [caption(name, 9) for name in class_names])
+        names = [caption(name, 9, k) for k, name in enumerate(class_names)]
+        axes.set_xticks(range(classes), names, rotation=90)
+        axes.set_yticks(range(classes), names)
     if classes <= NUMBERED_CLASSES and (width - 1.2) / classes >= MIN_CELL:
         for row, column in zip(*table.nonzero(), strict=True):
             colour = "white" if share[row, column] > 0.5 else "black"
@@ -175,8 +176,8 @@ def most_confident_errors(
         x, y = CELL * (k % columns), 0.3 + ROW * (k // columns)
         axes.imshow(picture, extent=(x + 0.04, x + 0.68, y + 0.98, y + 0.34), interpolation="nearest")
         prediction = int(outputs.argmax())
-        axes.text(x + 0.04, y + 0.14, f"label {caption(class_names[label], 18)}", fontsize=TEXT, va="bottom")
-        text = f"predicted {caption(class_names[prediction], 8)}, {confidences[k]}"
+        axes.text(x + 0.04, y + 0.14, f"label {caption(class_names[label], 18, label)}", fontsize=TEXT, va="bottom")
+        text = f"predicted {caption(class_names[prediction], 8, prediction)}, {confidences[k]}"
         axes.text(x + 0.04, y + 0.3, text, fontsize=TEXT, va="bottom")
         if names:
             axes.text(x + 0.04, y + 1.09, caption(names[k], 24), fontsize=TEXT - 1, va="bottom", color="0.4")
@@ -197,7 +198,7 @@ def precision_recall(
     figure = _figure(width, 0.85)
     axes = figure.subplots(gridspec_kw=_margins(figure))
     for k, name in enumerate(class_names):
-        (line,) = axes.plot(recall[k], precision[k], marker=".", markersize=3, linewidth=1, label=caption(name))
+        (line,) = axes.plot(recall[k], precision[k], marker=".", markersize=3, linewidth=1, label=caption(name, number=k))
         line.set(color=COLOURS[k % len(COLOURS)], linestyle=STYLES[k // len(COLOURS) % len(STYLES)])
     axes.set(xlim=(0, 1.01), ylim=(0, 1.02))
     axes.set_xlabel("recall", fontsize=TEXT)
@@ -245,5 +246,5 @@ def _softmax_bars(
         top = y + 0.16 * row
         length = max(0.5 * outputs[k], 0.01)
         bars.append(Rectangle((x, top), length, 0.12, facecolor=BLUE if k == label else VERMILION, linewidth=0))
-        axes.text(x - 0.03, top + 0.06, caption(class_names[k], 6), fontsize=TEXT, ha="right", va="center")
+        axes.text(x - 0.03, top + 0.06, caption(class_names[k], 6, k), fontsize=TEXT, ha="right", va="center")
     return bars

@@ -23,9 +23,10 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from vgg_nll.data.pictures import reader
 from vgg_nll.data.pictures.walk import PICTURES, find_pictures
+from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.evaluation.temperature import Fitted
 from vgg_nll.inference import evaluate, predict
-from vgg_nll.inference.trained_model import load
+from vgg_nll.inference.trained_model import _takes_and_gives, load
 
 Script = Callable[..., int]
 
@@ -277,3 +278,20 @@ def test_no_run(tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[st
 def test_impossible_numbers(script: Script, capsys: pytest.CaptureFixture[str], option: str) -> None:
     assert script("predict", "run", "a.png", option, "0") == 2
     assert "must be an integer, at least 1" in capsys.readouterr().err
+
+
+def test_classes_in_chinese_are_written_in_any_locale(
+    finished: Path, pictures: Path, tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with PYTHONIOENCODING=cp1252, or on a Windows system, with `> out.csv`."""
+    monkeypatch.setattr("vgg_nll.inference.trained_model._takes_and_gives", with_classes("猫", "犬"))
+    with (tmp_path / "out.csv").open("w", encoding="cp1252") as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        assert script("predict", finished, pictures, "--csv", "--device", "cpu") == 0
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text(encoding="utf-8"))))
+    assert {row["class"] for row in rows} == {"猫", "犬"} and len(rows) == 16
+
+
+def with_classes(*names: str) -> Callable[..., tuple[tuple[str, ...], Preprocessing]]:
+    """Returns what a run record says, with other names of the classes."""
+    return lambda *given: (names, _takes_and_gives(*given)[1])

@@ -1,6 +1,7 @@
 """`vgg_nll.load(run).predict(...)`: the network's own softmax, for paths, PIL images, tensors, and lists of them."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -104,6 +105,14 @@ def test_grey_pictures_and_those_that_lie_on_their_side(network: TrainedModel) -
 def test_temperature_divides_the_logits(network: TrainedModel) -> None:
     pictures = [draw(5), draw(6)]
     check(network, network.predict(pictures, temperature=2.5), softmax(network, *pictures, temperature=2.5))
+
+
+@pytest.mark.parametrize("temperature", [0, 0.0, -1.0, math.nan, math.inf, -math.inf, 1e-320])
+def test_a_temperature_that_cannot_be_is_named(network: TrainedModel, temperature: float) -> None:
+    with pytest.raises(ValueError, match=rf"^temperature={temperature}: must be a number from 0.01 to 100$"):
+        network.predict("no_such_file.png", temperature=temperature)
+    with pytest.raises(ValueError, match=r"^temperature="):
+        network.predict_batch(draw(0)[None], temperature)
 
 
 def test_the_margin_grows_beyond_a_probability_of_one(network: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:

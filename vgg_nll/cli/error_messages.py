@@ -100,7 +100,7 @@ def _open_standard_streams() -> None:
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             handle = os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one
-            setattr(sys, name, os.fdopen(handle, "w" if number else "r"))
+            setattr(sys, name, os.fdopen(handle, "w" if number else "r", encoding="utf-8", errors="backslashreplace"))
 
 
 def show(error: Exception, disk_hint: str = "") -> None:

@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from vgg_nll.cli import arguments, error_messages, help_page, resume, sweep, torchrun
+from vgg_nll.cli import arguments, console, error_messages, help_page, resume, sweep, torchrun
 from vgg_nll.cli.load import load_training
 from vgg_nll.config import schema
 from vgg_nll.config.compose import CONFIGS, VERSION_BASE, is_override, key_of
@@ -32,6 +32,7 @@ def main(disk_hint: str = "") -> None:
     Args:
         disk_hint: what to do if the disk refuses; "": what goes with the arguments.
     """
+    console.write_any_text()
     hint = disk_hint or _disk_hint(sys.argv[1:])
     traceback = error_messages.wants_traceback()
     os.environ[error_messages.FULL_ERROR] = "1"  # Hydra raises its errors instead of printing them in its own way

@@ -68,7 +68,7 @@ def of_rank(typed: Sequence[str]) -> list[str]:
     """Returns the arguments of this process: a rank other than the first has no folder, no log and no standard output."""
     if rank() == 0:
         return list(typed)
-    sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the end; rank 0 says everything
+    sys.stdout = Path(os.devnull).open("w", encoding="utf-8", errors="replace")  # noqa: SIM115 - until the end; rank 0 says everything
     of_hydra = [word for word in typed if re.match(r"[+~]*hydra[./=]", word) and key_of(word) != SEARCH_PATH]
     return ["hydra=other_rank", *(word for word in typed if word not in of_hydra)]  # options come last
 

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator, PercentFormatter
 
 from vgg_nll.comparison.statistics import Point
-from vgg_nll.escapes import caption
 from vgg_nll.evaluation.registry import METRICS, PERCENT
+from vgg_nll.fonts import caption
 from vgg_nll.palette import loss_colour
 from vgg_nll.plots import reliability_panels
 from vgg_nll.tracking import tags

@@ -58,8 +58,10 @@ class TrainedModel:
             pictures: one or several paths, PIL images, or uint8 tensors [3, H, W] (RGB).
             temperature: divides the logits.
 
-        Raises DataError if a file cannot be read, ValueError for a tensor of another shape or type.
+        Raises DataError if a file cannot be read, ValueError for a tensor of another shape or type, and for a temperature that
+        is no number from 0.01 to 100.
         """
+        _check_temperature(temperature)
         items = [pictures] if isinstance(pictures, (str, PathLike, Image.Image, Tensor)) else list(pictures)
         if not items:
             raise ValueError("there are no pictures to predict")
@@ -72,7 +74,8 @@ class TrainedModel:
 
     @torch.no_grad()
     def predict_batch(self, pictures: Tensor, temperature: float) -> Outputs:
-        """Returns the softmax outputs for uint8 pictures [B, 3, image_size, image_size]."""
+        """Returns the softmax outputs for uint8 pictures [B, 3, image_size, image_size]. Raises as `predict` does."""
+        _check_temperature(temperature)
         images = self.preprocessing.normalise(pictures.to(self.device))
         with full_float32(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logits = self.model(images)
@@ -89,6 +92,13 @@ class TrainedModel:
             raise ValueError("a picture must be a path, a PIL image, or a uint8 tensor [3, H, W]")
         resized: Tensor = self.preprocessing.transform(pixels.cpu())
         return resized
+
+
+def _check_temperature(temperature: float) -> None:
+    """Raises ValueError for a temperature by which no logits can be divided, as the scripts refuse it."""
+    low, high = paths.MIN_TEMPERATURE, paths.MAX_TEMPERATURE
+    if not low <= temperature <= high:  # NaN, too
+        raise ValueError(f"temperature={temperature}: must be a number from {low:g} to {high:g}")
 
 
 def load(run: str | PathLike[str], checkpoint_name: str = "best", device: str = "auto") -> TrainedModel:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -364,3 +365,52 @@ def test_folds_do_not_keep_copies_together_and_do_not_say_so(config: Config, tmp
     for fold in ("", "data.folds=3"):
         lines = make_data(config, *FOLDER, f"data.root={tmp_path}", "data.num_workers=0", *filter(None, [fold])).survey()
         assert any("stay on one side" in line for line in lines) == (not fold)
+
+
+def folders(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).mkdir(parents=True)
+        for k in range(4):
+            Image.new("RGB", (40, 40), (k, len(name), 0)).save(root / name / f"{k}.png")
+
+
+def test_one_class_in_two_forms_of_unicode(tmp_path: Path) -> None:
+    composed, apart = (unicodedata.normalize(form, "Café") for form in ("NFC", "NFD"))
+    folders(tmp_path / "train", composed, "Tee")
+    folders(tmp_path / "val", apart, "Tee")
+    listing = list_pictures(root=tmp_path)
+    assert listing.class_names == (composed, "Tee")
+    assert [sample.label for sample in listing.samples["val"]] == [0] * 4 + [1] * 4
+    assert names(listing, tmp_path)["val"][0] == f"val/{apart}/0.png"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("Cafe\u0301", "Caf\u00e9"), ("Tee", "Tee "), ("Tee", "Tee\u3000")], ids=["forms", "blank", "wide blank"]
+)
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_class_folders_that_nobody_can_tell_apart(split: str, one: str, other: str, tmp_path: Path) -> None:
+    for name in ("train", "val"):
+        folders(tmp_path / name, one, "zebra")
+    folders(tmp_path / split, other)
+    with pytest.raises(DataError) as caught:
+        list_pictures(root=tmp_path)
+    for name in (one, other):
+        assert " ".join(f"U+{ord(c):04X}" for c in name) + ")" in str(caught.value)
+    assert f"two class folders in {split}/ have names that look equal" in str(caught.value)
+
+
+@pytest.mark.parametrize("other", ["TEE", "\uff34\uff45\uff45"], ids=["case", "width"])
+def test_class_folders_that_look_much_the_same(other: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A and a may be classes of letters."""
+    folders(tmp_path / "train", "Tee", other)
+    folders(tmp_path / "val", "Tee", other)
+    assert len(list_pictures(root=tmp_path).class_names) == 2
+    assert [record.message.count("U+") for record in caplog.records] == [6, 6]
+    assert "train/" in caplog.messages[0] and "val/" in caplog.messages[1]
+
+
+def test_a_split_with_a_name_that_looks_like_a_class(tmp_path: Path) -> None:
+    folders(tmp_path / "train", "Tee", "zebra")
+    folders(tmp_path / "val", "Tee ", "zebra")
+    with pytest.raises(DataError, match=r"'Tee ' \(U\+0054 U\+0065 U\+0065 U\+0020\) looks like 'Tee' \(U\+0054"):
+        list_pictures(root=tmp_path)

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import NamedTuple
 
 from vgg_nll.data.bad_files import LEFT_OUT, BadImage
 from vgg_nll.data.interface import digest_of
-from vgg_nll.data.pictures import tree, walk
+from vgg_nll.data.pictures import spelling, tree, walk
 from vgg_nll.data.pictures.duplicates import split_by_content
 from vgg_nll.errors import DataError
 from vgg_nll.files import expanded
@@ -86,7 +85,8 @@ def list_pictures(
     tree.check_beside_train(root, names)
     samples, bad = {}, []
     for split, folder in folders.items():
-        _check_classes(root, folders["train"], folder, class_names)
+        spelling.check_look_alikes(root, folder)
+        spelling.check_classes(root, folders["train"], folder, class_names)
         samples[split], left_out = _list_split(root, folder, split if has_splits else "", class_names, follow_links)
         bad += left_out
     if has_splits:
@@ -138,9 +138,9 @@ def list_test_set(root: str | Path, class_names: Sequence[str]) -> Listing:
     """
     root = expanded(str(root)).absolute()
     walk.check_root(root)
-    known = {unicodedata.normalize("NFC", name): label for label, name in enumerate(class_names)}
+    known = {spelling.letters(name): label for label, name in enumerate(class_names)}
     folder = root / "test" if "test" in walk.class_folders(root) and "test" not in known else root
-    labels = {name: known.get(unicodedata.normalize("NFC", name)) for name in walk.class_folders(folder)}
+    labels = {name: known.get(spelling.letters(name)) for name in walk.class_folders(folder)}
     unknown = [name for name, label in labels.items() if label is None]
     if unknown:
         raise DataError(
@@ -191,26 +191,15 @@ def _class_names(root: Path, train: Path) -> list[str]:
     return names
 
 
-def _check_classes(root: Path, train: Path, folder: Path, class_names: list[str]) -> None:
-    """Raises DataError if a split has a class that the training pictures lack; the other way round is said later."""
-    extra = [name for name in walk.class_folders(folder) if name not in class_names]
-    if extra:
-        lacks = [name for name in class_names if not (folder / name).is_dir()]
-        also = f" (and {folder.name}/ has no {', '.join(lacks[:MAX_NAMES])})" if lacks else ""
-        raise DataError(
-            f"data.root={root}: {folder.name}/ and {train.name}/ differ in their class folders: {folder.name}/ has "
-            f"{', '.join(extra[:MAX_NAMES])}, which {train.name}/ lacks{also}; rename or remove it"
-        )
-
-
 def _list_split(
     root: Path, folder: Path, split: str, class_names: list[str], follow_links: bool
 ) -> tuple[list[Sample], list[BadImage]]:
     samples: list[Sample] = []
     bad = [_row(file, split, "") for file in walk.beside_the_classes(folder)]
+    there = spelling.folders_of(folder, class_names)
     for label, name in enumerate(class_names):
         before = len(samples)
-        for file in walk.walk(folder / name, root, follow_links) if (folder / name).is_dir() else ():
+        for file in walk.walk(there[name], root, follow_links) if name in there else ():
             if file.reason:
                 bad.append(_row(file, split, name))
             else:
