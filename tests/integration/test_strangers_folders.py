@@ -1,4 +1,4 @@
-"""Folders of pictures as people bring them, through `train.py`, `evaluate.py` and `predict.py`: nothing wrong without a word."""
+"""Folders of pictures as people bring them, through `train.py`, `evaluate.py`, `predict.py`: nothing wrong without a word."""
 
 import csv
 import json
@@ -73,7 +73,8 @@ def test_classes_that_are_others_and_a_new_test_set(commands: Commands) -> None:
     assert "last layer: dog, emu from " in printed and "; zcat drawn at random" in printed
     untrained = float(printed.partition("untrained loss: ")[2].split()[0])
     assert untrained < 3  # by place it was 140.9: sure of another class
-    assert "60 images of " in (printed := commands.runs("evaluate", "run_a", "--data-root", "new")) and "(n = 60)" in printed
+    printed = commands.runs("evaluate", "run_a", "--data-root", "new")
+    assert "60 images of " in printed and "(n = 60)" in printed
     (folder,) = [path for path in Path("run_a/evaluation").iterdir() if path.is_dir()]
     with (folder / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -94,7 +95,8 @@ def test_a_class_that_is_called_as_a_split(commands: Commands) -> None:
         put(f"vehicles/{name}", 8, hue)
     for hue, name in enumerate(["steam", "diesel"]):
         put(f"vehicles/train/{name}", 8, hue + 1)
-    assert "train" in (error := commands.refuses(*SHORT, "data.root=vehicles")) and "bus" in error
+    error = commands.refuses(*SHORT, "data.root=vehicles")
+    assert "train" in error and "bus" in error
 
 
 def test_many_classes_of_three_pictures(commands: Commands) -> None:
