@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from helpers.runs import edit_json, edit_record
 
+from vgg_nll.calibration import bins
 from vgg_nll.comparison.runs import as_texts, find
 from vgg_nll.errors import CheckpointError
-from vgg_nll.evaluation import calibration
 
 MakeRun = Callable[..., Path]
 
@@ -132,7 +132,7 @@ def test_reads_a_real_run(real_runs: Path) -> None:
     assert run.values == {name: value for name, value in content["test"].items() if value is not None}
     assert run.bins is not None and run.bins[0].tolist() == content["reliability"]["images"]
     assert run.bins[0].sum() == 8  # a fifth of 40 images
-    assert float(calibration.of_bins(*run.bins)["ece"]) == pytest.approx(content["test"]["ece"], abs=1e-12)
+    assert float(bins.of_bins(*run.bins)["ece"]) == pytest.approx(content["test"]["ece"], abs=1e-12)
     assert run.overrides["trainer.epochs"] == run.config["trainer.epochs"] == "2"
     assert run.config["seed"] == "1" and run.config["model._target_"] == "vgg_nll.model.VGG16"
     assert run.machine == f"{content['device']}, float32"

@@ -31,11 +31,11 @@ from torchvision import datasets
 from torchvision.models import vgg
 
 from vgg_nll.benchmarks import gpu
+from vgg_nll.calibration.temperature import Fitted
 from vgg_nll.cli import launch
 from vgg_nll.config.compose import composed, names_of
 from vgg_nll.data.pictures.colour import in_srgb
 from vgg_nll.data.pictures.profiles import rgb_profile
-from vgg_nll.evaluation.temperature import Fitted
 from vgg_nll.inference import trained_model
 from vgg_nll.inference.evaluate import write_temperature
 from vgg_nll.model import VGG16

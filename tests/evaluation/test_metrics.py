@@ -15,10 +15,10 @@ from sklearn.metrics import (
 )
 from torch import nn
 
-from vgg_nll.evaluation import temperature
+from vgg_nll.calibration import temperature
+from vgg_nll.calibration.temperature import Scaled
 from vgg_nll.evaluation.loop import predict_batches
 from vgg_nll.evaluation.metrics import accuracy_coverage, compute, softmax_outputs, update
-from vgg_nll.evaluation.temperature import Scaled
 from vgg_nll.losses import all_logit_nll, argmax_nll
 from vgg_nll.losses.softmax import margin
 

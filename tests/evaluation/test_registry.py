@@ -5,7 +5,8 @@ import sys
 
 import torch
 
-from vgg_nll.evaluation import calibration, metrics
+from vgg_nll.calibration import bins
+from vgg_nll.evaluation import metrics
 from vgg_nll.evaluation.registry import GROUPS, METRICS, OverFolds
 from vgg_nll.tracking import tags
 
@@ -51,7 +52,7 @@ def test_every_metric_has_a_row() -> None:
 
 def test_metrics_of_bins_are_those_that_bins_give() -> None:
     sums = computed()
-    of_bins = calibration.of_bins(sums.bin_images, sums.bin_correct, sums.bin_confidence)
+    of_bins = bins.of_bins(sums.bin_images, sums.bin_correct, sums.bin_confidence)
     assert of_bins.keys() == {name for name, metric in METRICS.items() if metric.over_folds is OverFolds.BINS}
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from vgg_nll.calibration.temperature import Fitted
 from vgg_nll.errors import CheckpointError, ConfigError
-from vgg_nll.evaluation.temperature import Fitted
 from vgg_nll.inference import export
 from vgg_nll.inference.evaluate import write_temperature
 from vgg_nll.inference.trained_model import TrainedModel, load

@@ -21,10 +21,10 @@ from helpers.configs import ROOT
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from vgg_nll.calibration.temperature import Fitted
 from vgg_nll.data.pictures import reader
 from vgg_nll.data.pictures.walk import PICTURES, find_pictures
 from vgg_nll.data.preprocessing import Preprocessing
-from vgg_nll.evaluation.temperature import Fitted
 from vgg_nll.inference import evaluate, predict
 from vgg_nll.inference.trained_model import _takes_and_gives, load
 

@@ -5,6 +5,7 @@ import contextlib
 import sys
 from pathlib import Path
 
+from vgg_nll.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE
 from vgg_nll.config.rules import RULES
 from vgg_nll.errors import ConfigError
 from vgg_nll.run_folder import paths
@@ -25,7 +26,7 @@ def check_run(folder: Path, device: str, temperature: str) -> None:
         raise ConfigError(f"--device {device}: {problem}")
     if temperature in ("fit", "saved"):
         return
-    value, low, high = 0.0, paths.MIN_TEMPERATURE, paths.MAX_TEMPERATURE
+    value, low, high = 0.0, MIN_TEMPERATURE, MAX_TEMPERATURE
     with contextlib.suppress(ValueError):
         value = float(temperature)
     if not low <= value <= high:

@@ -7,9 +7,9 @@ from statistics import fmean
 
 import torch
 
+from vgg_nll.calibration.bins import of_bins
 from vgg_nll.comparison.keys import IGNORED
 from vgg_nll.comparison.runs import Run
-from vgg_nll.evaluation import calibration
 from vgg_nll.evaluation.registry import METRICS, OverFolds
 
 FOLD, FOLDS = "data.fold", "data.folds"
@@ -57,7 +57,7 @@ def _joined(parts: Sequence[Run]) -> Run:
     return replace(
         parts[0],
         seconds=sum(part.seconds for part in parts),
-        values=found | {name: float(value) for name, value in calibration.of_bins(*bins.sum(dim=0)).items()},
+        values=found | {name: float(value) for name, value in of_bins(*bins.sum(dim=0)).items()},
         validation={
             name: fmean(part.validation[name] for part in parts)
             for name in ("accuracy", "nll_argmax")

@@ -8,6 +8,7 @@ from statistics import fmean
 import numpy as np
 import torch
 
+from vgg_nll.calibration.bins import of_bins
 from vgg_nll.comparison import figures, predictions, tables
 from vgg_nll.comparison.grouping import Group, config_differences, group_runs, shared_provenance
 from vgg_nll.comparison.page import EmbeddedImage, Report, Section
@@ -15,7 +16,6 @@ from vgg_nll.comparison.runs import Run
 from vgg_nll.comparison.statistics import Point, mean_over_runs
 from vgg_nll.errors import CheckpointError, ConfigError, DataError
 from vgg_nll.escapes import printable
-from vgg_nll.evaluation import calibration
 from vgg_nll.evaluation.registry import METRICS, OverFolds, View, shown_in
 from vgg_nll.fonts import caption
 from vgg_nll.progress import track
@@ -170,7 +170,7 @@ def _reliability(group: Group, name: str) -> list[EmbeddedImage]:
     for loss, by_seed in group.losses.items():
         bins = [run.bins for run in by_seed.values() if run.bins is not None]
         if bins:
-            ece = fmean(float(calibration.of_bins(*of_seed)["ece"]) for of_seed in bins)
+            ece = fmean(float(of_bins(*of_seed)["ece"]) for of_seed in bins)
             title = f"{caption(loss, figures.NAME)}\nECE {ece:.2%}, mean of {_count(len(bins), 'seed')}"
             diagrams.append((title, torch.stack(bins).double().numpy()))
     return [EmbeddedImage(name, figures.png(figures.reliability(diagrams)), RELIABILITY_CAPTION)] if diagrams else []

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vgg_nll.calibration.bins import NUM_BINS
 from vgg_nll.config import schema
 from vgg_nll.errors import CheckpointError
 from vgg_nll.escapes import printable
-from vgg_nll.evaluation.calibration import NUM_BINS
 from vgg_nll.files import read_regular_file
 from vgg_nll.run_folder import checked_json, checksums, paths
 from vgg_nll.run_folder.record import RunRecord

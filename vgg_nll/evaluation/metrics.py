@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vgg_nll.evaluation import calibration
-from vgg_nll.evaluation.calibration import NUM_BINS, bin_index
-from vgg_nll.evaluation.temperature import nll_at_temperatures
+from vgg_nll.calibration import bins
+from vgg_nll.calibration.bins import NUM_BINS, bin_index
+from vgg_nll.calibration.temperature import nll_at_temperatures
 from vgg_nll.losses import log_probabilities
 
 NUM_THRESHOLDS, THRESHOLD_STEP = 127, 0.5  # of precision-recall curves, equal in log-odds: -31.5, -31, ..., 31.5
@@ -108,7 +108,7 @@ def update(outputs: Outputs, target: Tensor, loss: Tensor) -> Sums:
     of_label = probabilities.gather(1, label)[:, 0]
     is_target = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, label, True)
     top5 = _rank(logits, label) < min(5, logits.shape[1])
-    bins = bin_index(confidence)
+    of_confidence = bin_index(confidence)
     ones, classes = torch.ones_like(confidence), logits.shape[1]
     by_class, of_class = bin_index(probabilities), bin_index(of_label)  # [B, C], [B]
     log_odds = (complement_nll - nll).nan_to_num(nan=-torch.inf)  # [B, C], log(p / (1 - p)) of every class
@@ -130,9 +130,9 @@ def update(outputs: Outputs, target: Tensor, loss: Tensor) -> Sums:
         confidence_correct=(confidence * correct).sum(),
         true_class_probability=of_label.sum(),
         margin=margin.sum(),
-        bin_images=_count((NUM_BINS,), ones, bins),
-        bin_correct=_count((NUM_BINS,), correct, bins),
-        bin_confidence=_count((NUM_BINS,), confidence, bins),
+        bin_images=_count((NUM_BINS,), ones, of_confidence),
+        bin_correct=_count((NUM_BINS,), correct, of_confidence),
+        bin_confidence=_count((NUM_BINS,), confidence, of_confidence),
         confusion=_count((classes, classes), ones, target, prediction),
         class_confidence=_count((classes,), confidence, target),
         class_bin_images=_count((classes, NUM_BINS), ones, target, of_class),
@@ -161,8 +161,8 @@ def compute(sums: Sums) -> dict[str, float]:
         "nll_all_logit": sums.nll_all_logit / images,
         "refinement": sums.nll_at_temperatures.min() / images,
         "brier": sums.brier / images,
-        **calibration.of_bins(sums.bin_images, sums.bin_correct, sums.bin_confidence),
-        "classwise_ece": calibration.classwise(sums.class_bin_images, sums.class_bin_probability),
+        **bins.of_bins(sums.bin_images, sums.bin_correct, sums.bin_confidence),
+        "classwise_ece": bins.classwise(sums.class_bin_images, sums.class_bin_probability),
         "overconfidence": (sums.confidence - sums.correct) / images,
         "confidence": sums.confidence / images,
         "confidence_correct": sums.confidence_correct / sums.correct,
@@ -225,7 +225,7 @@ def _of_scores(sums: Sums) -> dict[str, Tensor]:
     comparable = len(right) and len(wrong) and not margin.isnan().any()
     below = torch.searchsorted(wrong, right).double() + torch.searchsorted(wrong, right, right=True)  # twice, ties half
     return {
-        "adaptive_ece": calibration.adaptive(confidence, _share_ties(margin, correct)),
+        "adaptive_ece": bins.adaptive(confidence, _share_ties(margin, correct)),
         "aurc": (1 - accuracy_coverage(sums)).mean(),
         "auroc": below.sum() / (2 * len(right) * len(wrong)) if comparable else torch.tensor(torch.nan),
     } | {name: _quantile(margin, q) for name, q in MARGIN_QUANTILES.items()}

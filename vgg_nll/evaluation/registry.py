@@ -13,7 +13,7 @@ class OverFolds(Enum):
     MEAN = auto()  # weighted by the images of each fold
     MEAN_CORRECT = auto()  # weighted by the images that were right
     MEAN_INCORRECT = auto()  # weighted by the images that were wrong
-    BINS = auto()  # from the summed bins of confidence, by `calibration.of_bins`
+    BINS = auto()  # from the summed bins of confidence, by `bins.of_bins`
     NONE = auto()  # needs the outputs of all images at once: the report says that it is left out
 
 

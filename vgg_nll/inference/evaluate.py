@@ -14,16 +14,17 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from vgg_nll.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, temperature
+from vgg_nll.calibration.temperature import Fitted
 from vgg_nll.data.interface import Batch, ImageData
 from vgg_nll.data.pictures.listing import list_test_set
 from vgg_nll.errors import CheckpointError, ConfigError, DataError
 from vgg_nll.escapes import printable
-from vgg_nll.evaluation import loop, predictions, temperature
+from vgg_nll.evaluation import loop, predictions
 from vgg_nll.evaluation.flip import FlipAveraged
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.evaluation.outputs import write_outputs
 from vgg_nll.evaluation.per_class import per_class
-from vgg_nll.evaluation.temperature import Fitted
 from vgg_nll.files import atomic_write, expanded
 from vgg_nll.hardware import full_float32
 from vgg_nll.inference import trained_model
@@ -201,10 +202,10 @@ def read_temperature(trained: TrainedModel) -> Fitted:
         case {"temperature": float(value), "low": float(low), "high": float(high), "images": int(images)}:
             saved = Fitted(value, low, high, images)
         case {"temperature": float(value)}:  # of a run from before temperatures had an interval
-            saved = Fitted(value, paths.MIN_TEMPERATURE, paths.MAX_TEMPERATURE, 0)
+            saved = Fitted(value, MIN_TEMPERATURE, MAX_TEMPERATURE, 0)
         case _:
             raise CheckpointError(f"{path}: holds no temperature; {fit} again")
-    if not paths.MIN_TEMPERATURE <= saved.low <= saved.temperature <= saved.high <= paths.MAX_TEMPERATURE:
+    if not MIN_TEMPERATURE <= saved.low <= saved.temperature <= saved.high <= MAX_TEMPERATURE:
         raise CheckpointError(f"{path}: holds no temperature; {fit} again")
     if step != trained.step:
         raise CheckpointError(f"{path}: is of step {step}, and the checkpoint of step {trained.step}; {fit} again")

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from vgg_nll import rng
+from vgg_nll.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE
 from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.checkpoints.weights import check_weights, evaluated_weights
 from vgg_nll.config.rules import RULES
@@ -96,7 +97,7 @@ class TrainedModel:
 
 def _check_temperature(temperature: float) -> None:
     """Raises ValueError for a temperature by which no logits can be divided, as the scripts refuse it."""
-    low, high = paths.MIN_TEMPERATURE, paths.MAX_TEMPERATURE
+    low, high = MIN_TEMPERATURE, MAX_TEMPERATURE
     if not low <= temperature <= high:  # NaN, too
         raise ValueError(f"temperature={temperature}: must be a number from {low:g} to {high:g}")
 

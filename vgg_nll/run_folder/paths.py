@@ -26,7 +26,6 @@ BAD_IMAGES = "bad_images.csv"  # files of the data set that could not be used
 PREDICTIONS = "predictions.csv"  # of every image of the tested split
 OUTPUTS = "outputs.npz"  # logits of every image of the validation and the tested split
 TEMPERATURE = "temperature.json"
-MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0  # in it
 EVALUATION = "evaluation"  # a folder for each evaluation, with these files, PREDICTIONS and OUTPUTS
 EVALUATION_METRICS, ERRORS, CONFUSIONS = "evaluation.json", "most_confident_errors.csv", "confusions.csv"
 EXPORT = "export"  # files for other programs

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vgg_nll.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE
 from vgg_nll.losses import argmax_nll
-from vgg_nll.run_folder.paths import MAX_TEMPERATURE, MIN_TEMPERATURE
 
 MIN_IMAGES = 100  # for a temperature that is trusted
 RISE = 3.841459 / 2  # of the log-likelihood: half the 95% quantile of chi squared with one degree of freedom

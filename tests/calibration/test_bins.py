@@ -8,8 +8,8 @@ import torch
 from helpers.outputs import measure, sample
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from vgg_nll.evaluation import calibration
-from vgg_nll.evaluation.calibration import NUM_BINS
+from vgg_nll.calibration import bins
+from vgg_nll.calibration.bins import NUM_BINS
 from vgg_nll.evaluation.metrics import compute, softmax_outputs, update
 
 
@@ -54,7 +54,7 @@ def test_lowest_confidence_has_a_bin() -> None:
 )
 def test_bins(probability: float, expected: int) -> None:
     """Of width 1/15, each with its lower end, the last one with 1, too."""
-    assert calibration.bin_index(torch.tensor([probability], dtype=torch.float64)).tolist() == [expected]
+    assert bins.bin_index(torch.tensor([probability], dtype=torch.float64)).tolist() == [expected]
 
 
 def test_expected_and_maximum_by_hand() -> None:
@@ -72,7 +72,7 @@ def test_classwise_by_hand() -> None:
     images, probability = torch.zeros(2, 2, NUM_BINS, dtype=torch.float64)
     images[0, 5], probability[0, 5] = 2, 1.0
     images[1, 9], probability[1, 12] = 2, 3.0
-    assert float(calibration.classwise(images, probability)) == pytest.approx((1 + 2 + 3) / 2 / 4)
+    assert float(bins.classwise(images, probability)) == pytest.approx((1 + 2 + 3) / 2 / 4)
 
 
 def test_adaptive_by_hand() -> None:
@@ -80,6 +80,6 @@ def test_adaptive_by_hand() -> None:
     confidence = torch.full((31,), 0.5, dtype=torch.float64)
     correct = torch.zeros(31, dtype=torch.float64)
     correct[:3] = 1  # the first bin: 3 right of 3; the others: none
-    assert float(calibration.adaptive(confidence, correct)) == pytest.approx((3 * 0.5 + 28 * 0.5) / 31)
+    assert float(bins.adaptive(confidence, correct)) == pytest.approx((3 * 0.5 + 28 * 0.5) / 31)
     correct[3] = 1  # one right of two is what 0.5 says
-    assert float(calibration.adaptive(confidence, correct)) == pytest.approx((3 * 0.5 + 26 * 0.5) / 31)
+    assert float(bins.adaptive(confidence, correct)) == pytest.approx((3 * 0.5 + 26 * 0.5) / 31)

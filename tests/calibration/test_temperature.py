@@ -7,7 +7,7 @@ from scipy.optimize import brentq
 from scipy.special import log_softmax, softmax
 from torch import nn
 
-from vgg_nll.evaluation.temperature import Fitted, Scaled, fit
+from vgg_nll.calibration.temperature import Fitted, Scaled, fit
 
 
 @pytest.mark.parametrize("scale", [0.2, 1.0, 3.0, 12.0])
