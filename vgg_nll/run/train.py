@@ -116,8 +116,7 @@ def _mark_done(start: Start, *, keep: str, saved_all: bool) -> None:
         log.warning(f"warning: not all weights are on the disk; resume={start.folder} repeats what is missing")
         return
     (start.folder / paths.DONE).write_text("")
-    if keep == "best":
-        paths.keep_best(start.folder)
+    paths.remove_states(start.folder, but_last=keep == "all")
 
 
 def _close(trainer: Trainer) -> None:
