@@ -91,6 +91,9 @@ def number_of(item: str) -> float:
         return math.nan
 
 
+DEVICES = r"auto|cpu|cuda(:(0|[1-9][0-9]?))?"
+MPS = "mps", "Apple's GPUs have no float64, in which every metric is computed"
+FLOAT16 = "float16", "its small gradients become 0 unless the loss is scaled; a GPU without bfloat16 trains in float32"
 COUNT = Rule(int, min_value=1)
 SHARE = Rule(float, above=0, below=1)
 FLAG = Rule(bool)
@@ -103,12 +106,7 @@ EPOCHS = Rule(float, above=0, max_value=1e9)  # the product with the steps of an
 RULES: dict[str, Rule] = {
     "seed": Rule(int, min_value=0),
     "name": TEXT,
-    "device": Rule(
-        str,
-        choices=("auto", "cpu", "cuda", "cuda:<number>"),
-        pattern=r"auto|cpu|cuda(:(0|[1-9][0-9]?))?",
-        refused=(("mps", "Apple's GPUs have no float64, in which every metric is computed"),),
-    ),
+    "device": Rule(str, choices=("auto", "cpu", "cuda", "cuda:<number>"), pattern=DEVICES, refused=(MPS,)),
     "resume": Rule(str, optional=True, is_path=True),
     "resume_strict": FLAG,
     "checkpoint.every_steps": COUNT,
@@ -175,13 +173,7 @@ RULES: dict[str, Rule] = {
     "trainer.accumulation_steps": COUNT,
     "trainer.clip_norm": Rule(float, min_value=1e-6, optional=True),
     "trainer.ema_decay": Rule(float, min_value=0, below=1),
-    "trainer.precision": Rule(
-        str,
-        choices=("auto", "float32", "bfloat16"),
-        refused=(
-            ("float16", "its small gradients become 0 unless the loss is scaled; a GPU without bfloat16 trains in float32"),
-        ),
-    ),
+    "trainer.precision": Rule(str, choices=("auto", "float32", "bfloat16"), refused=(FLOAT16,)),
     "trainer.best": Rule(str, choices=("accuracy", "balanced_accuracy", "nll", "refinement")),
     "trainer.test_precision": Rule(str, choices=("float32", "same")),
     "trainer.deterministic": FLAG,
