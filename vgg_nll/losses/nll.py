@@ -89,8 +89,8 @@ def all_logit_nll(
 
     Equal to `-log p_t + (1 - p_t) + sum over k != t of (p_k^2/2 + p_k^3/3 + ...)`. Strictly proper: `p` minimises its
     expectation only if it is the true distribution. For C = 2 it is twice method 1. The gradient of a confident mistake tends
-    to at most 2 per logit (method 1: 1); it is never inf or NaN. On the true logit it is that of method 1 times a factor between
-    `1 + p_t (C - 1) / (C - 2 + p_t)` (other outputs equal) and 2, so one learning rate does not give equal steps.
+    to at most 2 per logit (method 1: 1); it is never inf or NaN. On the true logit it is that of method 1 times a factor
+    between `1 + p_t (C - 1) / (C - 2 + p_t)` (other outputs equal) and 2: one learning rate does not give equal steps.
 
     Args:
         input, target, ignore_index: as `argmax_nll`.
