@@ -351,16 +351,16 @@ def test_keras_binary_crossentropy_on_a_softmax(scale: float) -> None:
         assert inside.sum() > 50
 
 
-def minimiser(loss: Callable[[Tensor], Tensor], classes: int) -> Tensor:
-    """The outputs [C] of the logits [C] that minimise `loss`."""
-    logits = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
+def minimiser(loss: Callable[..., Tensor], target: Tensor, **options: object) -> Tensor:
+    """The outputs [3] that minimise `loss` if all rows of `target` have the same logits."""
+    logits = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [logits], max_iter=200, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:
         logits.grad = None
-        value = loss(logits)
+        value = loss(logits.expand(len(target), 3), target, **options)
         value.backward()
         return value
 
@@ -386,15 +386,12 @@ def test_weights_and_smoothing_move_the_minimum(label_smoothing: float) -> None:
         (argmax_nll, weighted(smooth(share)), weighted(smooth(share))),
         (all_logit_nll, smooth(weighted(share)), smooth(share)),
     ):
-        options = {"weight": weight, "label_smoothing": label_smoothing}
-        found = minimiser(lambda z, loss=loss, options=options: loss(z.expand(10, 3), labels, **options), 3)
-        torch.testing.assert_close(found, of_labels, rtol=0, atol=1e-6)
-        found = minimiser(lambda z, loss=loss, options=options: loss(z[None], share[None], **options), 3)
-        torch.testing.assert_close(found, of_probabilities, rtol=0, atol=1e-6)
+        for target, expected in ((labels, of_labels), (share[None], of_probabilities)):
+            found = minimiser(loss, target, weight=weight, label_smoothing=label_smoothing)
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
     for kind in (torch.nn.CrossEntropyLoss, ArgmaxNLL, AllLogitNLL):  # as a run weighs, see `build.make_loss`
         whole = ClassWeighted(kind(reduction="none", label_smoothing=label_smoothing), weight)
-        found = minimiser(lambda z, whole=whole: whole(z.expand(10, 3), labels), 3)
-        torch.testing.assert_close(found, smooth(weighted(share)), rtol=0, atol=1e-6)
+        torch.testing.assert_close(minimiser(whole, labels), smooth(weighted(share)), rtol=0, atol=1e-6)
 
 
 # Multiples of 1/64 up to 64, so a shift by an integer rounds nothing.
