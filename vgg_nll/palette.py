@@ -5,6 +5,7 @@ import hashlib
 BLUE, VERMILION, SKY, GREEN, PINK, ORANGE, BLACK = (
     *("#0072B2", "#D55E00", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#000000"),
 )
+GREY = "#999999"  # of what stands behind
 COLOURS = (BLUE, VERMILION, SKY, GREEN, PINK, ORANGE, BLACK)
 LOSS_COLOURS = {
     "argmax": BLUE,

@@ -73,7 +73,7 @@ def test_the_runs_own_numbers(
     test, start = trained["test"], f"test, step {trained['best_step']}"
     wrong = round(8 * (1 - test["accuracy"]))
     assert titles == {
-        "reliability_diagram": f"{start}: ECE {test['ece']:.4f}, 8 images",
+        "reliability_diagram": f"{start}: ECE {test['ece']:.2%}, 8 images",
         "accuracy_coverage": f"{start}: AURC {test['aurc']:.5f}, 8 images",
         "confusion_matrix": f"{start}: accuracy {test['accuracy']:.2%} of 8 images",
         "most_confident": f"{start}: the {wrong} most confident of {wrong} errors",

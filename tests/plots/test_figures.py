@@ -17,11 +17,12 @@ from vgg_nll.plots.errors import CELL
 
 SHOWN = 350  # pixels, of a picture in TensorBoard
 IMAGES, CORRECT, CONFIDENCE = [0, 1, 4, 10, 300], [0, 1, 1, 5, 297], [0.0, 0.3, 2.0, 7.0, 295.0]  # of five bins
+WORDS = "underconfident by 10 points (2.6 to 14)"
 NAMES = ["cat", "a very long name of a class", "an even longer name, with words", "dog"]
 
 
 def reliability() -> Figure:
-    return plots.reliability_diagram(IMAGES, CORRECT, CONFIDENCE, "validation, step 1,000: ECE 0.0240, 360 images")
+    return plots.reliability_diagram(IMAGES, CORRECT, CONFIDENCE, "validation, step 1,000: ECE 2.40%, 360 images", WORDS)
 
 
 def confusion() -> Figure:
@@ -85,9 +86,14 @@ def test_no_text_covers_another(draw: Callable[[], Figure]) -> None:
 def test_the_legend_covers_no_bar() -> None:
     figure = drawn(reliability)
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["accuracy", "overconfident", "underconfident"]
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "accuracy",
+        "overconfident",
+        "underconfident",
+        "if calibrated (95%)",
+    ]
     bars = [bar.get_window_extent() for axes in figure.axes for bar in axes.patches]
-    assert len(bars) == 4 + 4 + 5
+    assert len(bars) == 4 + 4 + 4 + 5
     assert not any(legend.get_window_extent().overlaps(bar) for bar in bars)
 
 
@@ -104,7 +110,7 @@ def test_the_legend_covers_no_line() -> None:
 def test_confidence_above_and_below_accuracy_have_their_own_colours() -> None:
     """Accuracies of 1, 1/4, 1/2 and 0.99; mean confidences of 0.3, 1/2, 0.7 and 0.983."""
     figure = reliability()
-    gaps = [bar for bar in figure.axes[0].patches[4:] if isinstance(bar, Rectangle)]
+    gaps = [bar for bar in figure.axes[0].patches[4:8] if isinstance(bar, Rectangle)]
     assert [bar.get_height() for bar in gaps] == pytest.approx([-0.7, 0.25, 0.2, 295 / 300 - 0.99])
     (legend,) = figure.legends
     patches = [patch for patch in legend.get_patches() if isinstance(patch, Patch)]
@@ -115,13 +121,25 @@ def test_confidence_above_and_below_accuracy_have_their_own_colours() -> None:
         assert bar.get_hatch() == looks[name].get_hatch() is not None
 
 
+def test_what_chance_gives_is_grey() -> None:
+    """The quantiles of as many images, each right with the mean confidence of its bin."""
+    grey = [bar for bar in reliability().axes[0].patches[8:12] if isinstance(bar, Rectangle)]
+    for bar, n, confidence in zip(grey, IMAGES[1:], CONFIDENCE[1:], strict=True):
+        right = stats.binom(n, confidence / n)
+        low, high = (
+            next(k for k in range(n + 1) if right.cdf(k) >= 0.025),
+            next(k for k in range(n + 1) if right.cdf(k) >= 0.975),
+        )
+        assert (bar.get_y(), bar.get_y() + bar.get_height()) == pytest.approx((low / n, high / n))
+
+
 def test_few_images_are_pale_and_their_interval_is_wide() -> None:
     """Intervals are scipy's, of 0 and all right too; 1 image is a fifth as loud as 300."""
     axes = reliability().axes[0]
     (lines,) = [item for item in axes.collections if hasattr(item, "get_segments")]
     ends = np.array([segment[:, 1] for segment in lines.get_segments()])
     for (low, high), n, right in zip(ends, IMAGES[1:], CORRECT[1:], strict=True):
-        exact = stats.binomtest(right, n).proportion_ci(0.95, method="wilson")
+        exact = stats.binomtest(right, n).proportion_ci(0.95, method="exact")
         assert (low, high) == pytest.approx((exact.low, exact.high))
     weights = [bar.get_alpha() or 0.0 for bar in axes.patches[:4]]
     assert weights == sorted(weights) and weights[0] < 0.25 and weights[-1] == 1

@@ -63,7 +63,7 @@ def test_figures_say_what_was_measured(images: int, classes: int) -> None:
         FigureCanvasAgg(figure).draw()  # no error, no warning
         assert title_of(figure).startswith("validation, step 7")
     values = metrics.compute(sums)
-    assert title_of(drawn[tags.RELIABILITY_DIAGRAM]) == f"validation, step 7: ECE {values['ece']:.4f}, {images} images"
+    assert title_of(drawn[tags.RELIABILITY_DIAGRAM]) == f"validation, step 7: ECE {values['ece']:.2%}, {images} images"
     below = drawn[tags.RELIABILITY_DIAGRAM].axes[1]
     assert [text.get_text() for text in below.texts] == [f"{n:.0f}" for n in sums.bin_images if n]
     numbers = texts(drawn[tags.CONFUSION_MATRIX])

@@ -7,34 +7,48 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from vgg_nll.intervals import wilson_interval
-from vgg_nll.palette import BLACK, BLUE, SKY, VERMILION
+from vgg_nll.intervals import calibrated_interval, clopper_pearson_interval
+from vgg_nll.palette import BLACK, BLUE, GREY, SKY, VERMILION
 from vgg_nll.plots.layout import TEXT, WIDTH, margins, new_figure, write_title
 
 SOLID = 30  # images of a bin from which on its bar has its full colour
 
 
 def reliability_diagram(
-    images: Sequence[float], correct: Sequence[float], confidence: Sequence[float], title: str = "", *, width: float = WIDTH
+    images: Sequence[float],
+    correct: Sequence[float],
+    confidence: Sequence[float],
+    title: str = "",
+    words: str = "",
+    *,
+    width: float = WIDTH,
 ) -> Figure:
     """Draws accuracy against confidence in equal bins over [0, 1], and below it how many images each bin holds.
 
     Args:
         images, correct, confidence: per bin, the number of images, the number classified correctly, the sum of confidences.
+        words: what the figure says, for the line below it.
 
     A bar below the diagonal is overconfidence, one above it underconfidence: the gap that the expected calibration error sums
-    up, weighted by images. The bars of few images are pale; lines are 95% intervals of the accuracy (Wilson).
+    up, weighted by images. The bars of few images are pale; lines are 95% intervals of the accuracy (Clopper-Pearson). A grey
+    box holds 95% of the accuracies that chance gives to images of this confidence, if that is right.
     """
     figure = new_figure(width, 1.25)
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1), gridspec_kw=margins(figure, top=0.62, hspace=0.08))
+    above, below = figure.subplots(
+        2,
+        1,
+        sharex=True,
+        height_ratios=(3, 1),
+        gridspec_kw=margins(figure, top=0.72, bottom=0.56 if words else 0.42, hspace=0.08),
+    )
     reliability_panels(above, below, images, correct, confidence)
     write_title(figure, title)
     above.set_ylabel("accuracy", fontsize=TEXT)
-    handles = [Patch(facecolor=BLUE, label="accuracy"), *_gap_handles()]
+    handles = [Patch(facecolor=BLUE, label="accuracy"), *_gap_handles(), Patch(facecolor=GREY, label="if calibrated (95%)")]
     figure.legend(
-        handles=handles, loc="upper center", bbox_to_anchor=(0.5, 1 - 0.26 / figure.get_figheight()), fontsize=TEXT, ncols=3
+        handles=handles, loc="upper center", bbox_to_anchor=(0.5, 1 - 0.26 / figure.get_figheight()), fontsize=TEXT, ncols=2
     ).set_frame_on(False)
-    below.set_xlabel("confidence", fontsize=TEXT)
+    below.set_xlabel("confidence" + f"\n{words}" * bool(words), fontsize=TEXT)
     below.set_ylabel("images", fontsize=TEXT)
     for k, count in enumerate(images):
         if count > 0:
@@ -55,7 +69,7 @@ def reliability_panels(
 ) -> None:
     """Draws the bars of `reliability_diagram`: accuracy and gap in one panel, counts in another.
 
-    `ranges` of the accuracy, one per bin, take the place of the interval of as many independent images.
+    `ranges` of the accuracy, one per bin, take the place of the interval of as many independent images, and of the grey boxes.
     """
     count = np.asarray(images, dtype=float)
     width = 1 / len(count)
@@ -68,7 +82,12 @@ def reliability_panels(
     for bar, missing, difference, weight in zip(bars, gaps, gap, np.minimum(1.0, 0.2 + 0.8 * n / SOLID), strict=True):
         bar.set_alpha(weight)
         missing.set(facecolor=VERMILION if difference > 0 else SKY, hatch="//" if difference > 0 else "\\\\", alpha=weight)
-    low, high = wilson_interval(accuracy, n) if ranges is None else (bound[filled] for bound in ranges)
+    if ranges is None:
+        low, high = calibrated_interval(np.clip(accuracy + gap, 0, 1), n)
+        above.bar(middle, high - low, 0.4 * width, bottom=low, color=GREY, alpha=0.45)
+        low, high = clopper_pearson_interval(np.asarray(correct, dtype=float)[filled], n)
+    else:
+        low, high = (bound[filled] for bound in ranges)
     above.vlines(middle, low, high, color=BLACK, linewidth=0.8)
     above.plot([0, 1], [0, 1], color=BLACK, linestyle="--", linewidth=1)
     above.set(xlim=(0, 1), ylim=(0, 1))

@@ -12,7 +12,7 @@ from vgg_nll.evaluation import curves, metrics
 from vgg_nll.evaluation.features import Features
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.evaluation.metrics import Sums
-from vgg_nll.evaluation.report import confidence_text
+from vgg_nll.evaluation.report import confidence_text, verdict
 from vgg_nll.tracking import tags
 from vgg_nll.tracking.summaries import FigureSummary, Histogram, PrecisionRecall, Scalars, Summary
 
@@ -60,7 +60,9 @@ def figures(
     count = f"{int(sums.images):,} images"
     accuracy = f"{title}: accuracy {values['accuracy']:.2%} of {count}"
     drawn: dict[str, Callable[..., Figure]] = {
-        tags.RELIABILITY_DIAGRAM: partial(plots.reliability_diagram, *bins, f"{title}: ECE {values['ece']:.4f}, {count}"),
+        tags.RELIABILITY_DIAGRAM: partial(
+            plots.reliability_diagram, *bins, f"{title}: ECE {values['ece']:.2%}, {count}", verdict(values, int(sums.images))[1]
+        ),
         tags.CONFUSION_MATRIX: partial(plots.confusion_matrix, sums.confusion.tolist(), class_names, accuracy),
         tags.ACCURACY_COVERAGE: partial(
             plots.accuracy_coverage, metrics.accuracy_coverage(sums).tolist(), f"{title}: AURC {values['aurc']:.5f}, {count}"
