@@ -58,7 +58,7 @@ def test_reliability() -> None:
     axes: list[Any] = figure.axes
     above, below = axes[0], axes[2]
     assert [panel.get_title() for panel in axes[:2]] == ["one", "two"]
-    heights = [(bar.get_y(), bar.get_height()) for bar in above.patches]
+    heights = [(bar.get_y(), bar.get_height()) for bar in above.patches[:4]]  # then what chance gives
     assert np.allclose(heights, [(0, 0.6), (0, 89 / 90), (0.6, 0.3), (89 / 90, -1 / 90)])
     assert [bar.get_height() for bar in below.patches] == BINS[0]
     assert below.get_yscale() == "log" and below.get_ylim()[0] < 1  # a bin of one image is visible, too

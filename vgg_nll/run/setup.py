@@ -109,13 +109,11 @@ def prepare(start: Start, signals: Signals, ranks: Ranks) -> tuple[Trainer, list
     settings = build.make_settings(cfg)
     state, batches = _make_state(start, settings, data, device, dtype, saver, ranks)
     total_steps = settings.total_steps(data.steps_per_epoch)
-    if state.step > total_steps:
-        raise ConfigError(f"resume={folder}: has done {state.step} steps already, more than the {total_steps} of this config")
     make_tracker: Callable[..., Tracker] = functools.partial(build.make_tracker, cfg) if ranks.is_first else NullTracker
     if start.resume is None:
         _check_warmup(record, total_steps, data.steps_per_epoch)
-        if ranks.is_first:
-            check_disk(folder, state, keep=cfg.checkpoint.keep)
+    elif state.step > total_steps:
+        raise ConfigError(f"resume={folder}: has done {state.step} steps already, more than the {total_steps} of this config")
     tracker = make_tracker(folder, state.step + 1, state.validated_step + 1, record.run_id)
     first_batches = FirstBatches(data.train_batches)
     trainer = Trainer(
@@ -148,6 +146,8 @@ def prepare(start: Start, signals: Signals, ranks: Ranks) -> tuple[Trainer, list
         ranks=ranks,
     )
     if ranks.is_first:
+        if start.resume is None:
+            check_disk(folder, state, keep=cfg.checkpoint.keep)
         announce.log_start(trainer, cfg, first_batches)
     return trainer, announce.summaries(trainer, record, first_batches) if ranks.is_first else []
 
