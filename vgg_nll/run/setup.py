@@ -110,10 +110,9 @@ def prepare(start: Start, signals: Signals, ranks: Ranks) -> tuple[Trainer, list
     state, batches = _make_state(start, settings, data, device, dtype, saver, ranks)
     total_steps = settings.total_steps(data.steps_per_epoch)
     make_tracker: Callable[..., Tracker] = functools.partial(build.make_tracker, cfg) if ranks.is_first else NullTracker
-    if start.resume is None:
-        _check_warmup(record, total_steps, data.steps_per_epoch)
-    elif state.step > total_steps:
-        raise ConfigError(f"resume={folder}: has done {state.step} steps already, more than the {total_steps} of this config")
+    _check_length(start, state.step, total_steps, data.steps_per_epoch)
+    if start.resume is None and ranks.is_first:
+        check_disk(folder, state, keep=cfg.checkpoint.keep)
     tracker = make_tracker(folder, state.step + 1, state.validated_step + 1, record.run_id)
     first_batches = FirstBatches(data.train_batches)
     trainer = Trainer(
@@ -146,8 +145,6 @@ def prepare(start: Start, signals: Signals, ranks: Ranks) -> tuple[Trainer, list
         ranks=ranks,
     )
     if ranks.is_first:
-        if start.resume is None:
-            check_disk(folder, state, keep=cfg.checkpoint.keep)
         announce.log_start(trainer, cfg, first_batches)
     return trainer, announce.summaries(trainer, record, first_batches) if ranks.is_first else []
 
@@ -164,13 +161,16 @@ def _check_same_data(start: Start, now: DataRecord) -> None:
         log.warning(f"warning: continues with other data: {differences}")
 
 
-def _check_warmup(record: RunRecord, total_steps: int, steps_per_epoch: int) -> None:
-    """Raises ConfigError if a person asks a new run for a warm-up that is longer than itself.
+def _check_length(start: Start, step: int, total_steps: int, steps_per_epoch: int) -> None:
+    """Raises ConfigError if a resumed run is done already, or if a person asks a new one for a longer warm-up than itself.
 
-    One of up to an epoch is cut: a config and a search ask for that, whatever the run is.
+    A warm-up of up to an epoch is cut: a config and a search ask for that, whatever the run is.
     """
-    key, epochs = "schedule.warmup_epochs", record.cfg.schedule.warmup_epochs
-    if epochs > 1 and any(key_of(word) == key for word in record.overrides) and round(epochs * steps_per_epoch) > total_steps:
+    if step > total_steps:
+        raise ConfigError(f"resume={start.folder}: has done {step} steps already, more than the {total_steps} of this config")
+    key, epochs = "schedule.warmup_epochs", start.record.cfg.schedule.warmup_epochs
+    is_typed = start.resume is None and any(key_of(word) == key for word in start.record.overrides)
+    if epochs > 1 and is_typed and round(epochs * steps_per_epoch) > total_steps:
         raise ConfigError(
             f"{key}={epochs:g}: must not be more than the run, which is {total_steps / steps_per_epoch:g} epochs "
             f"(trainer.steps={total_steps} of {steps_per_epoch} an epoch)"
