@@ -52,19 +52,19 @@ def intervals(rows: Sequence[Row], name: str) -> list[EmbeddedImage]:
     return [EmbeddedImage(name, figures.png(figures.intervals(drawn)), INTERVALS_CAPTION)] if drawn else []
 
 
-def curves(group: Group, curves: Mapping[Path, Mapping[str, Curve]], name: str) -> list[EmbeddedImage]:
+def curves(group: Group, read: Mapping[Path, Mapping[str, Curve]], name: str) -> list[EmbeddedImage]:
     """Returns the picture of the group's curves; none if no run has any."""
     bands = {
         loss: {
-            tag: mean_over_runs([curves[folder] for run in by_seed.values() for folder in run.folders], tag)
+            tag: mean_over_runs([read[folder] for run in by_seed.values() for folder in run.folders], tag)
             for tag in figures.TAGS
         }
         for loss, by_seed in group.losses.items()
     }
     if not any(points for by_tag in bands.values() for points in by_tag.values()):
         return []
-    caption = CURVES_CAPTION + _without_common_step(group, bands, curves)
-    return [EmbeddedImage(name, figures.png(figures.curves(bands)), caption)]
+    text = CURVES_CAPTION + _without_common_step(group, bands, read)
+    return [EmbeddedImage(name, figures.png(figures.curves(bands)), text)]
 
 
 def reliability(group: Group, name: str) -> list[EmbeddedImage]:
@@ -87,8 +87,14 @@ def margins(found: predictions.Found, name: str) -> list[EmbeddedImage]:
     return [EmbeddedImage(name, figures.png(figures.margin_histograms(right, wrong)), MARGINS_CAPTION)]
 
 
-def disagreements(group: Group, found: predictions.Found, read_images: ReadImages | None, name: str) -> list[Section]:
-    """Returns a section for each pair of losses that disagree on images; the pictures of all are read at once."""
+def disagreements(
+    group: Group, found: predictions.Found, read_images: ReadImages | None, of_group: str, name: str
+) -> list[Section]:
+    """Returns a section for each pair of losses that disagree on images; the pictures of all are read at once.
+
+    Args:
+        of_group: the end of the titles; name: the beginning of the names of the pictures.
+    """
     pairs = {pair: predictions.disagreement(found, *pair) for pair in combinations(group.losses, 2)}
     tables_of = {pair: part for pair, part in pairs.items() if part is not None}
     text, drawn = DISAGREEMENTS, dict[int, np.ndarray]()
@@ -106,7 +112,7 @@ def disagreements(group: Group, found: predictions.Found, read_images: ReadImage
             captions = [caption(f"{row[0]}: {row[1]}", 24) for row in part.table.rows]
             figure = figures.images(np.stack([drawn[index] for index in part.indices]), captions)
             shown = [EmbeddedImage(f"{name}-{k + 1}", figures.png(figure), "In the order of the table.")]
-        title = f"Images on which {first} and {second} disagree: {group.name}"
+        title = f"Images on which {first} and {second} disagree{of_group}"
         folded = f"{count(len(part.table.rows), 'image')} of {first} and {second}"
         sections.append(Section(title, text, table=part.table, folded=folded, row_pngs=row_pngs, pictures=shown))
     return sections

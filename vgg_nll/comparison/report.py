@@ -20,11 +20,11 @@ CONSTANTS = ("data", "model", "settings")  # columns that are left out if they h
 DROPPABLE = ("seconds", "minimum", METRICS["confidence_incorrect"].head, METRICS["ece"].head, tables.INTERVAL)
 METHOD = (
     "±: sample standard deviation over seeds. Intervals over seeds: 95%, of the mean over all seeds (Student's t, n - 1 "
-    "degrees of freedom): what training again may change, on the same test images; they have no bounds (an accuracy may exceed 100%). "
-    "Intervals over images: 95%, of the mean over all images (Student's t, mean over seeds): what other test images may "
-    "change, for the same networks; rough if few images make the difference. Neither contains the other: new networks on new images vary "
-    "by both. p: two-sided t-test of the differences paired by seed; p (Holm): corrected for the number of rows, each table for "
-    "itself."
+    "degrees of freedom): what training again may change, on the same test images; they have no bounds (an accuracy may "
+    "exceed 100%). Intervals over images: 95%, of the mean over all images (Student's t, mean over seeds): what other test "
+    "images may change, for the same networks; rough if few images make the difference. Neither contains the other: new "
+    "networks on new images vary by both. p: two-sided t-test of the differences paired by seed; p (Holm): corrected for the "
+    "number of rows, each table for itself."
 )
 TEMPERATURE = (
     "The logits of each run's test images, divided by a temperature of its own, which is fitted to its validation images. "
@@ -71,9 +71,10 @@ def make(
         differences += _differences(group, before, f"intervals{suffix}")
         drawn = [*pictures.curves(group, curves, f"curves{suffix}"), *pictures.reliability(group, f"reliability{suffix}")]
         drawn += pictures.margins(found, f"margins{suffix}")
-        details.append(Section(f"In detail{name}", table=tables.means(group), pictures=drawn))
+        means = tables.means(group)
+        details.append(Section(f"In detail{name}", table=means, folded=count(len(means.rows), "metric"), pictures=drawn))
         details += _after_temperature(scaled, after, name, suffix) if scaled is not None else []
-        details += pictures.disagreements(group, found, read_images, f"disagreements{suffix}")
+        details += pictures.disagreements(group, found, read_images, name, f"disagreements{suffix}")
     summary = [_first(answers), Section(text=_intro(runs, left_out)), _differences_in_config(runs)]
     summary += [Section(text="Sweeps:", notes=sweeps, is_warning=len(left_out) > 0)] if sweeps else []
     summary += [Section(text="Chosen on the validation images:", notes=chosen)] if chosen else []
@@ -169,9 +170,9 @@ def _differences(group: Group, compared: Compared, name: str) -> list[Section]:
 
 def _after_temperature(scaled: RescaledGroup, compared: Compared, name: str, suffix: str) -> list[Section]:
     """Returns the means and differences after temperature scaling, and the temperatures."""
-    temperatures = rescaled.temperature_table(scaled.temperatures)
+    temperatures, means = rescaled.temperature_table(scaled.temperatures), tables.means(scaled.after)
     return [
-        Section(f"After temperature scaling{name}", TEMPERATURE, table=tables.means(scaled.after)),
+        Section(f"After temperature scaling{name}", TEMPERATURE, table=means, folded=count(len(means.rows), "metric")),
         *_differences(scaled.after, compared, f"intervals_after_temperature{suffix}"),
-        Section("Temperatures", table=temperatures, folded=count(len(temperatures.rows), "temperature"), level=3),
+        Section("Temperatures", table=temperatures, folded=count(len(temperatures.rows), "network"), level=3),
     ]

@@ -151,7 +151,7 @@ def _of_images(outputs: Outputs, target: Tensor) -> dict[str, Tensor]:
 def temperature_table(temperatures: Mapping[str, Mapping[int, Temperatures]]) -> Table:
     """Returns a row per temperature: the loss, the seed, T with its 95% interval, the images that it was fitted to."""
     rows = [
-        (loss, str(seed), f"{fitted.temperature:.3g}", f"{fitted.low:.3g} to {fitted.high:.3g}", str(fitted.images))
+        (loss, str(seed), f"{fitted.temperature:.2f}", f"{fitted.low:.2f} to {fitted.high:.2f}", str(fitted.images))
         for loss, by_seed in temperatures.items()
         for seed, of_run in by_seed.items()
         for fitted in of_run
