@@ -91,7 +91,7 @@ def answer(rows: Sequence[Row], first: str, second: str) -> str:
     text = f"No difference can be told between {first} and {second}: {_contain_zero(rows)}"
     apart = [row for row in judged if _is_apart(row)]
     if apart:
-        text += f", and of {len(judged)} rows chance alone may give the others ({'; '.join(map(_with_interval, apart))})"
+        text += f", and among {len(judged)} rows chance alone may give the rest ({'; '.join(map(_with_interval, apart))})"
     (accuracy,) = (row for row in rows if row.metric.name == "accuracy")
     size = detectable_difference(accuracy.over_seeds)
     seen = f" A difference of {size:.2g} points of accuracy would have been seen (80% power, {seeds} seeds)." if size else ""
