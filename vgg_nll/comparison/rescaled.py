@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import NamedTuple
 
@@ -111,28 +113,30 @@ def _read_one(run: Run) -> Rescaled:
         (torch.from_numpy(splits[name].logits), torch.from_numpy(splits[name].labels).long()) for name in SPLITS
     )
     fitted = temperature.fit(val, val_labels)
-    _, _, images = _measure(test, labels)
-    values, bins, scaled_images = _measure(test.double() / fitted.temperature, labels)
-    scaled = replace(run, values=values, bins=bins, images=scaled_images)
-    return Rescaled(replace(run, images=images), scaled, (fitted,))
+    scaled = test.double() / fitted.temperature
+    values, bins = _measure(scaled, labels)
+    after = replace(run, values=values, bins=bins, images=_values_of_images(scaled, labels))
+    return Rescaled(replace(run, images=_values_of_images(test, labels)), after, (fitted,))
 
 
-def _measure(logits: Tensor, labels: Tensor) -> tuple[dict[str, float], Tensor, dict[str, np.ndarray]]:
-    """Returns the metrics that have a value, the bins of confidence, and the values of single images."""
-    total, images = None, list[dict[str, Tensor]]()
-    for part, target in zip(logits.split(BATCH), labels.split(BATCH), strict=True):
-        outputs = metrics.softmax_outputs(part)
-        sums = metrics.update(outputs, target, argmax_nll(part, target))
-        total = sums if total is None else total + sums
-        images.append(_of_images(outputs, target))
-    assert total is not None  # there are images
+def _measure(logits: Tensor, labels: Tensor) -> tuple[dict[str, float], Tensor]:
+    """Returns the metrics that have a value, and the bins of confidence [3, NUM_BINS]."""
+    batches = zip(logits.split(BATCH), labels.split(BATCH), strict=True)
+    # No comparison shows the training loss, so that of another loss does no harm.
+    sums = (metrics.update(metrics.softmax_outputs(part), target, argmax_nll(part, target)) for part, target in batches)
+    total = reduce(add, sums)
     values = {name: value for name, value in metrics.compute(total).items() if np.isfinite(value)}
-    bins = torch.stack([total.bin_images, total.bin_correct, total.bin_confidence])
-    return values, bins, {name: torch.cat([part[name] for part in images]).numpy() for name in images[0]}
+    return values, torch.stack([total.bin_images, total.bin_correct, total.bin_confidence])
+
+
+def _values_of_images(logits: Tensor, labels: Tensor) -> dict[str, np.ndarray]:
+    """Returns the value of every image [N], by the name of the metric that is the mean of them; and the labels."""
+    batches = zip(logits.split(BATCH), labels.split(BATCH), strict=True)
+    parts = [_of_images(metrics.softmax_outputs(part), target) for part, target in batches]
+    return {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
 
 
 def _of_images(outputs: Outputs, target: Tensor) -> dict[str, Tensor]:
-    """Returns the value of each image [B], by the name of the metric that is the mean of them."""
     label = target[:, None]
     is_target = torch.zeros_like(outputs.logits, dtype=torch.bool).scatter_(1, label, True)
     confidence, correct = outputs.probabilities.amax(dim=1), (outputs.logits.argmax(dim=1) == target).double()
