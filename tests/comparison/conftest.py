@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers.configs import TINY, compose_config
 from helpers.runs import train_config
 
+from vgg_nll.evaluation.outputs import SplitOutputs, write_outputs
 from vgg_nll.run_folder import checked_json, checksums, paths
 
 CHOICES = {"data", "model", "loss"}
@@ -86,6 +88,21 @@ def make_accuracies(make_run: Callable[..., Path]) -> Callable[..., None]:
                 make_run(root / f"{loss}{seed}", loss, seed, values={"accuracy": value})
 
     return make
+
+
+@pytest.fixture
+def write_logits() -> Callable[..., None]:
+    """Writes outputs.npz of a run of `make_run`: split=(logits [N, C], labels [N])."""
+
+    def write(folder: Path, *, run_id: str = "test", **splits: tuple[np.ndarray, np.ndarray]) -> None:
+        made = {
+            name: SplitOutputs(logits.astype(np.float32), labels.astype(np.int64), np.array([""] * len(labels), dtype=str))
+            for name, (logits, labels) in splits.items()
+        }
+        classes = [str(k) for k in range(next(iter(splits.values()))[0].shape[1])]
+        write_outputs(folder / paths.OUTPUTS, made, classes, run_id)
+
+    return write
 
 
 @pytest.fixture

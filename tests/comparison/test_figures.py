@@ -72,3 +72,28 @@ def test_reliability_over_seeds() -> None:
     assert [bar.get_height() for bar in above.patches[:3]] == [0.75, 0.5, 1.0]
     lines = [path.vertices[:, 1].tolist() for path in above.collections[0].get_paths()]
     assert lines == [[0.6, 0.9], [0.5, 0.5], [1.0, 1.0]]
+
+
+def test_intervals() -> None:
+    """A row per metric, from the first one down; every interval is two units long; a far one is drawn at the side."""
+    rows = [("accuracy %", "+1.00 (-1.00 to +3.00)", 0.5, False), ("ECE %", "x", -4.0, True), ("margin", "y", 1234.5, True)]
+    figure = figures.intervals(rows)
+    figure.draw_without_rendering()
+    (axes, *_) = figure.axes
+    panel: Any = axes
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["accuracy %", "ECE %", "margin"]
+    assert panel.get_ylim()[0] > panel.get_ylim()[1]
+    (right,) = panel.child_axes
+    assert [label.get_text() for label in right.get_yticklabels()] == ["+1.00 (-1.00 to +3.00)", "x", "y"]
+    middles = [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in panel.lines if line.get_marker() in "os"]
+    assert middles == [(0.5, 0), (-4.0, 1), (figures.FARTHEST - 1, 2)]
+    ends = [part.get_segments()[0][:, 0].tolist() for part in panel.collections]
+    assert ends == [[-0.5, 1.5], [-5.0, -3.0], [figures.FARTHEST - 2, figures.FARTHEST]]
+    assert panel.get_xlim()[1] >= figures.FARTHEST
+    colours = [line.get_color() for line in panel.lines if line.get_marker() in "os"]
+    assert colours[0] != colours[1] == colours[2]
+
+
+def test_one_image_keeps_its_pixels() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(figures.image_png(image))).convert("RGB")), image)

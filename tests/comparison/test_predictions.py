@@ -146,6 +146,6 @@ def test_real_runs_have_pictures(real_runs: Path, tmp_path: Path) -> None:
     assert np.array_equal(drawn[1], read_pictures(real_runs / "all_logit1", [0], "test")[0])
     with pytest.raises(IndexError, match="has 8 images"):
         read_pictures(real_runs / "argmax0", [8], "test")
-    made = report.make(*find([real_runs]), pictures=read_pictures)
+    made = report.make(*find([real_runs]), read_images=read_pictures)
     names = [picture.name for section in made.details for picture in section.pictures]
     assert names[:3] == ["curves", "reliability", "margins"]

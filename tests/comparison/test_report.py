@@ -40,16 +40,22 @@ class Page(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.sources: list[str] = []
+        self.anchors: list[str] = []
         self.tags: list[str] = []
         self.text = ""
         self.feed(path.read_text())
         assert self.open == []
+
+    @property
+    def pictures(self) -> list[str]:
+        return [source for source in self.sources if not source.startswith("#")]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         if tag not in ("meta", "img", "input"):
             self.open.append(tag)
         self.sources += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
+        self.anchors += [value or "" for name, value in attrs if name == "id"]
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -67,10 +73,10 @@ def test_the_page_holds_everything(tmp_path: Path, make_accuracies: MakeAccuraci
     report_of(tmp_path).write(tmp_path / "out" / "side")
     files = {path.name: path for path in (tmp_path / "out" / "side").iterdir()}
     tables = {"runs.csv", "curves.csv"}
-    names = ["curves.png", "reliability.png", "margins.png"]
+    names = ["intervals.png", "curves.png", "reliability.png", "margins.png"]
     assert set(files) == {"comparison.html", "comparison.md", *names} | tables
     html, markdown = Page(files["comparison.html"]), files["comparison.md"].read_text()
-    pictures = [base64.b64decode(source.removeprefix("data:image/png;base64,")) for source in html.sources]
+    pictures = [base64.b64decode(source.removeprefix("data:image/png;base64,")) for source in html.pictures]
     assert pictures == [files[name].read_bytes() for name in names]
     for picture in pictures:
         assert len(Image.open(io.BytesIO(picture)).convert("RGB").getcolors(1 << 24) or ()) > 10
@@ -83,10 +89,13 @@ def test_the_page_holds_everything(tmp_path: Path, make_accuracies: MakeAccuraci
         assert "argmax\nECE" not in text and "Not drawn, since the seeds share no step: accuracy/train of " in text
         assert "4 finished runs of all_logit, argmax; seeds 0, 1. All with CPU, float32, torch 2.14." in text
         assert "differ in nothing but loss and seed (compared: config, device, precision, versions, commit)" in text
-        assert "What is missing" not in text
-    assert html.text.index("+5.00") < html.text.index("In detail")
+        assert "digits, vgg16, default: 4 of 4 runs have no outputs.npz, so nothing after temperature scaling" in text
+    assert html.text.index("+5.00") < html.text.rindex("In detail")
     assert "## Differences, paired by seed\n" in markdown  # several groups would be named here
-    assert markdown.startswith("# Comparison of losses\n\n4 finished runs") and "\n\n\n" not in markdown
+    answer = "No difference can be told between all_logit and argmax: 1 of 1 intervals contain zero. A difference of "
+    assert markdown.startswith(f"# Comparison of losses\n\n{answer}") and "\n\n\n" not in markdown
+    links = [source for source in html.sources if source.startswith("#")]
+    assert {link.removeprefix("#") for link in links} == set(html.anchors) and len(html.anchors) > 4
 
 
 @pytest.mark.slow
@@ -107,7 +116,7 @@ def test_differences_come_first(tmp_path: Path, make_run: MakeRun, make_accuraci
         assert "Only one loss was trained with these settings: there is nothing to compare it with." in text
         assert "Left out: 1 run, listed at the end" in " ".join(text.split())
         assert "3 of 3 runs: no curves (tracking=none, or event files that cannot be read)" in text
-    assert html.text.partition("\nfor (const table")[0].rstrip().endswith(f"left out, not finished: {tmp_path}/running")
+    assert html.text.partition("\naddEventListener(")[0].rstrip().endswith(f"left out, not finished: {tmp_path}/running")
     names = ["margins-1.png", "margins-2.png", "reliability-1.png", "reliability-2.png"]
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == names
     assert "script>" in made.printed() and "|<" not in made.printed()  # a cell, and no end of a table
@@ -172,7 +181,11 @@ def test_says_if_there_is_one_seed(tmp_path: Path, make_run: MakeRun, make_accur
     assert "seeds differ (all_logit 0, 1; argmax 0); differences are over those that both losses have" in text
     assert "Over seeds 0, so no interval and no p-value:" in text
     rows = [cells_of(line) for line in text.splitlines() if line.startswith("| accuracy %")]
-    assert rows == [["accuracy %", "80.00", "90.00", "-10.00", "none (n = 1)", "-", "1"]]
+    assert rows == [["accuracy %", "80.00", "90.00", "-10.00", "none (n = 1)", "-"]]
+    assert (
+        "all_logit and argmax: they have one seed in common, and an interval needs two or more. Train both with seed=0,1,2,3,4."
+        in " ".join(text.split())
+    )
 
 
 @pytest.mark.slow
@@ -192,8 +205,8 @@ def test_says_if_there_is_no_test_split(tmp_path: Path, make_run: MakeRun) -> No
         make_run(tmp_path / f"{seed}", "argmax", seed, test=None, reliability=None)
     made = report_of(tmp_path)
     assert (
-        "- digits, vgg16, default: no test split, so no reliability diagram; the numbers are of the validation images, "
-        "on which the best step was chosen\n"
+        "- digits, vgg16, default: no test split, so no reliability diagram, and nothing after temperature scaling; "
+        "the numbers are of the validation images, on which the best step was chosen\n"
     ) in made.printed()
     assert "test accuracy" not in made.printed()
     assert [[picture.name for picture in section.pictures] for section in made.details] == [["margins"]]

@@ -13,7 +13,6 @@ from vgg_nll.comparison.runs import find
 from vgg_nll.evaluation.registry import View, shown_in
 
 MakeRun = Callable[..., Path]
-StudentT = Callable[[list[float]], tuple[float, float, float]]
 
 
 def groups_in(folder: Path) -> list[Group]:
@@ -65,51 +64,6 @@ def test_overview_without_a_test_split(tmp_path: Path, make_run: MakeRun) -> Non
     assert "accuracy %" in table.head and "test accuracy %" not in table.head
     (row,) = table.rows
     assert row[:7] == ("digits (validation)", "vgg16", "argmax", "default", "2", "25.00 ± 0.00", "none (no spread)")
-
-
-def test_difference(tmp_path: Path, make_run: MakeRun, student_t: StudentT) -> None:
-    ours = [(0.97, 0.3, 0.25), (0.99, 0.1, 0.26), (0.98, 0.4, math.nan)]
-    theirs = [(0.96, 0.2, 0.25), (0.95, 0.2, 0.25), (0.99, 0.2, 0.25), (0.5, 9.0, 0.25)]  # the last seed is not shared
-    for loss, values in (("all_logit", ours), ("argmax", theirs)):
-        for seed, (accuracy, nll, auroc) in enumerate(values):
-            metrics = {"accuracy": accuracy, "nll_argmax": nll, "auroc": auroc, "brier": 0.5 if loss == "argmax" else 0.4}
-            make_run(tmp_path / f"{loss}{seed}", loss, seed, values=metrics)
-    (group,) = groups_in(tmp_path)
-    table = tables.difference(group, "all_logit", "argmax")
-    assert table.head == ("metric", "all_logit", "argmax", "difference", "95% interval", "p", "n")
-    rows = {row[0]: row[1:] for row in table.rows}
-    mean, half, p = student_t([1.0, 4.0, -1.0])
-    assert rows["accuracy %"] == (
-        *("98.00", "96.67", f"+{mean:.2f}", f"{mean - half:+.2f} to {mean + half:+.2f}"),
-        *(f"{p:.3f}", "3"),
-    )
-    mean, half, p = student_t([0.1, -0.1, 0.2])
-    assert rows["NLL (argmax)"][2:] == (f"{mean:+.4f}", f"{mean - half:+.4f} to {mean + half:+.4f}", f"{p:.3f}", "3")
-    mean, half, p = student_t([0.0, 0.01])  # one seed has no value
-    assert rows["AUROC"][2:] == (f"{mean:+.4f}", f"{mean - half:+.4f} to {mean + half:+.4f}", f"{p:.3f}", "2")
-    assert rows["AUROC"][:2] == ("0.2550", "0.2500")
-    assert rows["Brier score"] == ("0.4000", "0.5000", "-0.1000", "none (no spread)", "-", "3")
-    assert rows["ECE %"] == ("25.00", "25.00", "+0.00", "none (no spread)", "-", "3")
-
-
-def test_difference_of_one_seed(tmp_path: Path, make_accuracies: Callable[..., None]) -> None:
-    make_accuracies(tmp_path, argmax=[0.9], all_logit=[0.8, 0.25])
-    (group,) = groups_in(tmp_path)
-    rows = tables.difference(group, "all_logit", "argmax").rows
-    assert rows[0] == ("accuracy %", "80.00", "90.00", "-10.00", "none (n = 1)", "-", "1")
-
-
-def test_small_p_and_no_value(tmp_path: Path, make_run: MakeRun) -> None:
-    """And no minus sign before zero."""
-    for seed in range(4):
-        metrics = {"accuracy": 0.9 + 1e-5 * seed**2, "brier": 0.1 - 1e-6 * seed}
-        make_run(tmp_path / f"a{seed}", "all_logit", seed, values=metrics)
-        make_run(tmp_path / f"b{seed}", "argmax", seed, values={"accuracy": 0.5, "auroc": math.nan, "brier": 0.1})
-    (group,) = groups_in(tmp_path)
-    rows = {row[0]: row[1:] for row in tables.difference(group, "all_logit", "argmax").rows}
-    assert rows["accuracy %"][4:] == ("< 0.001", "4")
-    assert rows["AUROC"] == ("-", "-", "-", "none (n = 0)", "-", "0")
-    assert rows["Brier score"][2:4] == ("+0.0000", "+0.0000 to +0.0000")
 
 
 def test_means(tmp_path: Path, make_run: MakeRun) -> None:

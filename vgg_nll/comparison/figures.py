@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator, PercentFormatter
 
 from vgg_nll.comparison.statistics import Point
 from vgg_nll.evaluation.registry import METRICS, PERCENT
-from vgg_nll.palette import loss_colour
+from vgg_nll.palette import BLACK, BLUE, VERMILION, loss_colour
 from vgg_nll.plots.fonts import caption
 from vgg_nll.plots.reliability import reliability_panels
 from vgg_nll.tracking import tags
@@ -24,6 +25,7 @@ IN_PERCENT = (*(metric.tag for metric in _DRAWN if metric.unit == PERCENT), tags
 TAGS = (*COMPARABLE, tags.LOSS_TRAIN, LOSS_VALIDATION)
 MAX_COLUMNS, THIN = 2, 1.4  # two panels beside each other can be read on paper and on a telephone
 BINS = 60  # of a histogram
+FARTHEST = 6.0  # from zero, of the end of an interval that is drawn
 CONFIDENCES = {  # by log-odds
     0.0: "50%",
     2.197: "90%",
@@ -118,6 +120,34 @@ def images(pictures: np.ndarray, captions: Sequence[str]) -> Figure:
     return figure
 
 
+def intervals(rows: Sequence[tuple[str, str, float, bool]]) -> Figure:
+    """Draws the paired difference of each metric with its 95% interval, a row each, in units of half that interval.
+
+    All intervals have one length then, whatever the unit of the metric, and one that crosses the line at 0 contains zero.
+
+    Args:
+        rows: name, difference as text, difference in units of half its interval, whether it differs after Holm's correction.
+    """
+    figure = Figure(figsize=(7.6, 0.28 * len(rows) + 0.9), layout="constrained")
+    axes = figure.subplots()
+    shown = np.array([place for _, _, place, _ in rows]).clip(
+        1 - FARTHEST, FARTHEST - 1
+    )  # a far one leaves the others readable
+    for k, (place, (*_, differs)) in enumerate(zip(shown, rows, strict=True)):
+        marker, colour = ("s", VERMILION) if differs else ("o", BLUE)
+        axes.errorbar(place, k, xerr=1, fmt=marker, color=colour, capsize=3, markersize=5, linewidth=1.4)
+    axes.axvline(0, color=BLACK, linewidth=1)
+    axes.axvspan(-1, 1, color="0.5", alpha=0.15, linewidth=0)
+    limit = max(2.2, np.abs(shown).max() + 1.2)
+    axes.set(xlim=(-limit, limit), ylim=(len(rows) - 0.5, -0.5))
+    axes.set_yticks(range(len(rows)), [name for name, *_ in rows], fontsize=8)
+    right = axes.secondary_yaxis("right")
+    right.set_yticks(range(len(rows)), [text for _, text, *_ in rows], fontsize=8)
+    axes.set_xlabel("difference, in units of half its 95% interval over seeds", fontsize=8)
+    axes.tick_params(labelsize=8)
+    return figure
+
+
 def reliability(diagrams: Sequence[tuple[str, np.ndarray]]) -> Figure:
     """Draws reliability diagrams side by side: sums over seeds as bars, the range of the seeds' accuracies as lines.
 
@@ -150,6 +180,13 @@ def png(figure: Figure) -> bytes:
     """Returns the figure as a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def image_png(image: np.ndarray) -> bytes:
+    """Returns one image, uint8 [H, W, 3], as a PNG file with the same pixels."""
+    buffer = io.BytesIO()
+    imsave(buffer, image, format="png")
     return buffer.getvalue()
 
 

@@ -42,11 +42,12 @@ def join_folds(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
             why = f"left out, {FOLD}={','.join(map(str, missing))} missing of {FOLDS}={first.config[FOLDS]}"
             left_out += [f"{why}: {run.folder}" for run in parts.values()]
         else:
-            single.append(_joined([parts[fold] for fold in sorted(parts)]))
+            single.append(join([parts[fold] for fold in sorted(parts)]))
     return sorted(single, key=lambda run: run.folder), left_out
 
 
-def _joined(parts: Sequence[Run]) -> Run:
+def join(parts: Sequence[Run]) -> Run:
+    """Returns the run that stands for all folds of one cross-validation, in their order."""
     bins = torch.stack([part.bins for part in parts if part.bins is not None])  # [F, 3, NUM_BINS]
     images, right = bins.sum(dim=2).T[:2]
     weights = {OverFolds.MEAN: images, OverFolds.MEAN_CORRECT: right, OverFolds.MEAN_INCORRECT: images - right}

@@ -1,6 +1,7 @@
 """A report as Markdown, as one HTML page, and as text for a terminal."""
 
 import base64
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,11 +29,6 @@ class EmbeddedImage:
     png: bytes
     caption: str
 
-    @property
-    def data_url(self) -> str:
-        """Returns the PNG as a URL that holds its bytes."""
-        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
-
 
 @dataclass(frozen=True)
 class Section:
@@ -40,11 +36,19 @@ class Section:
 
     title: str = ""
     text: str = ""
-    notes: Sequence[str] = ()  # a list, highlighted together with the text: what to know before the numbers
+    notes: Sequence[str] = ()  # a list
+    is_warning: bool = False  # text and notes are in an orange box: what to know before the numbers
     table: Table | None = None
     droppable: Sequence[str] = ()  # columns of the table that a terminal may do without, the least important first
+    folded: str = ""  # words that unfold the table of the page
+    row_pngs: Sequence[bytes] = ()  # a picture for each row of the page's table, in the place of `pictures`
     pictures: Sequence[EmbeddedImage] = ()
     level: int = 2  # of the title
+
+    @property
+    def anchor(self) -> str:
+        """Returns the end of a link to it."""
+        return re.sub(r"\W+", "-", self.title)
 
     def markdown(self) -> str:
         """Returns the section as Markdown, without a newline at its end."""
@@ -56,9 +60,9 @@ class Section:
         return "\n\n".join(parts)
 
     def printed(self) -> str:
-        """Returns the section as Markdown that is no wider than a terminal, but for the notes: they hold paths."""
+        """Returns the section as Markdown that is no wider than a terminal, but for notes: they hold paths. No pictures."""
         table = None if self.table is None else fitted(self.table, TERMINAL, self.droppable)
-        return replace(self, text=textwrap.fill(self.text, TERMINAL), table=table).markdown()
+        return replace(self, text=textwrap.fill(self.text, TERMINAL), table=table, pictures=()).markdown()
 
 
 @dataclass(frozen=True)
@@ -95,5 +99,20 @@ def _markdown(sections: Sequence[Section]) -> str:
 
 def _html(sections: Sequence[Section]) -> str:
     environment = Environment(autoescape=True, trim_blocks=True, undefined=StrictUndefined, keep_trailing_newline=True)
+    environment.filters["data_url"] = _data_url
     template = resources.files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
     return environment.from_string(template).render(title=TITLE, sections=sections)
+
+
+def _data_url(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """Returns "0, 1, 2"."""
+    return ", ".join(map(str, numbers))
+
+
+def count(number: int, noun: str) -> str:
+    """Returns "1 run", "2 runs"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,6 +48,8 @@ class Run:
     provenance: Mapping[str, str]  # device, precision, versions, ...
     parts: tuple["Run", ...] = ()  # the folds of a cross-validation, which this run stands for
     files: checksums.OtherFiles = checksums.UNKNOWN
+    # Metric -> its value on each tested image [N], and "label"; empty until `rescaled.read_group` reads outputs.npz.
+    images: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
 
     @property
     def folders(self) -> list[Path]:

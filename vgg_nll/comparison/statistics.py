@@ -1,4 +1,4 @@
-"""Statistics over seeds: mean, sample standard deviation, confidence interval, p-value."""
+"""Statistics over seeds: mean, sample standard deviation, confidence interval, p-value; and intervals over images."""
 
 import math
 import statistics
@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from scipy import stats
+import numpy as np
+from scipy import optimize, stats
 
 from vgg_nll.tracking.event_files import Curve
 
 CONFIDENCE = 0.95
+POWER = 0.8
 ROUNDING = 1e-12  # a standard deviation below this share of the largest value comes from rounding
 
 
@@ -50,6 +52,52 @@ def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -
     if estimate.interval is None:
         return estimate
     return replace(estimate, p=float(stats.ttest_rel(minuends, subtrahends).pvalue))
+
+
+def mean_over_images(values: np.ndarray) -> tuple[float, float] | None:
+    """Returns the 95% interval of the mean over all images, as in `mean_with_interval`.
+
+    None if all images have one value, or one is not finite.
+
+    Args:
+        values: [N], of images that were drawn independently.
+    """
+    n = len(values)
+    if n < 2 or not np.isfinite(values).all() or np.ptp(values) == 0:
+        return None
+    error = float(values.std(ddof=1)) / math.sqrt(n)
+    low, high = stats.t.interval(CONFIDENCE, n - 1, loc=float(values.mean()), scale=error)
+    return float(low), float(high)
+
+
+def detectable_difference(estimate: Estimate) -> float | None:
+    """Returns the size of a true difference that n seeds with this spread show in 80 of 100 cases; None without an interval.
+
+    "Show" means that the 95% interval does not contain zero: d = delta s / sqrt(n), with P(T > t) = 0.8 if T has a noncentral t
+    distribution with n - 1 degrees of freedom and noncentrality delta, and t is the 97.5% quantile of the central one. The
+    other tail is left out: it has less than 1e-5. Of few seeds, s itself is uncertain, and so is d.
+    """
+    if estimate.interval is None or estimate.spread is None:
+        return None
+    limit = stats.t.ppf((1 + CONFIDENCE) / 2, estimate.n - 1)
+    delta = optimize.brentq(lambda d: stats.nct.sf(limit, estimate.n - 1, d) - POWER, 0, 1.5 * limit + 2)
+    return float(delta) * estimate.spread / math.sqrt(estimate.n)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Returns p-values that are corrected for their number m, in the same order (Holm 1979, Scand. J. Statist. 6, 65-70).
+
+    Of the sorted ones p_1 <= ... <= p_m, the i-th becomes the maximum over j <= i of min(1, (m - j + 1) p_j). If nothing has an
+    effect, one of them is below 0.05 in at most 5 of 100 tables, however the rows depend on each other. None stays None, and
+    does not count.
+    """
+    order = sorted((p, k) for k, p in enumerate(p_values) if p is not None)
+    corrected: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, k) in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p))
+        corrected[k] = largest
+    return corrected
 
 
 def _estimate(values: Sequence[float], operands: Sequence[float]) -> Estimate:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from vgg_nll.comparison.grouping import Group
 from vgg_nll.comparison.runs import Run
-from vgg_nll.comparison.statistics import Estimate, mean_with_interval, paired_difference
+from vgg_nll.comparison.statistics import Estimate, mean_with_interval
 from vgg_nll.evaluation.registry import METRICS, Metric, View, shown_in
 
 INTERVAL = "95% interval"
@@ -40,10 +40,10 @@ def overview(groups: Sequence[Group]) -> Table:
     rows = []
     for group in groups:
         for loss, by_seed in group.losses.items():
-            accuracy = list(_values(METRICS["accuracy"], by_seed).values())
+            accuracy = list(shown_values(METRICS["accuracy"], by_seed).values())
             estimate, seconds = mean_with_interval(accuracy), [run.seconds for run in by_seed.values()]
             data = group.data if group.split == "test" else f"{group.data} (validation)"
-            means = (_number(_fmean(_values(metric, by_seed).values()), _form(metric)) for metric in OVERVIEW)
+            means = (number(mean_or_nan(shown_values(metric, by_seed).values()), number_form(metric)) for metric in OVERVIEW)
             spread, interval = _with_spread(estimate, 2), _interval(estimate, "{:.2f}")
             cells = (data, group.model, loss, group.settings, str(estimate.n), spread, interval, f"{min(accuracy):.2f}")
             rows.append((*cells, *means, f"{min(seconds):.0f} to {max(seconds):.0f}"))
@@ -102,61 +102,48 @@ def _width(head: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
     return sum(max(3, *map(len, column)) for column in zip(head, *rows, strict=True)) + 3 * len(head) + 1  # "| a | b |"
 
 
-def difference(group: Group, first: str, second: str) -> Table:
-    """Returns one row per metric: both means over the seeds that both losses have, and first - second, paired by seed."""
-    rows = []
-    for metric in shown_in(View.PAIRED):
-        columns = [_values(metric, group.losses[loss]) for loss in (first, second)]
-        estimate = paired_difference(*columns)
-        shared = columns[0].keys() & columns[1].keys()
-        means = (_number(_fmean([column[seed] for seed in shared]), _form(metric)) for column in columns)
-        signed = _form(metric, "+")
-        p = "-" if estimate.p is None else "< 0.001" if estimate.p < 0.001 else f"{estimate.p:.3f}"
-        cells = (_number(estimate.mean, signed), _interval(estimate, signed), p, str(estimate.n))
-        rows.append((metric.head, *means, *cells))
-    return Table(("metric", first, second, "difference", INTERVAL, "p", "n"), rows)
-
-
 def means(group: Group) -> Table:
     """Returns one row per metric, one column per loss: mean ± sample standard deviation (95% interval of the mean)."""
     rows = []
     for metric in shown_in(View.COMPARISON):
         cells = []
         for by_seed in group.losses.values():
-            estimate = mean_with_interval(list(_values(metric, by_seed).values()))
+            estimate = mean_with_interval(list(shown_values(metric, by_seed).values()))
             text = _with_spread(estimate, metric.unit.digits)
             if estimate.interval is not None:
-                text += f" ({_interval(estimate, _form(metric))})"
+                text += f" ({_interval(estimate, number_form(metric))})"
             cells.append(text + (f", n = {estimate.n}" if 0 < estimate.n < len(by_seed) else ""))
         rows.append((metric.head, *cells))
     return Table(("metric", *(f"{loss} (n = {len(by_seed)})" for loss, by_seed in group.losses.items())), rows)
 
 
-def _values(metric: Metric, by_seed: Mapping[int, Run]) -> dict[int, float]:
+def shown_values(metric: Metric, by_seed: Mapping[int, Run]) -> dict[int, float]:
     """Returns seed -> the number that is shown, of the runs that have a value (no error: no confidence on wrong images)."""
     return {seed: metric.unit.factor * run.values[metric.name] for seed, run in by_seed.items() if metric.name in run.values}
 
 
-def _form(metric: Metric, sign: str = "") -> str:
+def number_form(metric: Metric, sign: str = "") -> str:
+    """Returns the format of the metric's numbers; `sign="+"` for differences."""
     return f"{{:{sign}.{metric.unit.digits}f}}"
 
 
-def _fmean(values: Collection[float]) -> float:
+def mean_or_nan(values: Collection[float]) -> float:
+    """Returns the mean, NaN of nothing."""
     return fmean(values) if values else math.nan
 
 
 def _with_spread(estimate: Estimate, digits: int) -> str:
     spread = "" if estimate.spread is None else f" ± {estimate.spread:.{digits}f}"
-    return _number(estimate.mean, f"{{:.{digits}f}}") + spread
+    return number(estimate.mean, f"{{:.{digits}f}}") + spread
 
 
 def _interval(estimate: Estimate, form: str) -> str:
     if estimate.interval is None:
         return f"none (n = {estimate.n})" if estimate.n < 2 else "none (no spread)"
-    return " to ".join(_number(bound, form) for bound in estimate.interval)
+    return " to ".join(number(bound, form) for bound in estimate.interval)
 
 
-def _number(value: float, form: str) -> str:
+def number(value: float, form: str) -> str:
     """Returns "-" for NaN, and no minus sign if the value rounds to 0."""
     if math.isnan(value):
         return "-"

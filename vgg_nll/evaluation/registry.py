@@ -92,7 +92,7 @@ _ROWS = (
     Metric("confidence_correct", "confidence/correct", "confidence", "confidence on right images", PERCENT,
            OverFolds.MEAN_CORRECT, COMMON, "the same on the images that are right; no value if none is"),
     Metric("confidence_incorrect", "confidence/incorrect", "confidence", "confidence on wrong images", PERCENT,
-           OverFolds.MEAN_INCORRECT, COMMON | View.BEST | View.HPARAMS,
+           OverFolds.MEAN_INCORRECT, MAIN,
            "the same on the images that are wrong; no value if none is"),
     Metric("true_class_probability", "confidence/true_class", "confidence", "true class probability", PERCENT, MEAN, COMMON,
            "mean output of the true class"),
