@@ -9,6 +9,7 @@ The packages are not needed to develop here, so their values are stored. To writ
 
 import importlib.util
 import json
+from importlib import import_module
 from importlib.metadata import distribution, version
 from pathlib import Path
 from types import ModuleType
@@ -42,13 +43,11 @@ def main() -> None:
 
 def of_binned(p: np.ndarray, label: np.ndarray) -> dict[str, float]:
     """netcal and uncertainty-calibration."""
-    from calibration import lower_bound_scaling_top_ce
-    from netcal.metrics import ECE, MCE
-
+    netcal = import_module("netcal.metrics")
     return {
-        "ece": float(ECE(15).measure(p, label)),
-        "mce": float(MCE(15).measure(p, label)),
-        "debiased_rms_ce": float(lower_bound_scaling_top_ce(p, label)),
+        "ece": float(netcal.ECE(15).measure(p, label)),
+        "mce": float(netcal.MCE(15).measure(p, label)),
+        "debiased_rms_ce": float(import_module("calibration").lower_bound_scaling_top_ce(p, label)),
     }
 
 
@@ -74,8 +73,7 @@ def of_ranks(p: torch.Tensor, label: torch.Tensor) -> dict[str, float]:
 
 def of_smooth(p: np.ndarray, label: np.ndarray) -> dict[str, Any]:
     """relplot: as released, and with a finer mesh, whose fixed point is found to all digits."""
-    import relplot
-
+    relplot = import_module("relplot")
     confidence, correct = p.max(1), (p.argmax(1) == label).astype(float)
     released = float(relplot.smECE(confidence, correct))
     relplot.config.smECE_mesh_pts = MESH

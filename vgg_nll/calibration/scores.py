@@ -95,7 +95,7 @@ def ranking_scores(images: RankedImages) -> dict[str, float]:
     errors = share_ties(images.margin, wrong).flip(0).cumsum(0)  # [N], E_k
     count, accepted = len(wrong), torch.arange(1, len(wrong) + 1, dtype=torch.float64)
     best_errors = (accepted - images.correct.sum()).clamp(min=0)
-    result = {
+    result: dict[str, Tensor | float] = {
         "e_aurc": ((errors - best_errors) / accepted).mean(),
         "augrc": (errors.sum() - errors[-1] / 2) / count**2,
         "fpr_at_95_tpr": _fpr_at_95_tpr(images),
