@@ -151,7 +151,10 @@ def test_certain_outputs_have_no_floor(logits: Tensor) -> None:
 
 
 def check_p_values(repeats: int, draws: int) -> None:
-    """Of calibrated outputs of ten classes: P(p <= 0.05) and P(p <= 0.5) within the limits of a binomial count."""
+    """Of calibrated outputs of ten classes: P(p <= 0.05) and P(p <= 0.5) within the limits of a binomial count.
+
+    That of MCE may be less: the error of a bin with one image takes two values, so many twins tie.
+    """
     logits, _ = sample(120)
     p_values = [noise_floor(calibrated(logits, seed), seed=seed, draws=draws) for seed in range(repeats)]
     for name in NAMES:
@@ -159,7 +162,8 @@ def check_p_values(repeats: int, draws: int) -> None:
         for level in (0.05, 0.5):
             count = int((values <= level).sum())
             print(f"{name}: P(p <= {level}) = {count / repeats:.3f} of {repeats}")
-            assert binomtest(count, repeats, level).pvalue > 1e-3, (name, level, count)
+            side = "greater" if name == "mce" else "two-sided"
+            assert binomtest(count, repeats, level, side).pvalue > 1e-3, (name, level, count)
 
 
 def test_p_values_are_uniform() -> None:
