@@ -6,12 +6,12 @@ from vgg_nll.evaluation.metrics import compute, softmax_outputs, update
 from vgg_nll.losses import argmax_nll
 
 
-def sample(images: int = 300, classes: int = 10) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns logits [N, C], the same each time, and labels [N]."""
+def sample(images: int = 300, classes: int = 10, gain: float = 2.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns logits [N, C], the same each time, and labels [N], whose logits are larger by `gain`."""
     draw = torch.Generator().manual_seed(0)
     target = torch.randint(classes, (images,), generator=draw)
     logits = 2 * torch.randn(images, classes, generator=draw)
-    logits[range(images), target] += 2
+    logits[range(images), target] += gain
     return logits, target
 
 

@@ -1,4 +1,7 @@
-"""Calibration errors: how far confidence is from accuracy, over bins of confidence."""
+"""Calibration errors: how far confidence is from accuracy, over bins of confidence.
+
+Tensors of counts may have leading dimensions [...], one element for each set of labels that the same outputs are judged by.
+"""
 
 import torch
 from torch import Tensor
@@ -17,28 +20,28 @@ def of_bins(bin_images: Tensor, bin_correct: Tensor, bin_confidence: Tensor) -> 
     `ece` is `sum_b n_b/N |acc_b - conf_b|`, and `mce` is `max_b |acc_b - conf_b|`.
 
     Args:
-        bin_images, bin_correct, bin_confidence: per bin [NUM_BINS], the images, the correct ones, the sum of confidences.
+        bin_images, bin_confidence: [NUM_BINS], images and sum of confidences; bin_correct: [..., NUM_BINS], the correct images.
     """
     gaps = (bin_correct - bin_confidence).abs()
-    return {"ece": gaps.sum() / bin_images.sum(), "mce": (gaps / bin_images.clamp(min=1)).max()}
+    return {"ece": gaps.sum(-1) / bin_images.sum(), "mce": (gaps / bin_images.clamp(min=1)).amax(-1)}
 
 
 def classwise(class_bin_images: Tensor, class_bin_probability: Tensor) -> Tensor:
     """Returns the mean over classes of the ECE of each class's own probability (arXiv:1910.12656).
 
     Args:
-        class_bin_images: [C, NUM_BINS], images of label c by the probability of class c.
+        class_bin_images: [..., C, NUM_BINS], images of label c by the probability of class c.
         class_bin_probability: [C, NUM_BINS], the sum over all images of the probability of class c.
     """
-    return (class_bin_images - class_bin_probability).abs().sum(1).mean() / class_bin_images.sum()
+    return (class_bin_images - class_bin_probability).abs().sum(-1).mean(-1) / class_bin_images.sum((-2, -1))
 
 
 def adaptive(confidence: Tensor, correct: Tensor) -> Tensor:
     """Returns the ECE over bins of equally many images (arXiv:1904.01685).
 
     Args:
-        confidence, correct: [N], in order of confidence.
+        confidence: [N], correct: [..., N], in order of confidence.
     """
-    parts = zip(confidence.tensor_split(NUM_BINS), correct.tensor_split(NUM_BINS), strict=True)
-    gaps = ((c.sum() - r.sum()).abs() for c, r in parts)
-    return sum(gaps, start=torch.zeros_like(correct[0])) / len(correct)
+    parts = zip(confidence.tensor_split(NUM_BINS), correct.tensor_split(NUM_BINS, dim=-1), strict=True)
+    gaps = ((c.sum() - r.sum(-1)).abs() for c, r in parts)
+    return sum(gaps, start=torch.zeros_like(correct[..., 0])) / len(confidence)

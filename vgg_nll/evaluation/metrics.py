@@ -12,11 +12,11 @@ from torch import Tensor
 
 from vgg_nll.calibration import bins
 from vgg_nll.calibration.bins import NUM_BINS, bin_index
+from vgg_nll.calibration.ranking import merge_rounded, share_ties
 from vgg_nll.calibration.temperature import nll_at_temperatures
 from vgg_nll.losses import log_probabilities
 
 NUM_THRESHOLDS, THRESHOLD_STEP = 127, 0.5  # of precision-recall curves, equal in log-odds: -31.5, -31, ..., 31.5
-ROUNDING = 1e-12  # of a margin, relative: a sum over classes depends on their order in its last bits
 MARGIN_QUANTILES = {"margin_p05": 0.05, "margin_p50": 0.5, "margin_p95": 0.95}
 
 
@@ -184,7 +184,7 @@ def balanced_accuracy(sums: Sums) -> Tensor:
 def accuracy_coverage(sums: Sums) -> Tensor:
     """Returns [N]: the accuracy on the most confident image, on the two most confident ones, ..., on all (arXiv:1705.08500)."""
     _, margin, correct = _by_margin(sums)
-    return _share_ties(margin, correct).flip(0).cumsum(0) / torch.arange(1, len(correct) + 1)
+    return share_ties(margin, correct).flip(0).cumsum(0) / torch.arange(1, len(correct) + 1)
 
 
 def _count(shape: tuple[int, ...], values: Tensor, *places: Tensor) -> Tensor:
@@ -207,16 +207,8 @@ def _by_margin(sums: Sums) -> Tensor:
     """
     images = sums.by_image()
     confidence, margin, correct = torch.stack(images[:3])[:, images.margin.argsort(stable=True)]
-    is_tie = (margin - margin.roll(1) <= ROUNDING * (1 + margin.abs())) & margin.isfinite()  # equal infinite ones are equal
-    first = torch.arange(len(margin)).masked_fill(is_tie, 0).cummax(0).values
     correct = correct.masked_fill(margin.isnan(), torch.nan)
-    return torch.stack([confidence, margin[first], correct])
-
-
-def _share_ties(margin: Tensor, correct: Tensor) -> Tensor:
-    """Returns `correct` with its mean over equal margins: their order says nothing. Both [N], in order of the margin."""
-    _, group, size = margin.unique_consecutive(return_inverse=True, return_counts=True)
-    return (torch.zeros(len(size), dtype=correct.dtype).index_add(0, group, correct) / size)[group]
+    return torch.stack([confidence, merge_rounded(margin), correct])
 
 
 def _of_scores(sums: Sums) -> dict[str, Tensor]:
@@ -225,7 +217,7 @@ def _of_scores(sums: Sums) -> dict[str, Tensor]:
     comparable = len(right) and len(wrong) and not margin.isnan().any()
     below = torch.searchsorted(wrong, right).double() + torch.searchsorted(wrong, right, right=True)  # twice, ties half
     return {
-        "adaptive_ece": bins.adaptive(confidence, _share_ties(margin, correct)),
+        "adaptive_ece": bins.adaptive(confidence, share_ties(margin, correct)),
         "aurc": (1 - accuracy_coverage(sums)).mean(),
         "auroc": below.sum() / (2 * len(right) * len(wrong)) if comparable else torch.tensor(torch.nan),
     } | {name: _quantile(margin, q) for name, q in MARGIN_QUANTILES.items()}
