@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vgg_nll.cli.console import write_any_text
 from vgg_nll.losses import all_logit_nll, argmax_nll
-from vgg_nll.palette import BLACK, BLUE, SKY, VERMILION, loss_colour
+from vgg_nll.palette import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, VERMILION, loss_colour
 
 GREY = "#7f7f7f"
 LOSSES: dict[str, Callable[..., Tensor]] = {"argmax": argmax_nll, "all_logit": all_logit_nll}
@@ -84,6 +84,25 @@ def gradient_against_gap() -> Figure:
     return figure
 
 
+def gradient_ratio() -> Figure:
+    """Draws the gradient of method 2 on the true logit as a multiple of that of method 1, against `p` of the true class."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    p = torch.cat([torch.logspace(-3, -1, 100), torch.linspace(0.1, 0.999, 400)]).double()[:, None]
+    for classes, color in ((2, BLACK), (3, GREEN), (10, PINK), (1000, ORANGE)):
+        logits = torch.cat([p, ((1 - p) / (classes - 1)).expand(-1, classes - 1)], dim=1).log().requires_grad_()
+        label = torch.zeros(len(p), dtype=torch.int64)
+        one, two = (torch.autograd.grad(loss(logits, label, reduction="sum"), logits)[0][:, 0] for loss in LOSSES.values())
+        name = f"{classes} classes" + (", or all the rest on one class" if classes == 2 else ", the rest spread evenly")
+        axes.plot(p[:, 0], two / one, color=color, label=name)
+        at_uniform = classes / (classes - 1)
+        axes.plot([1 / classes], [at_uniform], "o", color=color)
+    axes.set(xlabel="softmax output of the true class (dots: 1 / C)", ylabel="gradient of all_logit / gradient of argmax")
+    axes.set(xlim=(0, 1), ylim=(0.95, 2.05))
+    axes.legend()
+    return figure
+
+
 def cat_dog_horse() -> Figure:
     """Draws the worked example: three images, their softmax, and both losses."""
     logits = torch.tensor([[5.0, 4.0, 2.0], [4.0, 2.0, 8.0], [4.0, 4.0, 1.0]])
@@ -141,7 +160,7 @@ FORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "log_softmax and log1mexp": _log1mexp,
     "all_logit_nll": lambda logits, target: all_logit_nll(logits, target, reduction="none"),
 }
-FIGURES = (losses_against_probability, forms_against_gap, gradient_against_gap, cat_dog_horse, simplex)
+FIGURES = (losses_against_probability, forms_against_gap, gradient_against_gap, gradient_ratio, cat_dog_horse, simplex)
 
 
 def main(folder: Path) -> None:

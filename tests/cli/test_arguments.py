@@ -230,7 +230,12 @@ def test_odd_folders_of_pictures(command: Command, tmp_path: Path) -> None:
         ),
         ([*TINY, "loss._target_=os"], "loss._target_=os: cannot be used: Expected a callable target"),
         (["lr=0.1"], "lr: there is no such key (did you mean optimizer.lr?)"),
-        (["device=tpu"], "device=tpu: must be one of auto, cpu, cuda, cuda:<number>"),
+        (["device=tpu"], "device=tpu: must be one of auto, cpu, cuda, cuda:<number>\n"),
+        (["device=mps"], "cuda, cuda:<number>; Apple's GPUs have no float64, in which every metric is computed"),
+        (
+            ["trainer.precision=float16"],
+            "one of auto, float32, bfloat16; its small gradients become 0 unless the loss is scaled",
+        ),
         (["data.shift_pixels=32"], "data.shift_pixels=32: must be less than data.image_size=32"),
         (["schedule.warmup_epochs=1e6"], "schedule.warmup_epochs=1000000.0: must not be more than trainer.epochs="),
         (["loss.label_smoothing=1.5"], "must be a number, at least 0 and at most 1"),

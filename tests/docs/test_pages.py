@@ -126,6 +126,15 @@ def test_metrics_are_those_of_the_registry() -> None:
     assert re.findall(r"^\| `[^|]+ \| `(\w+)` \|", rows, re.MULTILINE) == list(METRICS)
 
 
+def test_every_metric_is_explained_once() -> None:
+    """A row of its own, or one that it shares, in the tables of docs/metrics.md; and no row is of a metric that is gone."""
+    before, _, figures = (ROOT / "docs/metrics.md").read_text().partition("## Figures with errors")
+    rows = re.findall(r"^\| (`[a-z][^|]*`) \|", before.partition("## Right and wrong")[2], re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row) if not re.fullmatch(r"argmax|all_logit", name)]
+    assert sorted(named) == sorted(METRICS)
+    assert figures
+
+
 def test_printed_table_is_that_of_the_code() -> None:
     shown = code_block(section("docs/results.md", "The table that a run prints")).splitlines()
     rows = [line.split()[0] for line in shown if re.fullmatch(r"  \w+ +[\d.]+ +[\d.]+", line)]

@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from helpers.configs import compose_config
 from vgg_nll.checkpoints import file as checkpoint_file
+from vgg_nll.evaluation.best_step import objective
 from vgg_nll.run.train import train as train_record
 from vgg_nll.run_folder import checked_json, paths
 from vgg_nll.run_folder.record import RunRecord
@@ -37,9 +38,10 @@ class Bomb:
 def train(folder: Path, *overrides: str) -> dict[str, Any]:
     """Trains with these overrides into `folder`, and returns what metrics.json holds."""
     folder.mkdir(parents=True, exist_ok=True)  # as Hydra does
-    objective = train_config(compose_config(*overrides), folder, CHOICES)
+    cfg = compose_config(*overrides)
+    found = train_config(cfg, folder, CHOICES)
     content: dict[str, Any] = json.loads((folder / paths.METRICS).read_text())
-    assert content["val"]["accuracy"] == objective
+    assert found == objective(content["val"], cfg.trainer.best)
     return content
 
 

@@ -2,7 +2,9 @@
 
 import math
 import shutil
+from collections.abc import Callable
 
+import mpmath
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vgg_nll.losses import AllLogitNLL, ArgmaxNLL, SigmoidNLL, all_logit_nll, argmax_nll, sigmoid_nll
+from vgg_nll.losses.class_weights import ClassWeighted
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
@@ -241,6 +244,154 @@ def test_gradient_at_uniform() -> None:
         grads.append(logits.grad)
     torch.testing.assert_close(grads[1], grads[0] * 10 / 9)
     torch.testing.assert_close(grads[2], grads[1] / 10)
+
+
+def gradients(p: Tensor) -> list[Tensor]:
+    """The gradients of both methods on the logits of one image with outputs `p` [C] and label 0, in float64."""
+    found = []
+    for loss in BOTH:
+        logits = p.log()[None].requires_grad_()
+        found.append(torch.autograd.grad(loss(logits, torch.tensor([0])), logits)[0][0])
+    return found
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 1000])
+@pytest.mark.parametrize("p", [1e-6, 0.1, 0.5, 0.9, 0.99, 0.999, 1 - 1e-9])
+def test_gradient_against_method_1(classes: int, p: float) -> None:
+    """If the other outputs are equal, the whole gradient is that of method 1 times one factor, with the limit 2."""
+    factor = 1 + p * (classes - 1) / (classes - 2 + p)
+    first, second = gradients(torch.tensor([p, *[(1 - p) / (classes - 1)] * (classes - 1)], dtype=torch.float64))
+    torch.testing.assert_close(second / first, torch.full_like(first, factor), rtol=1e-6, atol=0)
+    assert 1 + p <= factor <= 2 + 1e-12
+    if classes == 10:
+        stated = {0.1: 1.11, 0.5: 1.53, 0.99: 1.99, 0.999: 2.00}  # on docs/losses.md
+        assert round(factor, 2) == stated.get(p, round(factor, 2))
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 5.0, 20.0])
+def test_gradient_against_method_1_is_at_most_twice(scale: float) -> None:
+    """On the true logit, of any other outputs: at least the factor of equal ones, at most 2, which is that of one class."""
+    random = torch.Generator().manual_seed(10)
+    for p in (scale * torch.randn(50, 7, generator=random, dtype=torch.float64)).softmax(1):
+        first, second = gradients(p)
+        least = 1 + p[0] * 6 / (5 + p[0])
+        assert least * (1 - 1e-9) <= second[0] / first[0] <= 2 * (1 + 1e-9)
+    for p_true in (0.01, 0.5, 0.9):
+        first, second = gradients(torch.tensor([p_true, 1 - p_true, 0.0, 0.0], dtype=torch.float64))
+        assert (second[0] / first[0]).item() == pytest.approx(2, rel=1e-12)
+
+
+def test_method_2_raises_other_wrong_classes() -> None:
+    """On docs/losses.md: if one wrong class has more than 2/3. The formula is `p_k (2 - sum over j != k, t of r_j)`."""
+    for leader in (0.6, 0.66, 0.67, 0.9):
+        p = torch.tensor([(1 - leader) / 2, leader, (1 - leader) / 2], dtype=torch.float64)
+        first, second = gradients(p)
+        assert first[2] > 0
+        assert (second[2] < 0) == (leader > 2 / 3)
+        assert second[2].item() == pytest.approx(p[2].item() * (2 - leader / (1 - leader)), rel=1e-12)
+
+
+def test_twice_a_loss_under_sgd() -> None:
+    """Twice the rate, half the weight decay and half the clipping norm give the same weights to rounding."""
+    random = torch.Generator().manual_seed(11)
+    images, target = torch.randn(40, 5, generator=random, dtype=torch.float64), torch.arange(40) % 3
+    ends = []
+    for factor, rate, decay, clip in ((2, 0.1, 0.01, 0.5), (1, 0.2, 0.005, 0.25), (1, 0.1, 0.01, 0.5)):
+        weights = torch.zeros(5, 3, dtype=torch.float64, requires_grad=True)
+        optimizer = torch.optim.SGD([weights], lr=rate, momentum=0.9, nesterov=True, weight_decay=decay)
+        for _ in range(5):
+            optimizer.zero_grad()
+            (factor * argmax_nll(images @ weights, target)).backward()
+            torch.nn.utils.clip_grad_norm_([weights], clip)
+            optimizer.step()
+        ends.append(weights.detach())
+    torch.testing.assert_close(ends[1], ends[0], rtol=1e-5, atol=0)
+    assert (ends[2] - ends[0]).abs().max() > 0.01
+
+
+OUTPUTS = [(0.5, 0.25, 0.25), (0.05, 0.9, 0.05), (0.9, 0.1), (0.1,) * 10, (0.02, 0.4, 0.38, 0.2), (1e-9, 0.6, 0.4 - 1e-9)]
+
+
+@pytest.mark.parametrize("p", OUTPUTS)
+def test_what_method_2_adds(p: tuple[float, ...]) -> None:
+    """`-log(1 - p)` as a power series: `1 - p_t`, and a price of wrong outputs in one place. In 60 digits, and in float64."""
+    with mpmath.workdps(60):
+        exact = [mpmath.mpf(x) for x in p]
+        exact = [x / mpmath.fsum(exact) for x in exact]
+        by_definition = -mpmath.log(exact[0]) - mpmath.fsum(mpmath.log(1 - x) for x in exact[1:])
+        powers = mpmath.fsum(x**n / n for x in exact[1:] for n in range(2, 2000))
+        by_series = -mpmath.log(exact[0]) + (1 - exact[0]) + powers
+        assert abs(by_series - by_definition) < mpmath.mpf(10) ** -55 * by_definition
+    logits = torch.tensor([p], dtype=torch.float64).log()
+    method_1, method_2 = (loss(logits, torch.tensor([0])).item() for loss in BOTH)
+    assert method_2 == pytest.approx(float(by_series), rel=1e-13)
+    assert method_2 - method_1 - (1 - p[0]) == pytest.approx(float(powers), rel=1e-12)
+    assert method_1 + 1 - p[0] < method_2 <= 2 * method_1 * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0, 60.0])
+def test_keras_binary_crossentropy_on_a_softmax(scale: float) -> None:
+    """It is method 2, divided by C, of outputs that are clipped at 1e-7: equal inside, bounded and flat beyond."""
+    logits = (scale * torch.randn(64, 10, generator=torch.Generator().manual_seed(12), dtype=torch.float64)).requires_grad_()
+    target = torch.arange(64) % 10
+    p, y = logits.softmax(1), F.one_hot(target, 10)
+    clipped = p.clamp(1e-7, 1 - 1e-7)
+    keras = -(y * clipped.log() + (1 - y) * (1 - clipped).log()).mean(1)
+    ours = all_logit_nll(logits, target, reduction="none", class_reduction="mean")
+    inside = ((p > 1e-7) & (p < 1 - 1e-7)).all(1)
+    torch.testing.assert_close(keras[inside], ours[inside], rtol=1e-12, atol=0)
+    assert keras.max() <= -2 * math.log(1e-7) / 10 + 1e-6  # 3.22
+    flat = (clipped != p).all(1)
+    (gradient,) = torch.autograd.grad(keras.sum(), logits)
+    assert gradient[flat].abs().sum() == 0
+    if scale == 60:
+        assert flat.sum() > 20
+        assert ours.max() > 10 * keras.max()
+    else:
+        assert inside.sum() > 50
+
+
+def minimiser(loss: Callable[..., Tensor], target: Tensor, **options: object) -> Tensor:
+    """The outputs [3] that minimise `loss` if all rows of `target` have the same logits."""
+    logits = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [logits], max_iter=200, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        logits.grad = None
+        value = loss(logits.expand(len(target), 3), target, **options)
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    return logits.detach().softmax(0)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
+def test_weights_and_smoothing_move_the_minimum(label_smoothing: float) -> None:
+    """Ten images that look the same: 6, 3 and 1 of the classes, with the weights 1, 2 and 7."""
+    labels = torch.tensor([0] * 6 + [1] * 3 + [2])
+    share = labels.bincount().double() / 10
+    weight = torch.tensor([1.0, 2.0, 7.0], dtype=torch.float64)
+
+    def smooth(q: Tensor) -> Tensor:
+        return (1 - label_smoothing) * q + label_smoothing / 3
+
+    def weighted(q: Tensor) -> Tensor:
+        return weight * q / (weight @ q)
+
+    for loss, of_labels, of_probabilities in (
+        (F.cross_entropy, weighted(smooth(share)), weighted(smooth(share))),
+        (argmax_nll, weighted(smooth(share)), weighted(smooth(share))),
+        (all_logit_nll, smooth(weighted(share)), smooth(share)),
+    ):
+        for target, expected in ((labels, of_labels), (share[None], of_probabilities)):
+            found = minimiser(loss, target, weight=weight, label_smoothing=label_smoothing)
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    for kind in (torch.nn.CrossEntropyLoss, ArgmaxNLL, AllLogitNLL):  # as a run weighs, see `build.make_loss`
+        whole = ClassWeighted(kind(reduction="none", label_smoothing=label_smoothing), weight)
+        torch.testing.assert_close(minimiser(whole, labels), smooth(weighted(share)), rtol=0, atol=1e-6)
 
 
 # Multiples of 1/64 up to 64, so a shift by an integer rounds nothing.

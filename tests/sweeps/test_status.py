@@ -1,6 +1,7 @@
 """What became of a job: the state of its folder, the row of the table, the account of a sweep."""
 
 import csv
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,3 +114,23 @@ def test_numbers_of_another_run_are_not_those_of_a_job(tmp_path: Path) -> None:
             assert (found.state, found.objective) == (FINISHED, 0.5)
         else:
             assert (found.state, found.reason) == (FAILED, f"{tmp_path / paths.METRICS}: is of another run")
+
+
+@pytest.mark.parametrize(
+    ("best", "objective", "score", "head"),
+    [
+        (None, 0.5, 0.5, "accuracy %"),  # a run from before the key
+        ("accuracy", 0.5, 0.5, "accuracy %"),
+        ("nll", 0.25, -0.25, "NLL (argmax)"),
+        ("refinement", None, -math.inf, "refinement"),  # not among its metrics
+        ("strange", 0.5, 0.5, "accuracy %"),
+    ],
+)
+def test_the_objective_is_what_chose_the_best_step(
+    tmp_path: Path, best: str | None, objective: float | None, score: float, head: str
+) -> None:
+    checked_json.write(tmp_path / paths.RUN, {"config": {"trainer": {} if best is None else {"best": best}}}, "x")
+    (tmp_path / paths.DONE).touch()
+    checked_json.write(tmp_path / paths.METRICS, {"val": {"accuracy": 0.5, "nll_argmax": 0.25}}, "x")
+    found = status.of(tmp_path)
+    assert (found.objective, found.score, found.metric.head) == (objective, score, head)

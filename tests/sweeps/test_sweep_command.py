@@ -13,12 +13,19 @@ from vgg_nll.sweeps.status import FAILED, FINISHED, INTERRUPTED, PRUNED, WAITING
 
 Command = Callable[..., int]
 SWEEP = Path("runs/sweeps/s")
+KEPT = "checkpoint.keep=best"  # a finished job is never continued
 
 
 @pytest.fixture
 def launcher(monkeypatch: pytest.MonkeyPatch) -> FakeLauncher:
     """Takes the place of the local launcher; its jobs finish at once."""
     return install(monkeypatch)
+
+
+@pytest.mark.slow
+def test_states_stay_if_they_are_asked_for(command: Command, launcher: FakeLauncher) -> None:
+    assert command("-m", "sweep=s", "data=synthetic", "checkpoint.keep=all", "seed=0,1") == 0
+    assert [word for word in launcher.calls[0] if word.startswith("checkpoint")] == ["checkpoint.keep=all"]
 
 
 @pytest.mark.slow
@@ -29,7 +36,7 @@ def test_each_job_once_then_never_again(
     assert command(*line) == 0
     names = [f"loss={loss},seed={seed}" for loss in ("argmax", "all_logit") for seed in (0, 1)]
     assert launcher.names() == names
-    assert launcher.calls[0] == ["data=synthetic", "loss=argmax", "seed=0", f"hydra.run.dir={SWEEP / names[0]}"]
+    assert launcher.calls[0] == ["data=synthetic", "loss=argmax", "seed=0", f"hydra.run.dir={SWEEP / names[0]}", KEPT]
     printed = capsys.readouterr().out
     assert "sweep s: 4 jobs, at once; in runs/sweeps/s\n" in printed
     assert (
@@ -109,7 +116,7 @@ def test_what_is_not_finished_is_continued_or_repeated(command: Command, launche
     launcher.calls.clear()
     assert command(*line) == 0
     places = [f"hydra.run.dir={SWEEP}/seed=0", f"resume={SWEEP}/seed=1", f"resume={SWEEP}/seed=2"]
-    assert [call for call in launcher.calls if call[-1] == places[0]] == [["seed=0", "device=cpu", places[0]]]
+    assert [call for call in launcher.calls if places[0] in call] == [["seed=0", "device=cpu", places[0], KEPT]]
     assert launcher.calls[1:] == [[place, "device=cpu"] for place in places[1:]]
     assert not list((tmp_path / SWEEP).glob("*/FAILED"))
 

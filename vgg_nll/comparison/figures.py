@@ -11,9 +11,9 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator, Perce
 
 from vgg_nll.comparison.statistics import Point
 from vgg_nll.evaluation.registry import METRICS, PERCENT
-from vgg_nll.fonts import caption
 from vgg_nll.palette import loss_colour
-from vgg_nll.plots import reliability_panels
+from vgg_nll.plots.fonts import caption
+from vgg_nll.plots.reliability import reliability_panels
 from vgg_nll.tracking import tags
 
 LOSS_VALIDATION = METRICS["loss"].tag

@@ -17,7 +17,7 @@ from vgg_nll.comparison.statistics import Point, mean_over_runs
 from vgg_nll.errors import CheckpointError, ConfigError, DataError
 from vgg_nll.escapes import printable
 from vgg_nll.evaluation.registry import METRICS, OverFolds, View, shown_in
-from vgg_nll.fonts import caption
+from vgg_nll.plots.fonts import caption
 from vgg_nll.progress import track
 from vgg_nll.run_folder import checksums, paths
 from vgg_nll.tracking.event_files import Curve, read_checked

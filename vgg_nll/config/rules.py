@@ -30,6 +30,7 @@ class Rule:
     is_path: bool = False  # the command line quotes it for Hydra
     word: str = ""  # that may stand in the place of the value
     is_named: bool = False  # items may be "name=value", too
+    refused: tuple[tuple[str, str], ...] = ()  # what people ask for, and why it is no choice
 
     def find_error(self, value: Any) -> str | None:
         """Returns what is allowed if `value` is not; else None."""
@@ -44,7 +45,8 @@ class Rule:
         allowed = (int, float) if self.type is float else (self.type,)
         right_type = isinstance(value, allowed) and (self.type is bool or not isinstance(value, bool))
         if not right_type or (re.fullmatch(self.pattern, value) is None if self.pattern else self._is_no_choice(value)):
-            return f"must be {self._expected()}"
+            why = dict(self.refused).get(value, "") if isinstance(value, str) else ""
+            return f"must be {self._expected()}{why and f'; {why}'}"
         if isinstance(value, int) and abs(value) >= MAX_INTEGER:
             return f"must be less than {MAX_INTEGER:g}"
         if self.type in (int, float):
@@ -89,6 +91,9 @@ def number_of(item: str) -> float:
         return math.nan
 
 
+DEVICES = r"auto|cpu|cuda(:(0|[1-9][0-9]?))?"
+MPS = "mps", "Apple's GPUs have no float64, in which every metric is computed"
+FLOAT16 = "float16", "its small gradients become 0 unless the loss is scaled; a GPU without bfloat16 trains in float32"
 COUNT = Rule(int, min_value=1)
 SHARE = Rule(float, above=0, below=1)
 FLAG = Rule(bool)
@@ -101,7 +106,7 @@ EPOCHS = Rule(float, above=0, max_value=1e9)  # the product with the steps of an
 RULES: dict[str, Rule] = {
     "seed": Rule(int, min_value=0),
     "name": TEXT,
-    "device": Rule(str, choices=("auto", "cpu", "cuda", "cuda:<number>"), pattern=r"auto|cpu|cuda(:(0|[1-9][0-9]?))?"),
+    "device": Rule(str, choices=("auto", "cpu", "cuda", "cuda:<number>"), pattern=DEVICES, refused=(MPS,)),
     "resume": Rule(str, optional=True, is_path=True),
     "resume_strict": FLAG,
     "checkpoint.every_steps": COUNT,
@@ -168,7 +173,7 @@ RULES: dict[str, Rule] = {
     "trainer.accumulation_steps": COUNT,
     "trainer.clip_norm": Rule(float, min_value=1e-6, optional=True),
     "trainer.ema_decay": Rule(float, min_value=0, below=1),
-    "trainer.precision": Rule(str, choices=("auto", "float32", "bfloat16")),
+    "trainer.precision": Rule(str, choices=("auto", "float32", "bfloat16"), refused=(FLOAT16,)),
     "trainer.best": Rule(str, choices=("accuracy", "balanced_accuracy", "nll", "refinement")),
     "trainer.test_precision": Rule(str, choices=("float32", "same")),
     "trainer.deterministic": FLAG,

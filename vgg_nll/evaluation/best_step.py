@@ -26,3 +26,8 @@ def score(values: Mapping[str, float], best: str) -> Score:
     name, more_is_better = CRITERIA[best]
     found = values.get(name, -math.inf if more_is_better else math.inf)  # an older run's best step may lack it
     return (found if more_is_better else -found), -values["nll_argmax"]
+
+
+def objective(values: Mapping[str, float], best: str) -> float:
+    """Returns the metric that `best` chooses by, for those who judge a whole run; NaN if the run has none."""
+    return values.get(CRITERIA[best][0], math.nan)

@@ -48,7 +48,7 @@ def argmax_nll(
     Args:
         input: the logits, [C], [N, C] or [N, C, d1, ..., dk], floating.
         target: class indices ([], [N], [N, d1, ..., dk]) or class probabilities (the shape of the logits).
-        weight: [C]; the term of class k is multiplied by `weight[k]`.
+        weight: [C]; the term of class k is multiplied by `weight[k]`, also what `label_smoothing` gives it, as PyTorch does.
         ignore_index: elements with this label do not count.
         reduction: "mean" (weighted by the labels' weights; over all elements for class probabilities), "sum", or "none" for one
             value per element.
@@ -87,13 +87,15 @@ def all_logit_nll(
 ) -> Tensor:
     """Returns method 2: `-log p_t - sum over k != t of log(1 - p_k)`, over every softmax output.
 
-    Strictly proper: `p` minimises its expectation only if it is the true distribution. For C = 2 it is twice method 1. The
-    gradient of a confident mistake tends to at most 2 per logit (method 1: 1); it is never inf or NaN.
+    Equal to `-log p_t + (1 - p_t) + sum over k != t of (p_k^2/2 + p_k^3/3 + ...)`. Strictly proper: `p` minimises its
+    expectation only if it is the true distribution. For C = 2 it is twice method 1. The gradient of a confident mistake tends
+    to at most 2 per logit (method 1: 1); it is never inf or NaN. On the true logit it is that of method 1 times a factor
+    between `1 + p_t (C - 1) / (C - 2 + p_t)` (other outputs equal) and 2: one learning rate does not give equal steps.
 
     Args:
         input, target, ignore_index: as `argmax_nll`.
-        class_reduction: over the C terms of an element: "sum" (one learning rate then serves both methods), or "mean",
-            whose gradients are C times smaller.
+        class_reduction: over the C terms of an element: "sum", or "mean", whose gradients are C times smaller; on clipped
+            outputs, "mean" would be Keras' `binary_crossentropy`.
         weight: [C]; an element's whole loss is multiplied by `weight[t]`. With class probabilities, which have no `t`, both
             terms of class k are multiplied by `weight[k]`.
         reduction: as `argmax_nll`.

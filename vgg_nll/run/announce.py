@@ -30,6 +30,7 @@ from vgg_nll.training.trainer import Trainer
 log = logging.getLogger(__name__)
 AUGMENTED_IMAGES, MAX_ROWS, ROW = 16, 10, 8  # shown at the start
 NOTABLE_SECONDS = 60.0  # a run on a CPU that is longer says so before it begins
+FEW_PICTURES = 5_000  # to train on; with fewer, a network from nothing is often no better than chance
 QUICK_SIDE, LONG_SECONDS = 64, 600.0  # one that is longer gets the hint that images of this side are quicker
 
 
@@ -124,6 +125,7 @@ def log_start(trainer: Trainer, cfg: DictConfig, first_batches: FirstBatches) ->
         f"training: {trainer.total_steps} steps of {settings.batch_size} images ({data.steps_per_epoch} an epoch), "
         f"{_shares(trainer)}peak lr {cfg.optimizer.lr:g}, seed {cfg.seed}"
     )
+    _log_guidance(trainer, cfg)
     _log_time(trainer, cfg)
     if diagnostics.ignores_labels(trainer.loss, num_classes, state.device):
         log.warning("warning: this loss ignores the labels: confidence will grow, accuracy will not")
@@ -138,6 +140,20 @@ def _shares(trainer: Trainer) -> str:
     """Says how many images of a batch each rank gets, if there are several; a rest goes to the first ones."""
     size, (share, rest) = trainer.ranks.size, divmod(trainer.settings.batch_size, trainer.ranks.size)
     return "" if size == 1 else f"on {size} ranks with {share}{f' or {share + 1}' if rest else ''} images each, "
+
+
+def _log_guidance(trainer: Trainer, cfg: DictConfig) -> None:
+    """Says what a small folder of pictures needs, if the network is to learn it from nothing."""
+    data, side = trainer.data, trainer.data.preprocessing.image_size
+    is_few = trainer.state.step == 0 and data.sizes["train"] < FEW_PICTURES
+    if is_few and OmegaConf.select(cfg, "model.weights") is None and data.image_paths("val")[0]:
+        quicker = (
+            f"; data.image_size={QUICK_SIDE} takes 1/{(side / QUICK_SIDE) ** 2:.0f} of the time" if side > QUICK_SIDE else ""
+        )
+        log.info(
+            f"hint: {data.sizes['train']:,} pictures are few to learn from nothing: experiment=finetune starts from ImageNet's "
+            f"weights{quicker}"
+        )
 
 
 def _log_time(trainer: Trainer, cfg: DictConfig) -> None:

@@ -22,6 +22,7 @@ from vgg_nll.errors import ConfigError, DataError
 from vgg_nll.files import expanded
 from vgg_nll.model import summary
 from vgg_nll.run import announce, build
+from vgg_nll.run.disk import check_disk
 from vgg_nll.run_folder import paths
 from vgg_nll.run_folder.record import DataRecord, RunRecord
 from vgg_nll.tracking.summaries import Summary
@@ -113,6 +114,8 @@ def prepare(start: Start, signals: Signals, ranks: Ranks) -> tuple[Trainer, list
     make_tracker: Callable[..., Tracker] = functools.partial(build.make_tracker, cfg) if ranks.is_first else NullTracker
     if start.resume is None:
         _check_warmup(record, total_steps, data.steps_per_epoch)
+        if ranks.is_first:
+            check_disk(folder, state, keep=cfg.checkpoint.keep)
     tracker = make_tracker(folder, state.step + 1, state.validated_step + 1, record.run_id)
     first_batches = FirstBatches(data.train_batches)
     trainer = Trainer(

@@ -13,6 +13,7 @@ from vgg_nll.distributed import restart
 from vgg_nll.distributed.process_group import destroy_process_group, is_first_rank, lost_peers_as_error
 from vgg_nll.errors import ConfigError
 from vgg_nll.evaluation import report
+from vgg_nll.evaluation.best_step import objective
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.evaluation.metrics import Sums
 from vgg_nll.evaluation.outputs import write_outputs
@@ -32,7 +33,8 @@ log = logging.getLogger(__name__)
 
 
 def train(record: RunRecord, folder: Path, *, resume: str | None = None, resume_strict: bool = True) -> float:
-    """Trains one network as its record says, into `folder`; returns the objective, the best validation accuracy.
+    """Trains one network as its record says, into `folder`; returns the objective: what `trainer.best` names, of the best
+    step, on the validation images.
 
     If several processes train together, each calls this; the record and the folder are those of rank 0, which alone writes.
 
@@ -67,16 +69,16 @@ def train(record: RunRecord, folder: Path, *, resume: str | None = None, resume_
         try:
             with lost_peers_as_error():
                 trainer.fit()
-                objective = _finish(trainer, start)
+                value = _finish(trainer, start)
             saved_all = trainer.saver.close()
         except Pruned as why:
             trainer.logger.end_session(trainer.state.step, is_success=True)
             (start.folder / paths.PRUNED).write_text(f"{why}\n")
             log.info(f"stopped, since finished runs are better: {why}")
-            return trainer.state.best_metrics["accuracy"]
+            return objective(trainer.state.best_metrics, trainer.settings.best)
         except BaseException as error:
             if isinstance(error, Interrupted) and not ranks.is_first:  # rank 0 says so
-                return trainer.state.best_metrics.get("accuracy", 0.0)
+                return objective(trainer.state.best_metrics, trainer.settings.best)
             _mark_failed(trainer, error)
             raise
         finally:
@@ -86,7 +88,7 @@ def train(record: RunRecord, folder: Path, *, resume: str | None = None, resume_
         if signals.stop is not None and ranks.is_first:  # in a sweep, other jobs would follow
             raise Interrupted(signals.stop, f"the run in {start.folder} is finished")
     destroy_process_group()
-    return objective
+    return value
 
 
 @contextmanager
@@ -114,8 +116,7 @@ def _mark_done(start: Start, *, keep: str, saved_all: bool) -> None:
         log.warning(f"warning: not all weights are on the disk; resume={start.folder} repeats what is missing")
         return
     (start.folder / paths.DONE).write_text("")
-    if keep == "best":
-        paths.keep_best(start.folder)
+    paths.remove_states(start.folder, but_last=keep == "all")
 
 
 def _close(trainer: Trainer) -> None:
@@ -140,7 +141,7 @@ def _finish(trainer: Trainer, start: Start) -> float:
         _report(trainer, start, found)
         log.info(f"trained in {trainer.state.seconds:.1f} s; run folder {start.folder}")
         announce.log_dashboard(start.record, start.folder)
-    return found["val"].values["accuracy"]
+    return objective(found["val"].values, trainer.settings.best)
 
 
 def _report(trainer: Trainer, start: Start, found: Mapping[str, Evaluation]) -> None:

@@ -63,9 +63,9 @@ def check_folders(folders: Iterable[Path]) -> None:
             raise CheckpointError(f"{folder}: {'is not a folder' if folder.exists() else 'there is no such folder'}")
 
 
-def keep_best(folder: Path) -> None:
-    """Removes every checkpoint of a finished run but the best weights."""
-    for name in (LAST, PREVIOUS, DAMAGED):
+def remove_states(folder: Path, *, but_last: bool) -> None:
+    """Removes the checkpoints of a finished run but the best weights and, if asked, the last state, from which it continues."""
+    for name in (PREVIOUS, DAMAGED) if but_last else (LAST, PREVIOUS, DAMAGED):
         (folder / name).unlink(missing_ok=True)
 
 

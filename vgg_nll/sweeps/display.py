@@ -64,7 +64,7 @@ class Display:
 
 
 def _result(status: Status) -> str:
-    return "" if status.objective is None else f", validation accuracy {status.objective:.4f}"
+    return "" if status.objective is None else f", validation {status.metric.title} {status.objective:.4f}"
 
 
 def _last_line(folder: Path) -> str:

@@ -25,6 +25,7 @@ from vgg_nll.training.signals import Signals
 POLL_SECONDS = 0.5
 MAX_ERRORS_BYTES = 1 << 20
 ERROR = "error: "
+KEEP = "checkpoint.keep"
 
 
 @dataclass
@@ -123,7 +124,9 @@ class Loop:
         (folder / paths.FAILED).unlink(missing_ok=True)
         # What changes no result, and classes of the user's own, which a record alone may not name.
         free = [word for word in job.overrides if f"{key_of(word)}.".startswith(IGNORED) or key_of(word).endswith("._target_")]
-        place = [f"resume={folder}", *free] if resumed else [*job.overrides, f"hydra.run.dir={folder}"]
+        # A finished job is never continued: its state, six times its weights, would serve nothing.
+        kept = [] if any(key_of(word) == KEEP for word in job.overrides) else [f"{KEEP}=best"]
+        place = [f"resume={folder}", *free] if resumed else [*job.overrides, f"hydra.run.dir={folder}", *kept]
         started = self.launcher.start([*place, *self.arguments], errors)
         self._running[job] = Running(started, claim, errors, time.monotonic())
         self.display.started(job, resumed=resumed)

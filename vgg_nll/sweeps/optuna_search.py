@@ -17,7 +17,7 @@ DIGITS = 4  # of a number that is drawn: enough for a result, short enough for t
 
 
 class OptunaSearch:
-    """Tree-structured Parzen estimators (Bergstra et al., 2011) over the space, towards a high validation accuracy.
+    """Tree-structured Parzen estimators (Bergstra et al., 2011) over the space, for the best `Status.score`.
 
     Trial k is a function of (`sampler_seed`, k, the results so far). A job that fails is a failed trial; the search goes on.
     For Optuna it stays failed, also if the same command repeats the job and that finishes.
@@ -82,7 +82,7 @@ class OptunaSearch:
         number = self._trials.get(job.overrides)
         if number is None or status.state not in told:  # an interrupted one continues later
             return
-        value = status.objective if status.state == FINISHED else None
+        value = status.score if status.state == FINISHED else None  # the larger, the better
         if not self._study.get_trials(deepcopy=False)[number].state.is_finished():
             self._study.tell(number, value, state=told[status.state])
 

@@ -1,5 +1,6 @@
 """What became of a job, as its run folder says."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -8,6 +9,8 @@ from typing import Any
 
 from vgg_nll.errors import CheckpointError
 from vgg_nll.escapes import printable
+from vgg_nll.evaluation.best_step import CRITERIA
+from vgg_nll.evaluation.registry import METRICS, Metric
 from vgg_nll.files import read_regular_file, write_csv
 from vgg_nll.run_folder import checked_json, paths
 from vgg_nll.sweeps import record
@@ -16,7 +19,7 @@ from vgg_nll.sweeps.record import Sweep
 
 FINISHED, PRUNED, FAILED, RUNNING, INTERRUPTED, WAITING = "finished", "pruned", "failed", "running", "interrupted", "waiting"
 DONE_WITH = (FINISHED, PRUNED)  # not to be run again
-OBJECTIVE = "accuracy"  # of the best validation
+BEST = "accuracy"  # what a run from before `trainer.best` chose its best step by
 MAX_BYTES = 4096
 
 
@@ -26,7 +29,8 @@ class Status:
 
     Attributes:
         reason: of a job that failed or was pruned, in one line.
-        objective: the best validation accuracy of a finished job; None for the others.
+        objective: of a finished job, what its `trainer.best` names, on the validation images; None for the others.
+        best: its `trainer.best`.
         metrics: "val/accuracy", ... of a finished job.
     """
 
@@ -35,6 +39,18 @@ class Status:
     objective: float | None = None
     seconds: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    best: str = BEST
+
+    @property
+    def metric(self) -> Metric:
+        """Returns the metric that the objective is."""
+        return METRICS[CRITERIA[self.best][0]]
+
+    @property
+    def score(self) -> float:
+        """Returns the objective, or its negative if less is better; -inf if there is none."""
+        sign = 1 if CRITERIA[self.best][1] else -1
+        return -math.inf if self.objective is None else sign * self.objective
 
 
 def of(folder: Path, *, look_for_processes: bool = True) -> Status:
@@ -56,13 +72,18 @@ def of(folder: Path, *, look_for_processes: bool = True) -> Status:
 
 def _finished(folder: Path) -> Status:
     try:
-        begun = (folder / paths.RUN).is_file()
-        content = checked_json.read(folder / paths.METRICS, checked_json.read_with_id(folder / paths.RUN)[1] if begun else None)
+        record, run_id = checked_json.read_with_id(folder / paths.RUN) if (folder / paths.RUN).is_file() else ({}, None)
+        content = checked_json.read(folder / paths.METRICS, run_id)
     except CheckpointError as error:
         return Status(FAILED, str(error))
     metrics = {f"{split}/{name}": float(value) for split in ("val", "test") for name, value in _numbers(content.get(split))}
     seconds = dict(_numbers({"seconds": content.get("seconds")})).get("seconds")
-    return Status(FINISHED, "", metrics.get(f"val/{OBJECTIVE}"), seconds, metrics)
+    match record:
+        case {"config": {"trainer": {"best": str(best)}}} if best in CRITERIA:
+            pass
+        case _:
+            best = BEST
+    return Status(FINISHED, "", metrics.get(f"val/{CRITERIA[best][0]}"), seconds, metrics, best)
 
 
 def _numbers(values: Any) -> list[tuple[str, float]]:

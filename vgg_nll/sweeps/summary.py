@@ -31,16 +31,23 @@ def print_summary(sweep: Sweep, statuses: Mapping[Job, Status], number: int, com
     Args:
         number: of jobs that the sweep has in all; command: the one that continues it.
     """
-    done = sorted(statuses.items(), key=lambda item: -(item[1].objective or -1.0))
+    done = sorted(statuses.items(), key=lambda item: -item[1].score)
     rows = []
     for job, status in done[:MAX_ROWS]:
         split = "test" if "test/accuracy" in status.metrics else "val"
         cells = [(status.metrics.get(f"{split}/{metric.name}"), metric.unit.factor) for metric in COLUMNS]
         numbers = ["-" if value is None else f"{factor * value:.4g}" for value, factor in cells]
-        objective = "-" if status.objective is None else f"{100 * status.objective:.4g}"
+        objective = "-" if status.objective is None else f"{status.metric.unit.factor * status.objective:.4g}"
         seconds = "-" if status.seconds is None else f"{status.seconds:.0f}"
         rows.append([job.name, status.state, objective, *numbers, seconds])
-    head = ["job", "state", "validation accuracy %", *(f"test {metric.head}" for metric in COLUMNS), "seconds"]
+    objectives = dict.fromkeys(status.metric.head for status in statuses.values() if status.objective is not None)
+    head = [
+        "job",
+        "state",
+        f"validation {' or '.join(objectives) or 'objective'}",
+        *(f"test {metric.head}" for metric in COLUMNS),
+        "seconds",
+    ]
     if rows:
         print(f"\n{format_table(head, rows, markdown=False)}")
     if len(done) > MAX_ROWS:

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vgg_nll.plots import DPI, TEXT, TITLE, WIDTH
+from vgg_nll.plots.layout import DPI, TEXT, TITLE, WIDTH
 
 LIMIT = 7.0  # log-odds: a probability of 0.999
 TICKS = {0.001: "0.1%", 0.1: "10%", 0.5: "50%", 0.9: "90%", 0.999: "99.9%"}

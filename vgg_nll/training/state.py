@@ -77,6 +77,13 @@ class TrainState:
         self._reset_window()
         return window
 
+    def bytes_on_disk(self) -> tuple[int, int]:
+        """Returns the size of the weights that are evaluated, and that of a whole state, of which they are a part."""
+        weights = sum(tensor.nbytes for tensor in self.evaluated.state_dict().values())
+        moments = [m for m in _moments_after_a_step(self.optimizer).values() if isinstance(m, Tensor) and m.dim() > 0]
+        trained = sum(p.nbytes for group in self.optimizer.param_groups for p in group["params"])
+        return weights, weights * (1 if self.average is None else 2) + len(moments) * trained
+
     def state_dict(self) -> dict[str, Any]:
         """Returns what a checkpoint holds; tensors are those of the live state, not copies."""
         return {

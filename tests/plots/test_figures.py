@@ -13,6 +13,7 @@ from matplotlib.transforms import Bbox
 from scipy import stats
 
 from vgg_nll import palette, plots
+from vgg_nll.plots.errors import CELL
 
 SHOWN = 350  # pixels, of a picture in TensorBoard
 IMAGES, CORRECT, CONFIDENCE = [0, 1, 4, 10, 300], [0, 1, 1, 5, 297], [0.0, 0.3, 2.0, 7.0, 295.0]  # of five bins
@@ -138,7 +139,7 @@ def test_errors_have_one_size_in_every_figure(number: int, width: float) -> None
     FigureCanvasAgg(figure).draw()
     places = [image.get_window_extent() for image in figure.axes[0].images]
     assert [(place.width, place.height) for place in places] == [pytest.approx((64, 64))] * number
-    assert len({round(place.x0) for place in places}) == min(number, int(width / plots.CELL))
+    assert len({round(place.x0) for place in places}) == min(number, int(width / CELL))
     (bars,) = figure.axes[0].collections
     longest = [path.transformed(bars.get_transform()).get_extents() for path in bars.get_paths()]
     places += [bar for bar in longest if bar.width > 1.5]  # of p = 1

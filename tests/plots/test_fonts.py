@@ -12,7 +12,8 @@ from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from vgg_nll import fonts, plots
+from vgg_nll import plots
+from vgg_nll.plots import fonts
 
 CHINESE = ("猫", "犬", "黑猫咪", "黑猫狗")
 
