@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vgg_nll.calibration import temperature
 
@@ -24,6 +24,19 @@ class VectorScaling(NamedTuple):
         return self.factor * torch.log_softmax(logits.double() / self.temperature, dim=1) + self.shift
 
 
+class Scaled(nn.Module):
+    """Applies a vector scaling to a network's logits."""
+
+    def __init__(self, model: nn.Module, fitted: VectorScaling) -> None:
+        super().__init__()
+        self.model, self.fitted = model, fitted
+        self.training = model.training  # the same mode as the network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps [B, 3, H, W] to logits [B, C] in float64."""
+        return self.fitted.apply(self.model(images))
+
+
 def fit(logits: Tensor, target: Tensor) -> VectorScaling:
     """Fits the temperature T, then v and b: those that minimise the mean NLL of `(1 + v) x + b` plus `C / n (|v|^2 + |b|^2)`.
 
@@ -40,7 +53,7 @@ def fit(logits: Tensor, target: Tensor) -> VectorScaling:
     from scipy.optimize import minimize
 
     images, classes = logits.shape
-    of_image, penalty = torch.arange(images), classes / images
+    of_image, penalty = torch.arange(images, device=logits.device), classes / images
     fitted_temperature = temperature.fit_without_interval(logits, target)
     log_p = torch.log_softmax(logits.double() / fitted_temperature, dim=1)
 
