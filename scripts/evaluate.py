@@ -10,6 +10,7 @@ from vgg_nll.cli.scripts import check_run, count, warn_of_temperature
 from vgg_nll.run_folder import paths
 
 if TYPE_CHECKING:
+    from vgg_nll.evaluation.loop import Evaluation
     from vgg_nll.inference.evaluate import FinishedRun
 
 
@@ -32,6 +33,11 @@ def main() -> None:
         help="also divide the logits by T: a number, or 'saved'; without T, by the number that fits the validation images "
         "best, which is saved in the run",
     )
+    parser.add_argument(
+        "--svs",
+        action="store_true",
+        help="also structured vector scaling, fitted to the validation images: may change predictions",
+    )
     parser.add_argument("--flip", action="store_true", help="also the mean of the outputs for an image and its mirror image")
     args = parser.parse_args()
     with errors_as_lines():
@@ -46,13 +52,14 @@ def main() -> None:
             done[f"{args.split} at T"] = evaluate.evaluate(run, args.split, temperature)
         if args.flip:
             done[f"{args.split}, flip"] = evaluate.evaluate(run, args.split, temperature, flip=True)
-        values = {name: evaluation.values for name, evaluation in done.items()}
+        svs = with_vector_scaling(run, args.split, done[args.split]) if args.svs else {}
+        values = {name: evaluation.values for name, evaluation in (done | svs).items()}
         shown = f"{args.data_root}, all of it" if run.is_new_data else args.split
         number = run.data.sizes[args.split]
         table = report.final_table(values, dict.fromkeys(values, number), num_classes=len(run.data.class_names))
         head = f"{args.run}, checkpoint {args.checkpoint}, step {run.trained.step}"
         print(f"{head}; {number:,} images of {shown}\n{table}\n", flush=True)
-        print(f"written to {evaluate.write_evaluation(run, done, args.split, temperature)}")
+        print(f"written to {evaluate.write_evaluation(run, svs | done, args.split, temperature)}")
 
 
 def temperature_of(run: "FinishedRun", given: str | None) -> float:
@@ -68,6 +75,16 @@ def temperature_of(run: "FinishedRun", given: str | None) -> float:
     temperature, doubt = evaluate.temperature_of(run.trained, "saved" if given == "fit" else given or "1")
     warn_of_temperature(doubt)
     return temperature
+
+
+def with_vector_scaling(run: "FinishedRun", split: str, before: "Evaluation") -> dict[str, "Evaluation"]:
+    from vgg_nll.inference import evaluate
+
+    after = evaluate.evaluate(run, split, scaling=evaluate.fit_vector_scaling(run))
+    changed = int((after.sums.by_image().prediction != before.sums.by_image().prediction).sum())
+    fitted_to, tested = run.data.sizes["val"], run.data.sizes[split]
+    print(f"SVS, fitted to {fitted_to:,} validation images, changes {changed:,} of {tested:,} predictions")
+    return {f"{split} after SVS": after}
 
 
 if __name__ == "__main__":

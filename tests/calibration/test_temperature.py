@@ -7,7 +7,8 @@ from scipy.optimize import brentq
 from scipy.special import log_softmax, softmax
 from torch import nn
 
-from vgg_nll.calibration.temperature import Fitted, Scaled, fit
+from vgg_nll.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE
+from vgg_nll.calibration.temperature import Fitted, Scaled, fit, fit_without_interval
 
 
 @pytest.mark.parametrize("scale", [0.2, 1.0, 3.0, 12.0])
@@ -27,7 +28,7 @@ def test_fit_is_the_minimum(scale: float) -> None:
 
     expected = 1 / brentq(derivative, 1e-3, 1e3, xtol=1e-14, rtol=1e-12)
     found = fit(logits, target)
-    assert found.temperature == pytest.approx(expected, rel=1e-5)
+    assert found.temperature == fit_without_interval(logits, target) == pytest.approx(expected, rel=1e-9)
     assert fit(logits.half(), target).temperature == pytest.approx(expected, rel=1e-2)
     assert found.low < found.temperature < found.high and found.images == 400
     for end in (found.low, found.high):  # where twice the difference of the log-likelihoods is 3.84
@@ -62,6 +63,13 @@ def test_all_right_has_a_temperature(images: int) -> None:
     wrong = 1 - float((logits / found.temperature).softmax(1)[range(images), right].mean())
     assert wrong == pytest.approx(0.75 / (images + 2), rel=1e-3)
     assert fit(logits, (right + 1) % 4).temperature > 50
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(1e-3, MIN_TEMPERATURE), (-1e3, MAX_TEMPERATURE), (0.0, MAX_TEMPERATURE)])
+def test_a_temperature_has_bounds(scale: float, expected: float) -> None:
+    """All right and not confident, all wrong, and equal logits, which no temperature changes."""
+    logits, label = scale * torch.eye(3).repeat(20, 1), torch.arange(60) % 3
+    assert fit(logits, label).temperature == fit_without_interval(logits, label) == expected
 
 
 @pytest.mark.parametrize(

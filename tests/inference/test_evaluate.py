@@ -17,6 +17,7 @@ from helpers.runs import edit_config, edit_json, edit_record, train, train_confi
 from matplotlib.figure import Figure
 from PIL import Image
 
+from vgg_nll.calibration import vector_scaling
 from vgg_nll.checkpoints import file as checkpoint_file
 from vgg_nll.evaluation.outputs import read_outputs
 from vgg_nll.inference import evaluate as inference
@@ -123,6 +124,29 @@ def test_a_temperature_is_saved_and_used(mine: Path, evaluate: Callable[..., int
     capsys.readouterr()
     assert evaluate(mine, "--temperature", "saved") == 1
     assert "is of step 1, and the checkpoint of step" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_vector_scaling_is_a_column_and_no_more(
+    mine: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fitted to the validation images; the files hold what the network says, and the line what has changed."""
+    assert evaluate(mine, "--svs") == 0
+    folder = mine / "evaluation" / "synthetic_test"
+    with np.load(mine / "outputs.npz") as kept:
+        names = ("val_logits", "val_labels", "test_logits", "test_labels")
+        logits, labels, test_logits, test_labels = (torch.from_numpy(kept[name]) for name in names)
+    scaled = vector_scaling.fit(logits, labels).apply(test_logits)
+    content = newest(mine)
+    nll = float(torch.nn.functional.cross_entropy(scaled, test_labels))
+    assert content["test after SVS"]["nll_argmax"] == pytest.approx(nll, rel=1e-4)
+    assert content["test"]["nll_argmax"] != pytest.approx(nll, rel=1e-4)
+    changed = int((scaled.argmax(1) != test_logits.argmax(1)).sum())
+    printed = capsys.readouterr().out
+    assert f"SVS, fitted to 8 validation images, changes {changed} of 8 predictions\n" in printed
+    assert re.search(r"test \(n = 8\)  +test after SVS \(n = 8\)", printed)
+    with np.load(folder / "outputs.npz") as written:
+        np.testing.assert_allclose(written["test_logits"], test_logits, rtol=1e-4, atol=1e-4)
 
 
 def test_nothing_is_fitted_for_a_split_that_is_not_there(
@@ -300,6 +324,8 @@ def test_another_folder_is_tested_whole(
         assert [row["label"] for row in rows] == ["Cafe\u0301"] * 4 + ["dog"] * 5
     assert evaluate(pictures_run, "--data-root", tmp_path / "new", "--temperature") == 1
     assert "--temperature: is fitted to the run's own validation images" in capsys.readouterr().err
+    assert evaluate(pictures_run, "--data-root", tmp_path / "new", "--svs") == 1
+    assert "--svs: is fitted to the run's own validation images; leave out --data-root\n" in capsys.readouterr().err
     fill(tmp_path / "new/lion", 1)
     assert evaluate(pictures_run, "--data-root", tmp_path / "new") == 1
     assert "new: the network does not know lion; rename or remove what is no class: it knows" in capsys.readouterr().err

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from vgg_nll.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE
-from vgg_nll.losses import argmax_nll
 
 MIN_IMAGES = 100  # for a temperature that is trusted
 RISE = 3.841459 / 2  # of the log-likelihood: half the 95% quantile of chi squared with one degree of freedom
@@ -52,23 +51,53 @@ def fit(logits: Tensor, target: Tensor) -> Fitted:
     Args:
         logits: [N, C], finite; target: [N].
     """
-    from scipy.optimize import brentq, minimize_scalar  # takes as long to load as a small run's validation
+    from scipy.optimize import brentq  # takes as long to load as a small run's validation
 
-    logits, images = logits.double(), len(target)
-    smoothing = 1 / (images + 2)
+    below_top, of_target = _below_top(logits, target)
+    images = len(target)
 
     def loss(logarithm: float) -> float:
-        return images * float(argmax_nll(logits * math.exp(-logarithm), target, label_smoothing=smoothing))
+        inverse = math.exp(-logarithm)
+        return images * (float(torch.logsumexp(inverse * below_top, dim=1).mean()) - inverse * of_target)
 
     low, high = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
-    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-9})
-    limit = found.fun + RISE
+    best = _minimum(below_top, of_target)
+    limit = loss(math.log(best)) + RISE
 
     def end(bound: float) -> float:
-        return bound if loss(bound) <= limit else brentq(lambda logarithm: loss(logarithm) - limit, found.x, bound)
+        return bound if loss(bound) <= limit else brentq(lambda logarithm: loss(logarithm) - limit, math.log(best), bound)
 
-    least, best, most = (min(max(math.exp(x), MIN_TEMPERATURE), MAX_TEMPERATURE) for x in (end(low), found.x, end(high)))
+    least, most = (min(max(math.exp(end(bound)), MIN_TEMPERATURE), MAX_TEMPERATURE) for bound in (low, high))
     return Fitted(best, least, most, images)
+
+
+def fit_without_interval(logits: Tensor, target: Tensor) -> float:
+    """Returns the temperature of `fit`, in a quarter of its time. Arguments are those of `fit`."""
+    return _minimum(*_below_top(logits, target))
+
+
+def _below_top(logits: Tensor, target: Tensor) -> tuple[Tensor, float]:
+    """Returns the logits less the largest of their row, in float64, and their mean under the smoothed target."""
+    smoothing = 1 / (len(target) + 2)
+    below_top = logits.double() - logits.double().amax(dim=1, keepdim=True)
+    of_target = below_top.gather(1, target[:, None]).mean().lerp(below_top.mean(), smoothing)
+    return below_top, float(of_target)
+
+
+def _minimum(below_top: Tensor, of_target: float) -> float:
+    """Returns the zero of the derivative of the smoothed loss by 1 / T, which is `mean_i sum_k p_ik z_ik - of_target`."""
+    from scipy.optimize import brentq
+
+    def slope(logarithm: float) -> float:
+        probabilities = torch.softmax(math.exp(-logarithm) * below_top, dim=1)
+        return float((probabilities * below_top).sum(dim=1).mean()) - of_target
+
+    low, high = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
+    if slope(high) >= 0:  # also for equal logits, which have no zero
+        return MAX_TEMPERATURE
+    if slope(low) <= 0:
+        return MIN_TEMPERATURE
+    return min(max(math.exp(brentq(slope, low, high, xtol=1e-12)), MIN_TEMPERATURE), MAX_TEMPERATURE)
 
 
 def nll_at_temperatures(logits: Tensor, label: Tensor) -> Tensor:

@@ -14,8 +14,9 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from vgg_nll.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, temperature
+from vgg_nll.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, temperature, vector_scaling
 from vgg_nll.calibration.temperature import Fitted
+from vgg_nll.calibration.vector_scaling import VectorScaling
 from vgg_nll.data.interface import Batch, ImageData
 from vgg_nll.data.pictures.listing import list_test_set
 from vgg_nll.errors import CheckpointError, ConfigError, DataError
@@ -108,34 +109,46 @@ def _other_data(record: RunRecord, cfg: DictConfig, data_root: str, trained: Tra
     return build.make_data(cfg, trained.device, source=list_test_set(data_root, trained.class_names))
 
 
-def evaluate(run: FinishedRun, split: str, at_temperature: float = 1.0, *, flip: bool = False) -> Evaluation:
+def evaluate(
+    run: FinishedRun, split: str, at_temperature: float = 1.0, *, scaling: VectorScaling | None = None, flip: bool = False
+) -> Evaluation:
     """Evaluates a split, with the logits divided by a temperature. Raises DataError if the data set has no such split.
 
     Args:
+        scaling: is applied to the logits, instead of a temperature.
         flip: whether outputs are means over each image and its mirror image.
     """
     if split not in run.data.sizes:
         raise DataError(f"--split {split}: this data set has {', '.join(run.data.sizes)}")
     model: nn.Module = run.trained.model
     model = model if at_temperature == 1 else temperature.Scaled(model, at_temperature)
+    model = model if scaling is None else vector_scaling.Scaled(model, scaling)
     model = FlipAveraged(model) if flip else model
     with full_float32():
         return loop.evaluate(model, run.loss, _batches(run, split), run.trained.dtype, keep_logits=True)
 
 
 def fit_temperature(run: FinishedRun) -> Fitted:
-    """Fits the temperature to the validation images of the run; keeps their logits in memory, [N, C].
+    """Fits the temperature to the validation images of the run. Raises ConfigError for other data."""
+    return temperature.fit(*_validation_outputs(run, "--temperature", "; leave out --data-root once, then --temperature saved"))
 
-    Raises ConfigError for other data: it would be fitted to what it is tested on.
+
+def fit_vector_scaling(run: FinishedRun) -> VectorScaling:
+    """Fits structured vector scaling to the validation images of the run. Raises ConfigError for other data."""
+    return vector_scaling.fit(*_validation_outputs(run, "--svs", "; leave out --data-root"))
+
+
+def _validation_outputs(run: FinishedRun, option: str, hint: str) -> tuple[Tensor, Tensor]:
+    """Returns the logits [N, C] and the labels [N] of the validation images.
+
+    Raises ConfigError for other data: what is fitted to it would be tested on it.
     """
     if run.is_new_data:
-        raise ConfigError(
-            "--temperature: is fitted to the run's own validation images; leave out --data-root once, then --temperature saved"
-        )
+        raise ConfigError(f"{option}: is fitted to the run's own validation images{hint}")
     with torch.no_grad(), full_float32():
         outputs = loop.predict_batches(run.trained.model, _batches(run, "val"), run.trained.dtype)
         logits, target = map(torch.cat, zip(*((logits, target) for _, logits, target in outputs), strict=True))
-    return temperature.fit(logits, target)
+    return logits, target
 
 
 def write_evaluation(run: FinishedRun, done: Mapping[str, Evaluation], split: str, at_temperature: float) -> Path:
