@@ -20,7 +20,7 @@ from vgg_nll.data.pictures.decoding import Decoding, jpeg_decoder
 from vgg_nll.data.pictures.listing import Listing
 from vgg_nll.data.pictures.reader import Key, PictureSet, Transform
 from vgg_nll.data.pictures.samples import Samples
-from vgg_nll.data.pictures.workers import load_batches
+from vgg_nll.data.pictures.workers import load_batches, warn_of_many
 from vgg_nll.data.preprocessing import MAX_MEGAPIXELS, Preprocessing, resizing, resolve_statistics
 from vgg_nll.data.splits import fold_split, nested_subset, train_eval_indices, train_order
 from vgg_nll.distributed.process_group import ALONE, Ranks
@@ -101,6 +101,7 @@ class FolderData:
         self.content_digest = self._listing.digest(with_sizes=ranks.size > 1)
         check_batch_size(batch_size, self.sizes["train"])
         self.hint = _hint(num_workers)
+        warn_of_many(num_workers)
         self.steps_per_epoch = self.sizes["train"] // batch_size
         self._augmentation = augmentation or Augmentation()
         flip_crop = self._augmentation.flip_crop
