@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vgg_nll.cli.console import write_any_text
 from vgg_nll.cli.error_messages import errors_as_lines
-from vgg_nll.cli.scripts import check_run, count, warn_of_temperature
+from vgg_nll.cli.scripts import check_run, count, temperature, warn_of_temperature
 from vgg_nll.run_folder import paths
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--data-root", help="where the data is, if it has moved (the run's data.root)")
     parser.add_argument(
         "--temperature",
+        type=temperature,
         nargs="?",
         const="fit",
         metavar="T",
@@ -47,11 +48,11 @@ def main() -> None:
 
         run = evaluate.open_run(args.run, args.checkpoint, args.device, args.data_root, args.batch_size)
         done = {args.split: evaluate.evaluate(run, args.split)}
-        temperature = temperature_of(run, args.temperature)
-        if temperature != 1:
-            done[f"{args.split} at T"] = evaluate.evaluate(run, args.split, temperature)
+        at_temperature = temperature_of(run, args.temperature)
+        if at_temperature != 1:
+            done[f"{args.split} at T"] = evaluate.evaluate(run, args.split, at_temperature)
         if args.flip:
-            done[f"{args.split}, flip"] = evaluate.evaluate(run, args.split, temperature, flip=True)
+            done[f"{args.split}, flip"] = evaluate.evaluate(run, args.split, at_temperature, flip=True)
         svs = with_vector_scaling(run, args.split, done[args.split]) if args.svs else {}
         values = {name: evaluation.values for name, evaluation in (done | svs).items()}
         shown = f"{args.data_root}, all of it" if run.is_new_data else args.split
@@ -59,7 +60,7 @@ def main() -> None:
         table = report.final_table(values, dict.fromkeys(values, number), num_classes=len(run.data.class_names))
         head = f"{args.run}, checkpoint {args.checkpoint}, step {run.trained.step}"
         print(f"{head}; {number:,} images of {shown}\n{table}\n", flush=True)
-        print(f"written to {evaluate.write_evaluation(run, svs | done, args.split, temperature)}")
+        print(f"written to {evaluate.write_evaluation(run, svs | done, args.split, at_temperature)}")
 
 
 def temperature_of(run: "FinishedRun", given: str | None) -> float:
@@ -72,9 +73,9 @@ def temperature_of(run: "FinishedRun", given: str | None) -> float:
             f"temperature {fitted.temperature:.4f} (95% interval {fitted.low:.3g} to {fitted.high:.3g}), fitted to "
             f"{fitted.images} validation images and saved in {paths.TEMPERATURE}"
         )
-    temperature, doubt = evaluate.temperature_of(run.trained, "saved" if given == "fit" else given or "1")
+    at_temperature, doubt = evaluate.temperature_of(run.trained, "saved" if given == "fit" else given or "1")
     warn_of_temperature(doubt)
-    return temperature
+    return at_temperature
 
 
 def with_vector_scaling(run: "FinishedRun", split: str, before: "Evaluation") -> dict[str, "Evaluation"]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vgg_nll.cli.console import write_any_text
 from vgg_nll.cli.error_messages import errors_as_lines
-from vgg_nll.cli.scripts import check_run, fraction, warn_of_temperature
+from vgg_nll.cli.scripts import check_run, fraction, temperature, warn_of_temperature
 from vgg_nll.run_folder import paths
 
 
@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="best", choices=["best", "last", "previous"])
     parser.add_argument(
         "--temperature",
+        type=temperature,
         nargs="?",
         const="saved",
         default="1",
@@ -44,12 +45,12 @@ def main() -> None:
 
         path = args.output or args.run / paths.EXPORT / paths.EXPORTS[args.format]
         trained = trained_model.load(args.run, args.checkpoint, "cpu")
-        temperature, doubt = temperature_of(trained, args.temperature)
+        at_temperature, doubt = temperature_of(trained, args.temperature)
         warn_of_temperature(doubt)
-        difference = export.export(trained, args.format, path, temperature=temperature, threshold=args.threshold)
+        difference = export.export(trained, args.format, path, temperature=at_temperature, threshold=args.threshold)
         size = path.stat().st_size / 1e6
         print(
-            f"{path}: {size:,.1f} MB, {len(trained.class_names)} classes, temperature {temperature:.4g}; "
+            f"{path}: {size:,.1f} MB, {len(trained.class_names)} classes, temperature {at_temperature:.4g}; "
             f"outputs within {difference:.1g} of the checkpoint's"
         )
 

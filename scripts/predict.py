@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from vgg_nll.cli.console import write_any_text
 from vgg_nll.cli.error_messages import errors_as_lines
-from vgg_nll.cli.scripts import check_run, count, warn_of_temperature
+from vgg_nll.cli.scripts import check_run, count, temperature, warn_of_temperature
 from vgg_nll.data.pictures.walk import find_pictures
 from vgg_nll.escapes import csv_cell, printable
 from vgg_nll.evaluation.report import complement
@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=count, default=64, help="pictures that go through the network at once (64)")
     parser.add_argument(
         "--temperature",
+        type=temperature,
         nargs="?",
         const="saved",
         default="1",
@@ -48,9 +49,6 @@ def main() -> None:
     form.add_argument("--json", action="store_true", help="a list of objects, instead of a table")
     form.add_argument("--csv", action="store_true", help="a row per picture and class, instead of a table")
     args = parser.parse_args()
-    if not is_number(args.temperature) and Path(args.temperature).exists():  # `--temperature pictures`: it took the next word
-        args.pictures.append(Path(args.temperature))
-        args.temperature = "saved"
     if not args.pictures:
         parser.error("name pictures, or folders of them")
     unreadable: list[str] = []
@@ -62,9 +60,9 @@ def main() -> None:
         from vgg_nll.progress import track
 
         trained = trained_model.load(args.run, args.checkpoint, args.device)
-        temperature, doubt = temperature_of(trained, args.temperature)
+        at_temperature, doubt = temperature_of(trained, args.temperature)
         warn_of_temperature(doubt)
-        found = predict.predict_files(trained, paths, top_k=args.top, temperature=temperature, batch_size=args.batch_size)
+        found = predict.predict_files(trained, paths, top_k=args.top, temperature=at_temperature, batch_size=args.batch_size)
         write = write_json if args.json else write_csv if args.csv else write_table
         # On a terminal, the rows themselves show the progress, and a bar between them would write over them.
         counted = found if sys.stdout.isatty() else track(found, len(paths), "pictures")
@@ -73,14 +71,6 @@ def main() -> None:
         print("\n".join(f"warning: {message}" for message in unreadable[:MAX_WARNINGS]), file=sys.stderr)
         print(f"warning: {len(unreadable)} of {len(paths)} files were left out", file=sys.stderr)
         sys.exit(3)
-
-
-def is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def readable(found: "Iterator[Prediction | str]", unreadable: list[str]) -> "Iterator[Prediction]":

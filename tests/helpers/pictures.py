@@ -27,6 +27,13 @@ def write_folder(root: Path, splits: tuple[str, ...] = ("train", "val", "test"),
                 Image.fromarray((scan * 15).astype(np.uint8)).resize((40, 36)).save(folder / f"{i}.png")
 
 
+def write_table(path: Path) -> None:
+    """Writes a table of the pictures of `write_folder` beside it: path,label,split."""
+    files = sorted(path.parent.rglob("*.png"))
+    rows = [f"{file.relative_to(path.parent)},{file.parts[-2]},{file.parts[-3]}\n" for file in files]
+    path.write_text("".join(["path,label,split\n", *rows]))
+
+
 def write_cifar(
     root: Path, dataset: type[datasets.CIFAR10], monkeypatch: pytest.MonkeyPatch, bad_label: int | None = None
 ) -> None:
@@ -85,5 +92,8 @@ def write_stand_in(data: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> No
             write_idx(root)
         case "list_imagenet":
             write_imagenet(root)
+        case "list_csv":
+            write_folder(root)
+            write_table(root / "labels.csv")
         case _:
             write_folder(root)

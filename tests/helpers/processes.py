@@ -36,15 +36,24 @@ class Run:
 
     Args:
         folder: its working directory; file_limit: bytes that a file may have, as if the disk were full then.
+        own_group: whether it and its children are a process group.
         environment: variables besides those of this process.
     """
 
     def __init__(
-        self, folder: Path, *arguments: str, file_limit: int | None = None, environment: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *arguments: str,
+        file_limit: int | None = None,
+        own_group: bool = False,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.printed = folder / f"printed-{time.monotonic_ns()}"
         self._process: ForkServerProcess = CONTEXT.Process(
-            target=_main, args=(list(arguments), folder, self.printed, file_limit, dict(environment or {})), daemon=True
+            target=_main,
+            args=(list(arguments), folder, self.printed, file_limit, own_group, dict(environment or {})),
+            # A daemon is killed at the end of the tests, but may start no processes.
+            daemon=not own_group,
         )
         self._process.start()
 
@@ -65,6 +74,16 @@ class Run:
         assert self._process.pid is not None
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._process.pid, number)
+
+    def send_to_group(self, number: int) -> None:
+        """Sends a signal to it and to what it has started, as a terminal does; it must have a group of its own."""
+        assert self._process.pid is not None and os.getpgid(self._process.pid) == self._process.pid
+        os.killpg(self._process.pid, number)
+
+    def children(self) -> list[int]:
+        """Returns the processes that it has started, and that have not ended."""
+        threads = Path(f"/proc/{self._process.pid}/task").glob("*/children")
+        return [int(child) for thread in threads for child in thread.read_text().split()]
 
     def is_alive(self) -> bool:
         """Returns whether the process has not ended yet."""
@@ -124,8 +143,17 @@ def _rank(rank: int, port: str, function: Callable[[Ranks, Path], Any], folder: 
     process_group.destroy_process_group()
 
 
-def _main(arguments: list[str], folder: Path, printed: Path, file_limit: int | None, environment: dict[str, str]) -> None:
+def _main(
+    arguments: list[str],
+    folder: Path,
+    printed: Path,
+    file_limit: int | None,
+    own_group: bool,
+    environment: dict[str, str],
+) -> None:
     os.chdir(folder)
+    if own_group:
+        os.setpgrp()
     os.environ.update(environment)
     out = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1)

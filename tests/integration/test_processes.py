@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.configs import TINY
+from helpers.pictures import FOLDER, write_folder
 from helpers.processes import Run
 from helpers.runs import outcome
 
@@ -26,6 +27,7 @@ RUN = (
     *("optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=false", "optimizer.lr=0.01", "hydra.run.dir=run"),
 )
 RESUME = "resume=run"
+TO = ("hydra.run.dir=run", "checkpoint.every_steps=1")
 ENDLESS = (*RUN, "trainer.steps=100000", "trainer.validate_every_epochs=10000")
 
 
@@ -71,6 +73,23 @@ def test_a_signal_stops_a_run_and_loses_nothing(
     assert "Traceback" not in run.text()
     assert not (tmp_path / "run/DONE").exists()
     resume_to_the_end(tmp_path, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_whole_group_stops_a_run_that_has_workers(tmp_path: Path, number: signal.Signals) -> None:
+    """As schedulers and terminals send it: the processes that read pictures get it, too, and may end before the run does."""
+    write_folder(tmp_path / "pictures")
+    options = (*FOLDER, "data.root=pictures", "data.num_workers=2", "model.width=0.0625", "device=cpu", "tracking=none")
+    run = Run(tmp_path, *options, "trainer.steps=100000", "trainer.validate_every_epochs=10000", *TO, own_group=True)
+    run.until(lambda: paths.has_checkpoint(tmp_path / "run") and len(run.children()) >= 2)
+    run.send_to_group(number)
+    assert run.end() == 128 + number, run.text()
+    step = checkpoint_file.load(tmp_path / "run/checkpoints/last.pt")["step"]
+    assert f"stopped by {number.name}: after step {step} of 100000, which is saved" in run.text()
+    assert "Traceback" not in run.text() and "error" not in run.text()
+    again = Run(tmp_path, RESUME, f"trainer.steps={step + 2}", "data.num_workers=0")
+    assert again.end() == 0, again.text()
 
 
 @pytest.mark.slow

@@ -54,7 +54,8 @@ def test_every_config_builds(path: Path, config: Config, tmp_path: Path, monkeyp
     cfg = config(NARROW, f"{group}={name}")
     if OmegaConf.is_missing(cfg.data, "root") or "root" in cfg.data:
         write_stand_in(cfg.data.source._target_.rpartition(".")[2], tmp_path, monkeypatch)
-        cfg = config(NARROW, f"{group}={name}", f"data.root={tmp_path}", "trainer.batch_size=4")
+        table = ["data.labels=labels.csv"] * (cfg.data.source._target_.rpartition(".")[2] == "list_csv")
+        cfg = config(NARROW, f"{group}={name}", f"data.root={tmp_path}", "trainer.batch_size=4", *table)
     cfg.model.weights = None  # which a recipe has, of the full width
     rules.check(cfg)
     data = build.make_data(cfg, CPU)

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vgg_nll.config import rules, schema
 from vgg_nll.config.compose import NO_EXPERIMENT, composed, is_override, key_of, names_of
-from vgg_nll.data.pictures.walk import check_root
+from vgg_nll.data.pictures.walk import check_root, find_table
 from vgg_nll.errors import ConfigError
 from vgg_nll.escapes import printable
 from vgg_nll.files import expanded, is_name_of_weights
@@ -78,6 +78,8 @@ def check_paths(cfg: DictConfig) -> None:
         raise ConfigError(f"model.weights: {weights}: there is no such checkpoint")
     if cfg.data._target_ == FOLDER_DATA and "root" in cfg.data:
         check_root(expanded(cfg.data.root))
+        if "labels" in cfg.data:
+            find_table(expanded(cfg.data.root), cfg.data.labels)
 
 
 def prints(options: Sequence[str]) -> bool:

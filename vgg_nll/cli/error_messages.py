@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from vgg_nll.cli import torchrun
+from vgg_nll.cli.arguments import path_of
 from vgg_nll.config.compose import CONFIGS, belongs_to, composed, key_of, why_not_called
 from vgg_nll.config.schema import OF_SWEEPS, leaves
 from vgg_nll.errors import CheckpointError, ConfigError, DataError, LostRankError, TrainingError
@@ -22,6 +23,14 @@ from vgg_nll.training.signals import Interrupted
 FULL_ERROR = "HYDRA_FULL_ERROR"
 EXPECTED = (ConfigError, DataError, CheckpointError, TrainingError, HydraException, OmegaConfBaseException, YAMLError, OSError)
 SHOWN = "shown as a line"
+# What is typed for a loss -> what that is, and the name that it has here.
+MEANT_LOSS = {
+    **dict.fromkeys(("method1", "method_1", "nll"), ("method 1", "argmax")),
+    **dict.fromkeys(("method2", "method_2"), ("method 2", "all_logit")),
+    **dict.fromkeys(("ce", "crossentropy", "cross-entropy"), ("PyTorch's cross-entropy", "cross_entropy")),
+    **dict.fromkeys(("bce", "binary_cross_entropy"), ("binary cross-entropy on sigmoids", "sigmoid")),
+}
+DATA_SETS = r"cifar-10.*|.*-ubyte(\.gz)?"  # files of data sets that have a choice of their own
 READERS = ("hydra", "omegaconf", "antlr4", "logging")  # packages that read what is typed: an error there is an error of that
 
 
@@ -124,6 +133,9 @@ def explain(error: Exception, arguments: Sequence[str], disk_hint: str = "") -> 
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         there = ", ".join(sorted(error.options))
+        if group == "loss" and name.lower() in MEANT_LOSS:
+            what, loss = MEANT_LOSS[name.lower()]
+            return f"{group}={name}: there is no such {group}; {what} is loss={loss} (there are {there})"
         return f"{group}={name}: there is no such {group}; there are {there}{_nearest(name, error.options)}"
     if isinstance(error, OSError) and isinstance(error, HydraException):
         return str(error).partition("\n")[0]
@@ -143,7 +155,7 @@ def explain(error: Exception, arguments: Sequence[str], disk_hint: str = "") -> 
         if key in known:
             return f"{key}: cannot be set and taken out at once; leave out the word that begins with ~"
         if "@" not in key and (belongs := belongs_to(key)):
-            return f"{key}: {belongs}"
+            return f"{key}: {_meant_data(key, arguments)}{belongs}"
         close = "" if "@" in key else _nearest(key, known)
         return f"{key}: there is no such key{close}; --help lists them all"
     if isinstance(error, InstantiationException) and (key := re.search(r"full_key: (\S+)", message)):  # of a callback
@@ -154,6 +166,17 @@ def explain(error: Exception, arguments: Sequence[str], disk_hint: str = "") -> 
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{error.full_key}: {str(error).splitlines()[0]}"
     return message
+
+
+def _meant_data(key: str, arguments: Sequence[str]) -> str:
+    """Returns a question if a folder of pictures was named, and not that it is one; else ""."""
+    root = path_of("data.root", arguments)
+    if key != "data.root" or root is None or not root.is_dir():
+        return ""
+    if any(re.fullmatch(DATA_SETS, path.name) for path in root.iterdir()):
+        return ""
+    choice = "csv" if path_of("data.labels", arguments) is not None else "image_folder"
+    return f"did you mean data={choice}? it "
 
 
 def _known_keys(arguments: Sequence[str]) -> list[str]:

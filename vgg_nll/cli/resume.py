@@ -24,7 +24,15 @@ FIXED_ON_RESUME = (
     *("trainer.batch_size.", "trainer.ema_decay.", "trainer.best."),
 )
 FREE_ON_RESUME = (
-    *("optimizer.lr", "data.num_workers", "data.download", "data.root", "data.on_error", "data.max_bad_fraction"),
+    *(
+        "optimizer.lr",
+        "data.num_workers",
+        "data.download",
+        "data.root",
+        "data.labels",
+        "data.on_error",
+        "data.max_bad_fraction",
+    ),
     *("data.max_megapixels", "model.weights"),
 )
 # What gives a finished run something to do.

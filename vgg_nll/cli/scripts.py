@@ -33,6 +33,17 @@ def check_run(folder: Path, device: str, temperature: str) -> None:
         raise ConfigError(f"--temperature {temperature}: must be a number from {low:g} to {high:g}")
 
 
+def temperature(text: str) -> str:
+    """Reads the value of `--temperature`, which may be left out: a path is the next word, and not meant for it."""
+    try:
+        float(text)
+    except ValueError:
+        if text not in ("fit", "saved") and Path(text).exists():
+            what = f"{text}: is a path, not a number; write --temperature after all paths, or --temperature=saved"
+            raise argparse.ArgumentTypeError(what) from None
+    return text
+
+
 def fraction(text: str) -> float:
     """Reads a number in [0, 1] from the command line."""
     value = float(text)

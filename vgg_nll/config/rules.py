@@ -125,6 +125,7 @@ RULES: dict[str, Rule] = {
     "loss.weight": Rule(float, min_value=0, max_value=1e9, items=0, optional=True, word="auto", is_named=True),
     "loss.label_smoothing": Rule(float, min_value=0, max_value=1),
     "data.root": Rule(str, is_path=True),
+    "data.labels": Rule(str, is_path=True),
     "data.download": FLAG,
     "data.follow_links": FLAG,
     "data.nested": FLAG,
@@ -202,6 +203,7 @@ RULES: dict[str, Rule] = {
     "search.sampler_seed": Rule(int, min_value=0),
     "search.space": Rule(str, items=0),
 }
+OF_CLASSES = " with a folder of pictures for each class"
 PATHS = tuple(key for key, rule in RULES.items() if rule.is_path)
 
 
@@ -236,10 +238,19 @@ def find_errors(values: Mapping[str, Any]) -> list[str]:
 
 def check(cfg: DictConfig) -> dict[str, Any]:
     """Returns a config as plain data, with interpolations replaced. Raises ConfigError with one line for every error of it."""
-    found = [f"{key}=???: is required" for key in sorted(OmegaConf.missing_keys(cfg))]
     content: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    found = [f"{key}=???: is required{_to_type(key, content)}" for key in sorted(OmegaConf.missing_keys(cfg))]
     found += schema.find_errors(content, None)
     found += find_errors({key: value for key, value in schema.leaves(content).items() if value != "???"})
     if found:
         raise ConfigError("\n".join(found))
     return content
+
+
+def _to_type(key: str, content: Mapping[str, Any]) -> str:
+    """Returns what to type for a value that is missing; "" if it is plain."""
+    if key == "data.labels":
+        return f": {key}=<table with the columns path,label>"
+    if key == "data.root":
+        return f": {key}=<folder{' that the paths of the table begin in' if 'labels' in content['data'] else OF_CLASSES}>"
+    return ""

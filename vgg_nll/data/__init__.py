@@ -7,6 +7,7 @@ FACES = {
     "memory.data_set": ["InMemoryData"],
     "pictures.data_set": ["FolderData"],
     "pictures.listing": ["list_imagenet", "list_pictures"],
+    "pictures.table": ["list_csv"],
     "memory.sources": ["cifar10", "cifar100", "digits", "fashion_mnist", "mnist", "synthetic"],
     "augmentation": ["Augmentation"],
 }

@@ -37,7 +37,7 @@ from vgg_nll.run_folder import checked_json, paths
 from vgg_nll.run_folder.record import RunRecord
 from vgg_nll.tracking import evaluation_summaries, tags
 
-PICTURES = "vgg_nll.data.list_pictures"  # whose class folders are named as the classes are
+PICTURES = ("vgg_nll.data.list_pictures", "vgg_nll.data.list_csv")  # class folders of other pictures are named as the classes
 FIGURE_WIDTH = 7.0  # inches: twice as wide as in TensorBoard
 
 
@@ -95,7 +95,7 @@ def _other_data(record: RunRecord, cfg: DictConfig, data_root: str, trained: Tra
     if "root" not in cfg.data:
         raise ConfigError(f"--data-root: the data of this run ({record.choices.get('data', '')}) is not read from a folder")
     cfg.data.root = data_root
-    if "source" not in cfg.data or cfg.data.source._target_ != PICTURES:
+    if "source" not in cfg.data or cfg.data.source._target_ not in PICTURES:
         return None
     with contextlib.suppress(DataError):
         own = build.make_data(cfg, trained.device)

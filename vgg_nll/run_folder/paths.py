@@ -1,6 +1,9 @@
 """The folder of a run: the names in it, the lock on it, and what is removed if no run began."""
 
+import errno
+import functools
 import itertools
+import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -10,7 +13,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from vgg_nll.errors import CheckpointError, ConfigError
+from vgg_nll.escapes import printable
 
+log = logging.getLogger(__name__)
 HYDRA = ".hydra"
 CONFIG, OVERRIDES = f"{HYDRA}/config.yaml", f"{HYDRA}/overrides.yaml"  # copies for people
 RUN = "run.json"  # what the run is: its record
@@ -38,6 +43,7 @@ OURS = (
     *(HYDRA, RUN, LOG, LOCK, CHECKPOINTS, METRICS, METRICS_TABLE, BAD_IMAGES, PREDICTIONS, OUTPUTS, TEMPERATURE, EVALUATION),
     *("profile", EXPORT, DONE, FAILED, PRUNED, PROJECTOR),
 )
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # some network file systems
 LOCK_SECONDS = 10  # the worker processes of a killed run hold its lock for some seconds
 
 
@@ -126,7 +132,7 @@ def lock_run_folder(folder: Path) -> Iterator[None]:
 def try_lock(path: Path, seconds: float = 0.0) -> Iterator[bool]:
     """Returns whether this process holds a lock file for the block: not if another one still holds it after so many seconds.
 
-    A lock ends with its process, however that ends.
+    A lock ends with its process, however that ends. If the file system has no locks, every process gets one, with a warning.
     """
     lock = FileLock(path, timeout=seconds)
     try:
@@ -134,10 +140,25 @@ def try_lock(path: Path, seconds: float = 0.0) -> Iterator[bool]:
     except Timeout:
         yield False
         return
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        path.touch()  # it also says that the folder is in use
+        _warn_of_no_locks(path.parent, path.name, error.strerror)
+        yield True
+        return
     try:
         yield True
     finally:
         lock.release()
+
+
+@functools.cache  # a sweep has a lock for each job
+def _warn_of_no_locks(folder: Path, name: str, why: str) -> None:
+    text = (
+        f"{folder / name}: this file system has no locks ({why}): two processes are not kept apart there; start one at a time"
+    )
+    log.warning(printable(f"warning: {text}"))
 
 
 def is_running(folder: Path) -> bool:

@@ -127,11 +127,20 @@ class RunRecord:
 
     @property
     def stored_config(self) -> dict[str, Any]:
-        """The config as run.json holds it: `data.root` is absolute, since a run may be opened from another working folder."""
+        """The config as run.json holds it, since a run may be opened from another working folder, and its data may move.
+
+        `data.root` is absolute; `data.labels`, too, unless it lies in the root: then it is what follows that.
+        """
         content = dict(self.config)
-        if "root" in content["data"]:
-            content["data"] = content["data"] | {"root": str(expanded(content["data"]["root"]).absolute())}
-        return content
+        data = dict(content["data"])
+        if "root" in data:
+            root = expanded(data["root"]).absolute()
+            data["root"] = str(root)
+            if "labels" in data:
+                inside = root / data["labels"]
+                table = inside if inside.is_file() else expanded(data["labels"]).absolute()
+                data["labels"] = str(table.relative_to(root) if table.is_relative_to(root) else table)
+        return content | {"data": data}
 
     def check(self, folder: Path, *, typed_targets: Set[str] | None = None, without: Collection[str] = ()) -> None:
         """Raises CheckpointError unless the config holds values only, of the shape of configs/.

@@ -17,7 +17,8 @@ from PIL import Image
 from vgg_nll.data.bad_files import BadImage, BadImages
 from vgg_nll.data.pictures import walk
 from vgg_nll.data.pictures.data_set import FolderData
-from vgg_nll.data.pictures.listing import Listing, Sample, list_pictures
+from vgg_nll.data.pictures.listing import Listing, list_pictures
+from vgg_nll.data.pictures.samples import Sample, Samples
 from vgg_nll.errors import DataError
 
 
@@ -314,7 +315,9 @@ def test_a_relative_root_is_the_same_data(config: Config, tmp_path: Path, monkey
 def test_ranks_compare_sizes_and_runs_names(tmp_path: Path) -> None:
     """A run of an older version must find its data unchanged."""
     sample = Sample(f"{tmp_path}/train/a/1.png", 0, 10)
-    listings = [Listing(tmp_path, {"train": [sample._replace(bytes=size)]}, ("a",), [], by_content=False) for size in (10, 11)]
+    listings = [
+        Listing(tmp_path, {"train": Samples([sample._replace(bytes=size)])}, ("a",), [], by_content=False) for size in (10, 11)
+    ]
     by_name = hashlib.blake2b(b"train/train/a/1.png\0", digest_size=16).hexdigest()
     assert [listing.digest() for listing in listings] == [by_name, by_name]
     assert len({listing.digest(with_sizes=True) for listing in listings} | {by_name}) == 3

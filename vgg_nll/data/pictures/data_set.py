@@ -17,9 +17,10 @@ from vgg_nll.data.interface import TRAIN_EVAL, Batch, check_batch_size, number_o
 from vgg_nll.data.pictures import report
 from vgg_nll.data.pictures.crop import CropAndFlip
 from vgg_nll.data.pictures.decoding import Decoding, jpeg_decoder
-from vgg_nll.data.pictures.listing import Listing, Sample
+from vgg_nll.data.pictures.listing import Listing
 from vgg_nll.data.pictures.reader import Key, PictureSet, Transform
-from vgg_nll.data.pictures.workers import load_batches
+from vgg_nll.data.pictures.samples import Samples
+from vgg_nll.data.pictures.workers import load_batches, warn_of_many
 from vgg_nll.data.preprocessing import MAX_MEGAPIXELS, Preprocessing, resizing, resolve_statistics
 from vgg_nll.data.splits import fold_split, nested_subset, train_eval_indices, train_order
 from vgg_nll.distributed.process_group import ALONE, Ranks
@@ -95,11 +96,12 @@ class FolderData:
         self._listing = replace(source, samples=samples, by_content=source.by_content and folds is None)
         self.class_names = source.class_names
         self.sizes = {name: len(files) for name, files in samples.items()}
-        self.class_counts = _labels(samples["train"]).bincount(minlength=len(self.class_names)).float()
+        self.class_counts = samples["train"].labels().bincount(minlength=len(self.class_names)).float()
         self.digest = self._listing.digest()
         self.content_digest = self._listing.digest(with_sizes=ranks.size > 1)
         check_batch_size(batch_size, self.sizes["train"])
         self.hint = _hint(num_workers)
+        warn_of_many(num_workers)
         self.steps_per_epoch = self.sizes["train"] // batch_size
         self._augmentation = augmentation or Augmentation()
         flip_crop = self._augmentation.flip_crop
@@ -110,8 +112,8 @@ class FolderData:
         self._decoding = decoding = Decoding(white, max_megapixels)
         augmented = partial(_augmented, crop, self._augmentation)
         self._train = PictureSet(samples["train"], augmented, needed, seed, skips, decoding=decoding)
-        part = train_eval_indices(_labels(samples["train"]), number_of_images(self, TRAIN_EVAL))
-        evaluated = samples | {TRAIN_EVAL: [samples["train"][k] for k in part.tolist()]}
+        part = train_eval_indices(samples["train"].labels(), number_of_images(self, TRAIN_EVAL))
+        evaluated = samples | {TRAIN_EVAL: samples["train"].select(part)}
         self._eval = {
             name: PictureSet(files, middle, image_size, seed, skips, samples.get(name, samples["train"]), decoding)
             for name, files in evaluated.items()
@@ -136,7 +138,7 @@ class FolderData:
         )
 
     def train_order(self, epoch: int) -> Tensor:
-        return train_order(_labels(self._train.samples), self._seed, epoch, self._balanced)
+        return train_order(self._train.samples.labels(), self._seed, epoch, self._balanced)
 
     def train_batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         size, rows = self._batch_size, self._ranks.rows(self._batch_size)
@@ -177,17 +179,18 @@ class FolderData:
         for images, target, reasons in batches:
             for (_, index), reason in zip(order[done:], reasons, strict=False):
                 if reason:
-                    self._note(pictures.samples[index], reason)
+                    self._note(pictures.samples, index, reason)
             done += len(reasons)
             images, target = hardware.to_device((images, target), self._device, self._copies)
             yield images, target
 
-    def _note(self, sample: Sample, reason: str) -> None:
-        if sample.path in self.bad_images.rows:
+    def _note(self, samples: Samples, index: int, reason: str) -> None:
+        path, label, _ = samples[index]
+        if path in self.bad_images.rows:
             return
-        split = next(name for name, samples in self._listing.samples.items() if sample in samples)
-        self.bad_images.add([BadImage(sample.path, split, self.class_names[sample.label], reason, REPLACED, True)])
-        log.warning(f"warning: {printable(sample.path)}: {reason}; another picture of its class takes its place")
+        split = next((name for name, part in self._listing.samples.items() if part is samples), "train")
+        self.bad_images.add([BadImage(path, split, self.class_names[label], reason, REPLACED, True)])
+        log.warning(f"warning: {printable(path)}: {reason}; another picture of its class takes its place")
 
     def _sample_of_training(self, middle: Transform, image_size: int) -> Iterator[Tensor]:
         samples = self._train.samples[:: -(-len(self._train) // MAX_MEASURED)]
@@ -216,10 +219,6 @@ def _augmented(crop: Transform, augmentation: Augmentation, picture: Tensor, gen
     return augmentation.image(crop(picture, generator), generator)
 
 
-def _labels(samples: list[Sample]) -> Tensor:
-    return torch.tensor([sample.label for sample in samples])
-
-
 def _hint(num_workers: int) -> str:
     advice = [f"raise data.num_workers (now {num_workers})"]
     if jpeg_decoder() is None:
@@ -228,14 +227,12 @@ def _hint(num_workers: int) -> str:
     return f"{', '.join(advice)}, or keep smaller pictures on the disk"
 
 
-def _fewer(samples: dict[str, list[Sample]], train_images: int) -> dict[str, list[Sample]]:
-    part = nested_subset(_labels(samples["train"]), train_images, seed=0)
-    return samples | {"train": [samples["train"][k] for k in part.tolist()]}
+def _fewer(samples: dict[str, Samples], train_images: int) -> dict[str, Samples]:
+    return samples | {"train": samples["train"].select(nested_subset(samples["train"].labels(), train_images, seed=0))}
 
 
-def _refold(samples: dict[str, list[Sample]], folds: int, fold: int) -> dict[str, list[Sample]]:
+def _refold(samples: dict[str, Samples], folds: int, fold: int) -> dict[str, Samples]:
     """Returns the pictures of a cross-validation; validation gets its share of what is not tested."""
-    files = [sample for part in samples.values() for sample in part]
+    files = sum(samples.values(), Samples())
     val_share = len(samples["val"]) / (len(samples["train"]) + len(samples["val"]))
-    index = fold_split(_labels(files), folds, fold, val_share)
-    return {name: [files[k] for k in members.tolist()] for name, members in index.items()}
+    return {name: files.select(index) for name, index in fold_split(files.labels(), folds, fold, val_share).items()}

@@ -5,12 +5,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from vgg_nll.data.bad_files import LEFT_OUT, BadImage
 from vgg_nll.data.interface import digest_of
 from vgg_nll.data.pictures import spelling, tree, walk
 from vgg_nll.data.pictures.duplicates import split_by_content
+from vgg_nll.data.pictures.samples import Sample, Samples
 from vgg_nll.errors import DataError
 from vgg_nll.files import expanded
 from vgg_nll.model import imagenet_classes
@@ -25,31 +25,27 @@ MEANT = {
 MAX_NAMES = 5  # in a message
 
 
-class Sample(NamedTuple):
-    """A picture: its file, its class, the size of the file."""
-
-    path: str
-    label: int
-    bytes: int
-
-
 @dataclass(frozen=True)
 class Listing:
     """The pictures of a folder, by split, and its other files."""
 
     root: Path
-    samples: dict[str, list[Sample]]
+    samples: dict[str, Samples]
     class_names: tuple[str, ...]
     bad: list[BadImage]
     by_content: bool  # whether the content of pictures decided their split
+    by_table: bool = False  # whether a table has the classes, and the paths do not
 
     def digest(self, *, with_sizes: bool = False) -> str:
-        """Returns a hash of the names of all files, below the root; of their sizes, too, which records of runs do not hold."""
-        start = len(str(self.root))
+        """Returns a hash of the names of all files, below the root, and of their classes if the names do not hold them.
+
+        With the sizes of the files, if asked, which records of runs do not hold.
+        """
+        start, names = len(str(self.root)), self.class_names
         return digest_of(
-            os.fsencode(f"{name}{path[start:]}\0" + f"{size}\0" * with_sizes)
-            for name, files in sorted(self.samples.items())
-            for path, _, size in files
+            os.fsencode(f"{split}{path[start:]}\0" + f"{names[label]}\0" * self.by_table + f"{size}\0" * with_sizes)
+            for split, files in sorted(self.samples.items())
+            for path, label, size in files
         )
 
 
@@ -85,30 +81,47 @@ def list_pictures(
     tree.check_beside_train(root, names)
     samples, bad = {}, []
     for split, folder in folders.items():
-        spelling.check_look_alikes(root, folder)
+        what = f"data.root={root}: two class folders in {folder.name}/ have names that look equal"
+        spelling.check_look_alikes(walk.class_folders(folder), what, "move the pictures into one of them, or rename one")
         spelling.check_classes(root, folders["train"], folder, class_names)
         samples[split], left_out = _list_split(root, folder, split if has_splits else "", class_names, follow_links)
         bad += left_out
     if has_splits:
         bad += [_row(file, "", "") for file in walk.beside_the_classes(root)]
         bad += [_row(file, "", "") for name in names if name not in SPLITS for file in tree.beside_the_splits(root / name)]
-    shares = {"val": val_fraction} if "val" not in samples else {}
-    shares |= {} if has_splits or test_fraction == 0 else {"test": test_fraction}
+    shares = {"val": val_fraction, "test": 0.0 if has_splits else test_fraction}
+    return make_listing(root, samples, class_names, bad, shares, split_seed)
+
+
+def make_listing(
+    root: Path,
+    samples: dict[str, list[Sample]],
+    class_names: Sequence[str],
+    bad: list[BadImage],
+    fractions: dict[str, float],
+    split_seed: int,
+    *,
+    by_table: bool = False,
+) -> Listing:
+    """Returns a listing whose missing splits are parts of the training pictures, taken by content.
+
+    Args:
+        samples: by split; "train" is one of them.
+        fractions: of the training pictures, for each split that may be missing; 0: it stays missing.
+
+    Raises DataError if a split has no pictures.
+    """
+    shares = {split: fraction for split, fraction in fractions.items() if split not in samples and fraction > 0}
     if shares:
-        samples |= _split(samples["train"], shares, split_seed)
-    _check_splits(root, samples, shares)
-    ordered = {split: samples[split] for split in SPLITS if split in samples}
-    return Listing(root, ordered, tuple(class_names), bad, by_content=bool(shares))
-
-
-def _check_splits(root: Path, samples: dict[str, list[Sample]], shares: dict[str, float]) -> None:
-    """Raises DataError if a split has no pictures."""
+        samples = samples | _split(samples["train"], shares, split_seed)
     for split in samples:
         if not samples[split]:
             added = (
                 f"add some, or raise data.{split}_fraction={shares[split]:g}" if split in shares else "add some, or remove it"
             )
             raise DataError(f"data.root={root}: there are no pictures in {split}/; {added}")
+    packed = {split: Samples(samples[split]) for split in SPLITS if split in samples}
+    return Listing(root, packed, tuple(class_names), bad, by_content=bool(shares), by_table=by_table)
 
 
 def list_imagenet(*, root: str | Path, follow_links: bool = False) -> Listing:
@@ -160,7 +173,7 @@ def list_test_set(root: str | Path, class_names: Sequence[str]) -> Listing:
     missing = [name for label, name in enumerate(class_names) if label not in {sample.label for sample in samples}]
     if missing:
         log.warning(f"warning: {folder} has no pictures of {', '.join(missing[:MAX_NAMES])}: it says nothing of them")
-    return Listing(root, dict.fromkeys(SPLITS, samples), tuple(class_names), bad, by_content=False)
+    return Listing(root, dict.fromkeys(SPLITS, Samples(samples)), tuple(class_names), bad, by_content=False)
 
 
 def _check_names(root: Path, names: list[str]) -> None:

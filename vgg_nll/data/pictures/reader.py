@@ -1,6 +1,5 @@
 """Picture files as a data set for worker processes."""
 
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from torch.utils.data import Dataset
 
 from vgg_nll import rng
 from vgg_nll.data.pictures.decoding import Decoding, read_picture, reason_of
-from vgg_nll.data.pictures.listing import Sample
+from vgg_nll.data.pictures.samples import Samples
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.errors import DataError
 
@@ -32,18 +31,17 @@ class PictureSet(Dataset[Any]):
 
     def __init__(
         self,
-        samples: list[Sample],
+        samples: Samples,
         transform: Transform,
         image_size: int,
         seed: int,
         skips: bool,
-        pool: list[Sample] | None = None,
+        pool: Samples | None = None,
         decoding: Decoding = Decoding(),  # noqa: B008 - frozen
     ) -> None:
         self.samples, self.transform, self.image_size, self.seed, self.skips = samples, transform, image_size, seed, skips
         self.decoding = decoding
         self._pool = samples if pool is None else pool
-        self._by_class: dict[int, list[str]] = {}  # made when a picture cannot be read
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -63,15 +61,11 @@ class PictureSet(Dataset[Any]):
 
     def another(self, index: int) -> tuple[str, Tensor]:
         """Reads another picture of the class, the first one that can be read, from a drawn place on; returns its path, too."""
-        if not self._by_class:
-            by_class: dict[int, list[str]] = defaultdict(list)
-            for sample in self._pool:
-                by_class[sample.label].append(sample.path)
-            self._by_class = by_class
         path, label, _ = self.samples[index]
-        members = self._by_class[label]
-        start = int(torch.randint(len(members), (), generator=rng.generator(self.seed, "replacement", index)))
-        for other in members[start:] + members[:start]:
+        places = self._pool.places_of(label).tolist()
+        start = int(torch.randint(len(places), (), generator=rng.generator(self.seed, "replacement", index)))
+        for place in places[start:] + places[:start]:
+            other = self._pool[place].path
             try:
                 return other, read_picture(Path(other), self.image_size, self.decoding)
             except DataError:

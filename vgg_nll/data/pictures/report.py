@@ -10,7 +10,8 @@ from vgg_nll.data.bad_files import REPLACED, BadImage
 from vgg_nll.data.pictures.decoding import Decoding, largest_number, read_header, read_picture, reason_of
 from vgg_nll.data.pictures.deep import MAX_16
 from vgg_nll.data.pictures.duplicates import copies
-from vgg_nll.data.pictures.listing import Listing, Sample
+from vgg_nll.data.pictures.listing import Listing
+from vgg_nll.data.pictures.samples import Sample
 from vgg_nll.errors import DataError
 from vgg_nll.escapes import printable
 from vgg_nll.progress import track

@@ -27,20 +27,22 @@ def with_code_points(name: str) -> str:
     return f"'{name}' ({' '.join(f'U+{ord(c):04X}' for c in name)})"
 
 
-def check_look_alikes(root: Path, folder: Path) -> None:
-    """Raises DataError for class folders whose names nobody can tell apart; warns of those that differ in case or width only.
+def check_look_alikes(names: Iterable[str], what: str, advice: str) -> None:
+    """Raises DataError for names of classes that nobody can tell apart; warns of those that differ in case or width only.
 
     Letters of both cases can be classes.
+
+    Args:
+        what, advice: beginning and end of the message.
     """
     seen: dict[str, str] = {}
-    for name in walk.class_folders(folder):
+    for name in names:
         other = seen.setdefault(loosely(name), name)
         if other == name:
             continue
-        both = f"data.root={root}: two class folders in {folder.name}/ have names that look equal: "
-        both += f"{with_code_points(other)} and {with_code_points(name)}"
+        both = f"{what}: {with_code_points(other)} and {with_code_points(name)}"
         if letters(other).strip() == letters(name).strip():
-            raise DataError(f"{both}; move the pictures into one of them, or rename one")
+            raise DataError(f"{both}; {advice}")
         log.warning(f"warning: {both}; they count as two classes")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vgg_nll.errors import DataError
+from vgg_nll.files import expanded
 
 EXPECTED_TREE = (
     "expected {root}/train/<class>/*.png|jpg, {root}/val/<class>/..., and optionally {root}/test/<class>/...; or "
@@ -26,6 +27,7 @@ UNKNOWN_PICTURES = (  # by their names; nothing here reads them
 )
 OF_SYSTEMS = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir")  # macOS, Windows, Synology; names with a dot, too
 ELSEWHERE = "is a link to another part of data.root, which would count twice"
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 LEADS_OUT = "is a link that leads out of data.root (data.follow_links=true follows it)"
 KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
@@ -41,8 +43,23 @@ class Found(NamedTuple):
 
 def check_root(root: Path) -> None:
     """Raises DataError if there is no such folder."""
+    if root.is_file():
+        is_archive = root.suffix.lower() in ARCHIVES
+        raise DataError(f"data.root={root}: is a file{'; unpack it, and name the folder' if is_archive else ', not a folder'}")
     if not root.is_dir():
         raise DataError(f"data.root={root}: there is no such folder; {EXPECTED_TREE.format(root=root)}")
+
+
+def find_table(root: Path, labels: str) -> Path:
+    """Returns the file of `data.labels`: one in the root, or a path.
+
+    Raises DataError if there is none.
+    """
+    tables = root / labels, expanded(labels).absolute()
+    found = next((table for table in tables if table.is_file()), None)
+    if found is None:
+        raise DataError(f"data.labels={labels}: there is no such file, in data.root={root} or here")
+    return found
 
 
 def is_of_system(name: str) -> bool:
@@ -77,7 +94,7 @@ def walk(folder: Path, root: Path, follow_links: bool) -> Iterator[Found]:
     seen: set[str] = set()
 
     def leads_out(path: str) -> bool:
-        return not follow_links and not _is_inside(os.path.realpath(path), real_root)
+        return not follow_links and not is_inside(os.path.realpath(path), real_root)
 
     def below(inner: str) -> Iterator[Found]:
         seen.add(os.path.realpath(inner))
@@ -94,7 +111,7 @@ def walk(folder: Path, root: Path, follow_links: bool) -> Iterator[Found]:
             elif _is_folder(entry):
                 folders.append(entry.path)
             else:
-                yield _look(entry)
+                yield look(entry.path)
         for path in folders:
             if os.path.realpath(path) in seen:
                 yield Found(path, 0, "is a link to a folder that is listed already")
@@ -113,14 +130,15 @@ def walk(folder: Path, root: Path, follow_links: bool) -> Iterator[Found]:
         yield from enter(str(folder))
 
 
-def _is_inside(real: str, folder: str) -> bool:
+def is_inside(real: str, folder: str) -> bool:
+    """Returns whether a path is a folder, or lies below it; both without links."""
     return real == folder or real.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def _is_elsewhere(path: str, real_root: str, real_folder: str) -> bool:
     """Returns whether a link leads to a folder of the root that is not of this class, or that holds this class."""
     real = os.path.realpath(path)
-    return (_is_inside(real, real_root) and not _is_inside(real, real_folder)) or _is_inside(real_folder, real + os.sep)
+    return (is_inside(real, real_root) and not is_inside(real, real_folder)) or is_inside(real_folder, real + os.sep)
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
@@ -130,15 +148,16 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
-def _look(entry: "os.DirEntry[str]") -> Found:
-    suffix = os.path.splitext(entry.name)[1]  # noqa: PTH122 - a Path for each of a million files takes seconds
+def look(path: str) -> Found:
+    """Returns what a file is, by its name and its size."""
+    suffix = os.path.splitext(path)[1]  # noqa: PTH122 - a Path for each of a million files takes seconds
     if is_heif(suffix) and not has_heif():
-        return Found(entry.path, 0, f"{suffix}: {NEEDS_HEIF}", True)
+        return Found(path, 0, f"{suffix}: {NEEDS_HEIF}", True)
     if suffix.lower() not in PICTURES and not is_heif(suffix):
         reason = f"{suffix or 'no suffix'}: is not read as a picture; convert it to PNG or JPEG, if it is one"
-        return Found(entry.path, 0, reason, suffix.lower() in UNKNOWN_PICTURES)
-    size, why = usable_bytes(entry.path)
-    return Found(entry.path, size, f"cannot be read: {why}" if why else "", bool(why))
+        return Found(path, 0, reason, suffix.lower() in UNKNOWN_PICTURES)
+    size, why = usable_bytes(path)
+    return Found(path, size, f"cannot be read: {why}" if why else "", bool(why))
 
 
 def is_heif(suffix: str) -> bool:

@@ -1,8 +1,10 @@
 """The DataLoader: batches from worker processes, which may die."""
 
 import logging
+import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +15,17 @@ from vgg_nll import rng
 from vgg_nll.errors import DataError
 
 log = logging.getLogger(__name__)
+SHARED_MEMORY = (
+    "data: /dev/shm is too small for the batches that worker processes send; docker run --shm-size=2g makes it larger, "
+    "data.num_workers=0 does not need it"
+)
+
+
+def warn_of_many(num_workers: int) -> None:
+    """Warns if there are more workers than cores: each takes memory, and they wait for each other."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if num_workers > cores:
+        log.warning(f"warning: data.num_workers={num_workers}: is more than the {cores} cores here; {cores} read as fast")
 
 
 def load_batches(
@@ -43,13 +56,13 @@ def iterate_with_worker_restart(load: Callable[[int], Iterable[Any]]) -> Iterato
     Args:
         load: number of batches done -> a loader of the rest.
 
-    Raises DataError if a picture cannot be read, or if workers die twice at one batch.
+    Raises DataError if a picture cannot be read, if workers die twice at one batch, or if the shared memory is full.
     """
     done, died_at = 0, -1
-    batches: Iterator[Any]
+    batches: Iterator[Any] = iter(())
     while True:
         try:
-            with _own_child_handler():
+            with _own_child_handler(), _without_advice():
                 batches = iter(load(done))
             for batch in batches:
                 yield batch
@@ -64,6 +77,9 @@ def iterate_with_worker_restart(load: Callable[[int], Iterable[Any]]) -> Iterato
         except (RuntimeError, ConnectionError, EOFError) as error:
             # The latter two: it died while sending a batch. An error inside a worker says "Caught ... in DataLoader".
             text = str(error)
+            if "shared memory" in text or "Bus error" in text or _has_bus_error(batches):
+                error.__traceback__, batches = None, iter(())  # as above
+                raise DataError(SHARED_MEMORY) from error
             if "Caught" in text or (isinstance(error, RuntimeError) and "DataLoader worker" not in text):
                 raise
             if died_at == done:
@@ -88,3 +104,17 @@ def _own_child_handler() -> Iterator[None]:
     yield
     if ours:
         signal.signal(signal.SIGCHLD, before)
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Keeps back what a loader says, at every epoch twice, of more workers than cores: `warn_of_many` says it once."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create .* worker processes")
+        yield
+
+
+def _has_bus_error(batches: Iterator[Any]) -> bool:
+    """Returns whether a worker was ended by SIGBUS: it has written to shared memory that is not there."""
+    codes = [worker.exitcode for worker in getattr(batches, "_workers", ())]
+    return hasattr(signal, "SIGBUS") and -signal.SIGBUS in codes
