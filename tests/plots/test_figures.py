@@ -102,6 +102,16 @@ def test_the_legend_covers_no_line() -> None:
         assert heights.min() > legend.get_window_extent().y1, line.get_label()
 
 
+def test_thresholds_stand_above_their_coverage() -> None:
+    """Those that would cover another one are left out, the lower first."""
+    (axes,) = drawn(coverage).axes
+    (above,) = axes.child_axes
+    shown = {text.get_text(): place for text, place in zip(above.get_xticklabels(), above.get_xticks(), strict=True)}
+    assert shown == {"0.9999": 0.31, "0.999": 0.55, "0.99": 0.8, "0.8": 0.96}
+    for empty in ({}, {0.5: 0.0}):
+        plots.accuracy_coverage([1.0], empty).canvas.draw()
+
+
 def test_confidence_above_and_below_accuracy_have_their_own_colours() -> None:
     """Accuracies of 1, 1/4, 1/2 and 0.99; mean confidences of 0.3, 1/2, 0.7 and 0.983."""
     figure = reliability()

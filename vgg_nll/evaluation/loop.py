@@ -57,7 +57,8 @@ def evaluate(
         dtype: torch.bfloat16 for autocast, torch.float32 for none.
         ranks: if several evaluate together, rank r is given the batches r, r + size, ...; all of them return the same, with the
             bits that one process gives, since sums are added in the order of the batches.
-        keep_logits: those of all images; keep_mistakes: so many of the errors whose label is least probable; on_batch: gets images, logits and target of every batch of this rank.
+        keep_logits: those of all images; keep_mistakes: so many of the errors, those whose label is least probable.
+        on_batch: gets images, logits and target of every batch of this rank.
 
     Raises ValueError if there are no batches.
     """
@@ -79,9 +80,8 @@ def evaluate(
                 keep_logits, kept = False, []
     if total is None:
         raise ValueError("there are no images to evaluate")
-    logits = torch.cat(kept) if kept else None
     least_probable = _joined(mistakes, ranks) if keep_mistakes else None
-    return Evaluation(total, metrics.compute(total), _joined(errors, ranks), logits, least_probable)
+    return Evaluation(total, metrics.compute(total), _joined(errors, ranks), torch.cat(kept) if kept else None, least_probable)
 
 
 def _joined(errors: TopErrors, ranks: Ranks) -> MostConfidentErrors:

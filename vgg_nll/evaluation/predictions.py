@@ -45,9 +45,7 @@ def suspicious_labels(images: PerImageResults) -> list[int]:
     return order
 
 
-def write_suspicious_labels(
-    path: Path, images: PerImageResults, class_names: Sequence[str], files: Sequence[str]
-) -> None:
+def write_suspicious_labels(path: Path, images: PerImageResults, class_names: Sequence[str], files: Sequence[str]) -> None:
     """Writes a row per image whose label has a probability of at most 1/2, in the order of `suspicious_labels`: every wrong
     image is among them. It says nothing of images that the network was trained on: it has learnt their labels."""
     probability = torch.sigmoid(images.true_margin).tolist()

@@ -158,9 +158,7 @@ def _share(p: float) -> str:
 def _neighbour(around: Neighbourhood, k: int, label: int, prediction: int, names: Sequence[str]) -> Neighbour:
     of_class, index = int(around.features.target[k]), k * around.stride
     kind = "label" if of_class == label else "prediction" if of_class == prediction else "other"
-    return Neighbour(
-        _name(around.paths[index], index), printable(names[of_class]), kind, data_url(around.features.pictures[k])
-    )
+    return Neighbour(_name(around.paths[index], index), printable(names[of_class]), kind, data_url(around.features.pictures[k]))
 
 
 def _name(path: str, index: int) -> str:

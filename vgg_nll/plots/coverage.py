@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from vgg_nll.palette import BLUE, GREEN, VERMILION
 from vgg_nll.plots.layout import TEXT, WIDTH, margins, new_figure, write_title
 
-
 TICK = 0.42  # inches between two thresholds: the width of "0.9999"
 
 
