@@ -43,7 +43,7 @@ def main() -> None:
     args = parser.parse_args()
     with errors_as_lines():
         check_run(args.run, args.device, args.temperature or "1")
-        from vgg_nll.evaluation import report  # here: they load PyTorch, and mistakes should not wait for that
+        from vgg_nll.evaluation import report, thresholds  # here: they load PyTorch, and mistakes should not wait for that
         from vgg_nll.inference import evaluate
 
         run = evaluate.open_run(args.run, args.checkpoint, args.device, args.data_root, args.batch_size)
@@ -60,6 +60,9 @@ def main() -> None:
         table = report.final_table(values, dict.fromkeys(values, number), num_classes=len(run.data.class_names))
         head = f"{args.run}, checkpoint {args.checkpoint}, step {run.trained.step}"
         print(f"{head}; {number:,} images of {shown}\n{table}\n", flush=True)
+        name, last = list(done.items())[-1]
+        rows = thresholds.threshold_rows(last.sums.by_image())
+        print(f"what a threshold of confidence costs ({name})\n{thresholds.threshold_table(rows)}\n", flush=True)
         print(f"written to {evaluate.write_evaluation(run, svs | done, args.split, at_temperature)}")
 
 

@@ -8,14 +8,16 @@ import csv
 import itertools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vgg_nll.cli.console import write_any_text
 from vgg_nll.cli.error_messages import errors_as_lines
-from vgg_nll.cli.scripts import check_run, count, temperature, warn_of_temperature
+from vgg_nll.cli.scripts import check_run, count, fraction, temperature, warn_of_temperature
 from vgg_nll.data.pictures.walk import find_pictures
+from vgg_nll.errors import CheckpointError, ConfigError, DataError
 from vgg_nll.escapes import csv_cell, printable
 from vgg_nll.evaluation.report import complement
 
@@ -45,6 +47,13 @@ def main() -> None:
         metavar="T",
         help="divide the logits by T, a number; without T, by the one that scripts/evaluate.py saved",
     )
+    parser.add_argument(
+        "--threshold",
+        type=fraction,
+        default=0.0,
+        metavar="P",
+        help="confidence below which the prediction is 'unsure' (0)",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="a list of objects, instead of a table")
     form.add_argument("--csv", action="store_true", help="a row per picture and class, instead of a table")
@@ -62,8 +71,12 @@ def main() -> None:
         trained = trained_model.load(args.run, args.checkpoint, args.device)
         at_temperature, doubt = temperature_of(trained, args.temperature)
         warn_of_temperature(doubt)
-        found = predict.predict_files(trained, paths, top_k=args.top, temperature=at_temperature, batch_size=args.batch_size)
-        write = write_json if args.json else write_csv if args.csv else write_table
+        splits = known_splits(args.run, paths)
+        found = predict.predict_files(
+            trained, paths, top_k=args.top, temperature=at_temperature, batch_size=args.batch_size, threshold=args.threshold
+        )
+        table = partial(write_table, splits=splits, has_threshold=args.threshold > 0)
+        write = write_json if args.json else write_csv if args.csv else table
         # On a terminal, the rows themselves show the progress, and a bar between them would write over them.
         counted = found if sys.stdout.isatty() else track(found, len(paths), "pictures")
         write(readable(counted, unreadable))
@@ -71,6 +84,24 @@ def main() -> None:
         print("\n".join(f"warning: {message}" for message in unreadable[:MAX_WARNINGS]), file=sys.stderr)
         print(f"warning: {len(unreadable)} of {len(paths)} files were left out", file=sys.stderr)
         sys.exit(3)
+
+
+def known_splits(run: Path, paths: Sequence[Path]) -> dict[Path, str]:
+    """Returns the splits of the run's own pictures; says how many of them it was trained on, or why nobody knows."""
+    from vgg_nll.inference.pictures import splits_of
+
+    try:
+        splits = splits_of(run, paths)
+    except (CheckpointError, ConfigError, DataError) as error:
+        print(f"warning: which of these pictures the run was trained on is not known: {error}", file=sys.stderr)
+        return {}
+    trained_on = list(splits.values()).count("train")
+    if trained_on:
+        print(
+            f"warning: the run was trained on {trained_on:,} of these {len(paths):,} pictures: it has seen their labels",
+            file=sys.stderr,
+        )
+    return splits
 
 
 def readable(found: "Iterator[Prediction | str]", unreadable: list[str]) -> "Iterator[Prediction]":
@@ -82,25 +113,40 @@ def readable(found: "Iterator[Prediction | str]", unreadable: list[str]) -> "Ite
             yield item
 
 
-def write_table(found: "Iterator[Prediction]") -> None:
-    """Writes a row per picture under a header, as they come; a column is as wide as the first rows need."""
-    rows = map(cells, found)
+def write_table(found: "Iterator[Prediction]", splits: Mapping[Path, str] = {}, has_threshold: bool = False) -> None:
+    """Writes a row per picture under a header, as they come; a column is as wide as the first rows need.
+
+    Args:
+        splits: of the run's own pictures, by path; without any, there is no column of them.
+        has_threshold: whether the prediction, which may be "unsure", has a column.
+    """
+    rows = (
+        [
+            shown(item.path),
+            *[printable(item.prediction)] * has_threshold,
+            *cells(item),
+            *[splits.get(item.path, "")] * bool(splits),
+        ]
+        for item in found
+    )
     first = list(itertools.islice(rows, FIRST_ROWS))
     if not first:
         return
-    head = ["picture", "class", *(f"{k}." for k in range(2, len(first[0]) - 1)), "margin"]
+    others = len(first[0]) - 2 - has_threshold - bool(splits)  # classes
+    head = ["picture", *["prediction"] * has_threshold, "class", *(f"{k}." for k in range(2, others + 1)), "margin"]
+    head += ["split"] * bool(splits)
     widths = [max(map(len, column)) for column in zip(head, *first, strict=True)]
     for row in itertools.chain([head], first, rows):
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def cells(item: "Prediction") -> list[str]:
-    """Returns a row: the path, the classes with their outputs, the margin."""
+    """Returns the cells of a row that every table has: the classes with their outputs, the margin."""
     rest = complement(item.margin)
     first = f"1 - {rest:.1e}" if rest < SMALL else probability_text(item.confidence[0])  # never a rounded 1
     outputs = [first, *map(probability_text, item.confidence[1:])]
     classes = [f"{printable(name)} {output}" for name, output in zip(item.classes, outputs, strict=True)]
-    return [shown(item.path), *classes, f"{item.margin:.2f}"]
+    return [*classes, f"{item.margin:.2f}"]
 
 
 def probability_text(p: float) -> str:
@@ -115,10 +161,11 @@ def write_json(found: "Iterator[Prediction]") -> None:
 
 def write_csv(found: "Iterator[Prediction]") -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["path", "rank", "class", "confidence", "margin"])
+    writer.writerow(["path", "rank", "class", "confidence", "margin", "prediction"])
     for item in found:
         for rank, (name, p) in enumerate(zip(item.classes, item.confidence, strict=True), 1):
-            writer.writerow([csv_cell(shown(item.path)), rank, csv_cell(printable(name)), p, item.margin])
+            row = [csv_cell(shown(item.path)), rank, csv_cell(printable(name)), p, item.margin]
+            writer.writerow([*row, csv_cell(printable(item.prediction))])
 
 
 def shown(path: Path) -> str:

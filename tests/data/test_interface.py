@@ -31,6 +31,20 @@ def test_training_images_that_are_evaluated(config: Config, tmp_path: Path) -> N
         assert TRAIN_EVAL not in data.sizes
 
 
+@pytest.mark.parametrize("kind", ["resident", "folder"])
+def test_every_so_many_images_are_evaluated(config: Config, tmp_path: Path, kind: str) -> None:
+    """Number 0, 4, 8, ... of the images, in full batches; ranks share those."""
+    if kind == "folder":
+        write_folder(tmp_path, splits=("train", "val"))
+    folder = ("data=image_folder", f"data.root={tmp_path}", "data.num_workers=0", "data.image_size=32")
+    data = make(config, ALONE, *(folder if kind == "folder" else ("data=synthetic",)))
+    images = torch.cat([images for images, _ in data.eval_batches("train")])
+    batches = list(data.eval_batches("train", stride=4))
+    assert torch.equal(torch.cat([part for part, _ in batches]), images[::4])
+    assert {len(part) for part, _ in batches[:-1]} == {3}
+    assert_same(list(data.eval_batches("train", 1, 2, stride=4)), batches[1::2])
+
+
 def make(config: Config, ranks: Ranks, *overrides: str) -> ImageData:
     return build.make_data(config(*overrides, *BATCH), torch.device("cpu"), ranks)
 

@@ -360,7 +360,7 @@ def test_the_program_of_the_page_says_what_predict_says(
     exec(text, {})
     lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
     assert [path for path, _ in lines] == pictures
-    for (_, said), (_, _, name, confidence, _) in zip(lines, expected, strict=True):
+    for (_, said), (_, _, name, confidence, *_) in zip(lines, expected, strict=True):
         found, p = said.rsplit(" ", 1)
         assert found == name or abs(float(p) - 0.5) < 0.01
         assert float(p) == pytest.approx(float(confidence), abs=0.01)

@@ -102,6 +102,8 @@ def test_run_folder_names_are_those_of_the_code() -> None:
         paths.EVALUATION_METRICS,
         paths.ERRORS,
         paths.CONFUSIONS,
+        paths.THRESHOLDS,
+        paths.SUSPICIOUS_LABELS,
     }  # their folders are shown
     assert missing <= inside
     assert Path(paths.DAMAGED).name in (ROOT / "docs" / "reliability.md").read_text()

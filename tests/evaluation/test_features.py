@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from vgg_nll.evaluation import loop
-from vgg_nll.evaluation.features import FeatureCollector, Features, principal_components
+from vgg_nll.evaluation.features import FeatureCollector, Features, nearest, principal_components
 
 
 class Network(nn.Module):
@@ -69,3 +69,18 @@ def test_principal_components_are_those_of_numpy() -> None:
 def test_few_numbers_stay_as_they_are() -> None:
     points = torch.randn(10, 7)
     assert principal_components(points, 7) is points
+
+
+def test_nearest_is_what_points_the_same_way() -> None:
+    """Compared with a loop over the cosines; a point of any length, of zeros too, has neighbours."""
+    draw = torch.Generator().manual_seed(0)
+    points, others = torch.randn(5, 6, generator=draw), torch.randn(30, 6, generator=draw)
+    others[7] = 100 * points[2]
+    points[4] = 0
+    index, similarity = nearest(points, others, 3)
+    for k in range(4):
+        cosines = [float(torch.nn.functional.cosine_similarity(points[k], other, dim=0)) for other in others]
+        assert index[k].tolist() == sorted(range(30), key=lambda j: -cosines[j])[:3]
+        assert similarity[k].tolist() == pytest.approx(sorted(cosines, reverse=True)[:3], abs=1e-6)
+    assert index[2, 0] == 7 and index[4].tolist() == [0, 1, 2]
+    assert nearest(points, others[:2], 3)[0].shape == (5, 2)

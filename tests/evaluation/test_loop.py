@@ -93,3 +93,18 @@ def test_batches_of_all_ranks_are_added_in_their_order() -> None:
     assert both.values == whole.values
     assert torch.equal(both.sums.confusion, whole.sums.confusion)
     assert both.sums.by_image().margin.tolist() == whole.sums.by_image().margin.tolist()
+
+
+def test_mistakes_are_kept_if_asked_for() -> None:
+    """Those whose label is least probable, for any size of the batches."""
+    model, (images, target) = network().eval(), batch(40)
+    with torch.inference_mode():
+        p = model(images).double().softmax(1)
+    wrong = [k for k in range(40) if p[k].argmax() != target[k]]
+    expected = sorted(wrong, key=lambda k: p[k, target[k]])[:3]
+    assert len(wrong) > 3
+    for size in (7, 40):
+        parts = list(zip(images.split(size), target.split(size), strict=True))
+        found = loop.evaluate(model, all_logit_nll, parts, torch.float32, keep_mistakes=3).least_probable_labels
+        assert found is not None and torch.equal(found.images, images[expected])
+    assert loop.evaluate(model, all_logit_nll, parts, torch.float32).least_probable_labels is None

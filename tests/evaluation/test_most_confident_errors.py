@@ -7,23 +7,26 @@ from vgg_nll.evaluation.metrics import softmax_outputs
 from vgg_nll.evaluation.most_confident_errors import TopErrors
 
 
+@pytest.mark.parametrize("by_label", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 7, 200])
-def test_the_most_confident_errors_are_kept(batch_size: int) -> None:
+def test_the_most_confident_errors_are_kept(batch_size: int, by_label: bool) -> None:
+    """Or those whose label is least probable."""
     draw = torch.Generator().manual_seed(0)
     logits, target = 3 * torch.randn(200, 5, generator=draw), torch.randint(5, (200,), generator=draw)
     images = torch.arange(200.0)[:, None, None, None].expand(200, 3, 2, 2)
-    errors = TopErrors(16)
+    errors = TopErrors(16, by_label=by_label)
     for start in range(0, 200, batch_size):
         part = slice(start, start + batch_size)
         errors.update(images[part], softmax_outputs(logits[part]), target[part])
     p = logits.double().softmax(1)
     wrong = [i for i in range(200) if p[i].argmax() != target[i]]
-    expected = sorted(wrong, key=lambda i: -p[i].max())[:16]
+    expected = sorted(wrong, key=lambda i: p[i][target[i]] if by_label else -p[i].max())[:16]
     found = errors.top
     assert found.images[:, 0, 0, 0].int().tolist() == expected
     torch.testing.assert_close(found.probabilities, p[expected])
     assert torch.equal(found.target, target[expected])
-    torch.testing.assert_close(found.margin, torch.logit(p[expected].amax(1)))
+    of_label = p[expected].gather(1, target[expected, None])[:, 0]
+    torch.testing.assert_close(found.margin, -torch.logit(of_label) if by_label else torch.logit(p[expected].amax(1)))
 
 
 def test_beyond_a_confidence_of_one() -> None:

@@ -6,10 +6,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.outputs import sample
 
 from vgg_nll.evaluation import metrics
+from vgg_nll.evaluation.metrics import PerImageResults
 from vgg_nll.evaluation.most_confident_errors import TopErrors
-from vgg_nll.evaluation.predictions import HEAD, most_confident_errors, write_confusions, write_errors, write_predictions
+from vgg_nll.evaluation.predictions import (
+    HEAD,
+    SUSPICIOUS_HEAD,
+    most_confident_errors,
+    suspicious_labels,
+    write_confusions,
+    write_errors,
+    write_predictions,
+    write_suspicious_labels,
+)
 
 CLASSES = ["cat, small", "=1+1", "bird"]
 
@@ -56,3 +67,75 @@ def test_errors_and_confusions(tmp_path: Path) -> None:
     names = ["cat, small", "'=1+1", "bird"]
     expected = Counter((names[t], names[k]) for t, k in zip(target.tolist(), logits.argmax(1).tolist(), strict=True))
     assert cells == expected
+
+
+def results(logits: torch.Tensor, target: torch.Tensor) -> PerImageResults:
+    return metrics.update(metrics.softmax_outputs(logits), target, torch.tensor(0.0)).by_image()
+
+
+def flipped(images: int, classes: int, seed: int, target: torch.Tensor) -> tuple[torch.Tensor, set[int]]:
+    """Returns labels of which 5% were made wrong, and which."""
+    draw = torch.Generator().manual_seed(seed)
+    wrong = torch.randperm(images, generator=draw)[: round(0.05 * images)]
+    labels = target.clone()
+    labels[wrong] = (labels[wrong] + torch.randint(1, classes, (len(wrong),), generator=draw)) % classes
+    return labels, set(wrong.tolist())
+
+
+def found_first(order: list[int], wrong: set[int]) -> float:
+    """Returns the precision among the first k, with k wrong labels."""
+    return len(wrong & set(order[: len(wrong)])) / len(wrong)
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 3.0, 100.0])
+def test_wrong_labels_are_found_as_by_self_confidence(scale: float) -> None:
+    """With 5% of the labels flipped, the first k are no worse than cleanlab's, from the same float32 probabilities; if those
+    round to 0, on average better."""
+    logits, target = sample(400)
+    logits[range(400), target] += 4  # right on 90% of the images
+    logits = scale * logits
+    precision, reference = [], []
+    for seed in range(20):
+        labels, wrong = flipped(400, 10, seed, target)
+        self_confidence = logits.softmax(1)[range(400), labels]  # cleanlab's score of a label: its p, ascending
+        precision.append(found_first(suspicious_labels(results(logits, labels)), wrong))
+        reference.append(found_first(self_confidence.argsort(stable=True).tolist(), wrong))
+    assert min(precision) > 0.5
+    if scale <= 3:
+        assert precision == reference
+    else:
+        assert sum(precision) > sum(reference)
+
+
+def test_the_order_differs_from_self_confidence_by_rounding_only() -> None:
+    """No image stands before one with a smaller probability of its label, but for the last bits of p."""
+    logits, target = sample(400)
+    for scale in (1, 5, 30):
+        labels, _ = flipped(400, 10, 0, target)
+        order = suspicious_labels(results(scale * logits, labels))
+        p = (scale * logits).double().softmax(1)[range(400), labels][order]
+        assert sorted(order) == list(range(400))
+        assert bool((p[1:] >= p[:-1] * (1 - 1e-12)).all())
+        margin = (scale * logits).double()
+        others = margin.masked_fill(torch.nn.functional.one_hot(labels, 10).bool(), -torch.inf).logsumexp(1)
+        margin = (margin[range(400), labels] - others)[order]
+        assert bool((margin[1:] >= margin[:-1] - 1e-12 * margin[:-1].abs()).all())
+        if scale == 30:  # p is 1 for many, and their order is still that of the margin
+            assert int((p == 1).sum()) > 50
+
+
+def test_suspicious_labels_are_rows_with_names(tmp_path: Path) -> None:
+    """Of labels whose p is at most 1/2, the least probable first; every wrong image is among them, and equal outputs too."""
+    logits = torch.tensor([[4.0, 0, 0], [0, 0, 9], [0.1, 0, 0], [3, 3, -99], [0, 5, 0]])
+    images = results(logits, torch.tensor([0, 1, 0, 1, 0]))
+    write_suspicious_labels(tmp_path / "x.csv", images, CLASSES, [f"{k}.png" for k in range(5)])
+    with (tmp_path / "x.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == list(SUSPICIOUS_HEAD)
+    assert [row["path"] for row in rows] == ["1.png", "4.png", "2.png", "3.png"]
+    assert [(row["label"], row["prediction"]) for row in rows[:2]] == [("'=1+1", "bird"), ("cat, small", "'=1+1")]
+    p = logits.double().softmax(1)
+    assert [float(row["label_probability"]) for row in rows] == pytest.approx(
+        [float(p[1, 1]), float(p[4, 0]), float(p[2, 0]), 0.5]
+    )
+    assert float(rows[0]["label_margin"]) == pytest.approx(float(torch.logit(p[1, 1])))

@@ -65,6 +65,7 @@ def test_the_runs_own_numbers(
     assert sum(row["images"] for row in content["classes"].values()) == 8
     names = {"reliability_diagram", "accuracy_coverage", "confusion_matrix", "most_confident", "precision_recall"}
     tables = {"evaluation.json", "predictions.csv", "most_confident_errors.csv", "confusions.csv", "outputs.npz"}
+    tables |= {"thresholds.csv", "suspicious_labels.csv", "mistakes.html"}
     folder = mine / "evaluation/synthetic_test"
     assert {path.name for path in folder.iterdir()} == tables | {f"{name}.png" for name in names}
     assert (folder / "predictions.csv").read_bytes() == (mine / "predictions.csv").read_bytes()

@@ -25,6 +25,7 @@ from vgg_nll.calibration.temperature import Fitted
 from vgg_nll.data.pictures import reader
 from vgg_nll.data.pictures.walk import PICTURES, find_pictures
 from vgg_nll.data.preprocessing import Preprocessing
+from vgg_nll.errors import DataError
 from vgg_nll.inference import evaluate, predict
 from vgg_nll.inference.trained_model import _takes_and_gives, load
 
@@ -94,10 +95,65 @@ def test_table_json_and_csv(finished: Path, pictures: Path, script: Script, caps
 def test_no_output_is_rounded_to_1_or_0(capsys: pytest.CaptureFixture[str], margin: float, p: float, text: str) -> None:
     write_table = runpy.run_path(str(ROOT / "scripts/predict.py"))["write_table"]
     rest = 1 / (1 + math.exp(margin))
-    write_table(iter([predict.Prediction(Path("a.png"), ("cat", "dog"), (p, rest), margin)]))
+    write_table(iter([predict.Prediction(Path("a.png"), ("cat", "dog"), (p, rest), margin, "cat")]))
     _, line = capsys.readouterr().out.splitlines()
     smaller = f"{rest:.4f}" if rest >= 5e-5 else f"{rest:.1e}"
     assert re.split("  +", line) == ["a.png", f"cat {text}", f"dog {smaller}", f"{margin:.2f}"]
+
+
+@pytest.mark.parametrize("unsure", [0, 4, 8])
+def test_below_the_threshold_a_picture_is_unsure(
+    finished: Path, pictures: Path, script: Script, capsys: pytest.CaptureFixture[str], unsure: int
+) -> None:
+    """In every form; the classes and their outputs stay. Without a threshold the table has no such column."""
+    outputs = softmax(finished)
+    confidence = [0.0, *sorted(outputs.amax(1).tolist()), 1.0]
+    threshold = (confidence[unsure] + confidence[unsure + 1]) / 2 if unsure else 0.0
+    names = load(finished, device="cpu").class_names
+    expected = [names[int(p.argmax())] if float(p.max()) >= threshold else "unsure" for p in outputs]
+    assert expected.count("unsure") == unsure
+    line = ["predict", finished, pictures, "--device", "cpu", "--threshold", threshold]
+    answers = []
+    for form in (["--json"], ["--csv", "--top", "1"], []):
+        assert script(*line, *form) == 0
+        answers.append(capsys.readouterr().out)
+    objects, rows, table = json.loads(answers[0]), list(csv.DictReader(io.StringIO(answers[1]))), answers[2].splitlines()
+    assert [item["prediction"] for item in objects] == [row["prediction"] for row in rows] == expected
+    assert (
+        [item["classes"][0] for item in objects] == [row["class"] for row in rows] == [names[int(p.argmax())] for p in outputs]
+    )
+    assert re.split("  +", table[0]) == ["picture", *["prediction"] * (threshold > 0), "class", "2.", "margin"]
+    if threshold > 0:
+        assert [re.split("  +", row)[1] for row in table[1:]] == expected
+
+
+def test_an_output_at_the_threshold_is_a_class(finished: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the program on docs/pictures.md."""
+    network = load(finished, device="cpu")
+    monkeypatch.setattr("vgg_nll.model.VGG16.forward", lambda self, images: torch.zeros(len(images), 2))
+    options = {"top_k": 1, "temperature": 1.0, "batch_size": 1}
+    for threshold, name in ((0.5, network.class_names[0]), (0.500001, "unsure")):
+        (found,) = predict.predict_files(network, [pictures / "0.png"], threshold=threshold, **options)
+        assert found.prediction == name
+
+
+def test_pictures_of_the_run_are_marked(
+    finished: Path, pictures: Path, script: Script, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a column of the table, if there are any; and a line counts those that the run was trained on."""
+    known = {pictures / "1.png": "train", pictures / "4.png": "test", pictures / "5.png": "train"}
+    monkeypatch.setattr("vgg_nll.inference.pictures.splits_of", lambda *_: known)
+    assert script("predict", finished, pictures, "--device", "cpu") == 0
+    printed = capsys.readouterr()
+    head, *rows = printed.out.splitlines()
+    assert head.endswith("  margin  split")
+    assert [row[head.index("split") :] for row in rows] == ["", "train", "", "", "test", "train", "", ""]
+    assert printed.err == "warning: the run was trained on 2 of these 8 pictures: it has seen their labels\n"
+    monkeypatch.setattr("vgg_nll.inference.pictures.splits_of", lambda *_: (_ for _ in ()).throw(DataError("x: holds others")))
+    assert script("predict", finished, pictures, "--device", "cpu") == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[0].endswith("  margin")
+    assert printed.err == "warning: which of these pictures the run was trained on is not known: x: holds others\n"
 
 
 @pytest.mark.slow

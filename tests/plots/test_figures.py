@@ -32,8 +32,9 @@ def confusion() -> Figure:
 
 def coverage() -> Figure:
     order = np.repeat([1.0, 0.0, 1.0, 0.0], [300, 5, 40, 15])
+    answered = {0.5: 0.99, 0.8: 0.96, 0.9: 0.94, 0.95: 0.9, 0.99: 0.8, 0.999: 0.55, 0.9999: 0.31}
     return plots.accuracy_coverage(
-        (order.cumsum() / np.arange(1, 361)).tolist(), "validation, step 120: AURC 0.00372, 360 images"
+        (order.cumsum() / np.arange(1, 361)).tolist(), answered, "validation, step 120: AURC 0.00372, 360 images"
     )
 
 
@@ -105,6 +106,16 @@ def test_the_legend_covers_no_line() -> None:
     for line in axes.lines:
         heights = line.get_transform().transform(line.get_xydata())[:, 1]
         assert heights.min() > legend.get_window_extent().y1, line.get_label()
+
+
+def test_thresholds_stand_above_their_coverage() -> None:
+    """Those that would cover another one are left out, the lower first."""
+    (axes,) = drawn(coverage).axes
+    (above,) = axes.child_axes
+    shown = {text.get_text(): place for text, place in zip(above.get_xticklabels(), above.get_xticks(), strict=True)}
+    assert shown == {"0.9999": 0.31, "0.999": 0.55, "0.99": 0.8, "0.8": 0.96}
+    for empty in ({}, {0.5: 0.0}):
+        plots.accuracy_coverage([1.0], empty).canvas.draw()
 
 
 def test_confidence_above_and_below_accuracy_have_their_own_colours() -> None:

@@ -62,11 +62,12 @@ class ImageData(Protocol):
         """
         ...
 
-    def eval_batches(self, split: str, first: int = 0, every: int = 1) -> Iterator[Batch]:
+    def eval_batches(self, split: str, first: int = 0, every: int = 1, *, stride: int = 1) -> Iterator[Batch]:
         """Yields every image of a split once, in a fixed order, without augmentation; or those of TRAIN_EVAL.
 
         Args:
             first, every: of the batches, number `first`, `first + every`, ...
+            stride: of the images, number 0, `stride`, 2 `stride`, ... alone make the batches.
         """
         ...
 

@@ -51,10 +51,25 @@ class FeatureCollector:
         pictures = _small(self._pixels(images[rows]))
         self._parts.append(tuple(part.cpu() for part in (self._features[rows].float(), pictures, target[rows], logits[rows])))
 
+    def all_features(self) -> Features:
+        """Returns what was kept, with every feature."""
+        return Features(*map(torch.cat, zip(*self._parts, strict=True)))
+
     def features(self) -> Features:
         """Returns what was kept; features of more than 512 numbers as 512 principal components."""
-        points, pictures, target, logits = map(torch.cat, zip(*self._parts, strict=True))
-        return Features(principal_components(points, MAX_FEATURES), pictures, target, logits)
+        found = self.all_features()
+        return found._replace(points=principal_components(found.points, MAX_FEATURES))
+
+
+def nearest(points: Tensor, others: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """Returns, for each of the points [K, D], which of the others [N, D] are nearest to it, and their similarity.
+
+    Near is what has a large cosine of the angle between features, which does not depend on their length: that of the features
+    of a network grows with its confidence (arXiv:2204.06507). Both results are [K, min(number, N)], the nearest first.
+    """
+    cosine = F.normalize(points.float(), dim=1) @ F.normalize(others.float(), dim=1).T
+    similarity, index = cosine.sort(dim=1, descending=True, stable=True)
+    return index[:, :number], similarity[:, :number]
 
 
 def principal_components(points: Tensor, max_components: int) -> Tensor:

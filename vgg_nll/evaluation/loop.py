@@ -22,13 +22,14 @@ OnBatch = Callable[[Tensor, Tensor, Tensor], None]  # images [B, 3, H, W], logit
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one pass over a split gives: additive sums, the values of `metrics.compute`, the most confident errors; and the
-    logits [N, C] on the CPU, float32 or float64, if they were asked for."""
+    """What one pass over a split gives: additive sums, the values of `metrics.compute`, the most confident errors; and, if they
+    were asked for, the logits [N, C] on the CPU, float32 or float64, and the errors whose label is least probable."""
 
     sums: Sums
     values: Mapping[str, float]
     most_confident_errors: MostConfidentErrors
     logits: Tensor | None = None
+    least_probable_labels: MostConfidentErrors | None = None
 
     def outputs(self, files: Sequence[str]) -> SplitOutputs | None:
         """Returns what outputs.npz keeps of the split; None if the logits were not kept."""
@@ -47,6 +48,7 @@ def evaluate(
     ranks: Ranks = ALONE,
     *,
     keep_logits: bool = False,
+    keep_mistakes: int = 0,
     on_batch: OnBatch | None = None,
 ) -> Evaluation:
     """Evaluates a model on all batches of (images [B, 3, H, W], target [B]), in eval mode; restores the model's mode.
@@ -55,17 +57,20 @@ def evaluate(
         dtype: torch.bfloat16 for autocast, torch.float32 for none.
         ranks: if several evaluate together, rank r is given the batches r, r + size, ...; all of them return the same, with the
             bits that one process gives, since sums are added in the order of the batches.
-        keep_logits: those of all images; on_batch: gets images, logits and target of every batch of this rank.
+        keep_logits: those of all images; keep_mistakes: so many of the errors, those whose label is least probable.
+        on_batch: gets images, logits and target of every batch of this rank.
 
     Raises ValueError if there are no batches.
     """
     total = None
-    errors = TopErrors()
+    errors, mistakes = TopErrors(), TopErrors(keep_mistakes, by_label=True)
     own = predict_batches(model, batches, dtype, on_batch)
     kept: list[Tensor] = []
     for images, logits, target in own if ranks.size == 1 else _of_all(own, next(model.parameters()).device, ranks):
         outputs = metrics.softmax_outputs(logits)
         errors.update(images, outputs, target)
+        if keep_mistakes:
+            mistakes.update(images, outputs, target)
         sums = metrics.update(outputs, target, loss_function(logits, target))
         total = sums if total is None else total + sums
         if keep_logits:
@@ -75,8 +80,13 @@ def evaluate(
                 keep_logits, kept = False, []
     if total is None:
         raise ValueError("there are no images to evaluate")
-    top = errors.top._replace(images=ranks.all_reduce_sum(errors.top.images))
-    return Evaluation(total, metrics.compute(total), top, torch.cat(kept) if kept else None)
+    least_probable = _joined(mistakes, ranks) if keep_mistakes else None
+    return Evaluation(total, metrics.compute(total), _joined(errors, ranks), torch.cat(kept) if kept else None, least_probable)
+
+
+def _joined(errors: TopErrors, ranks: Ranks) -> MostConfidentErrors:
+    """Returns what was kept, with the images of all ranks."""
+    return errors.top._replace(images=ranks.all_reduce_sum(errors.top.images))
 
 
 def _of_all(

@@ -13,6 +13,7 @@ HEAD = (
     *("index", "path", "label", "prediction", "correct"),
     *("confidence", "label_probability", "margin", "label_margin"),
 )
+SUSPICIOUS_HEAD = ("index", "path", "label", "prediction", "label_probability", "label_margin")
 MAX_ERRORS = 100  # in the table of errors
 
 
@@ -32,6 +33,29 @@ def most_confident_errors(images: PerImageResults) -> list[int]:
     wrong = (images.prediction != images.target).nonzero().squeeze(1)
     order: list[int] = wrong[images.margin[wrong].argsort(descending=True, stable=True)].tolist()
     return order
+
+
+def suspicious_labels(images: PerImageResults) -> list[int]:
+    """Returns the indices of all images, those whose label is the most likely to be wrong first.
+
+    They are in the order of the label's margin `log(p / (1 - p))`. That is the order of p, the "self-confidence" of confident
+    learning (arXiv:1911.00068), but it has no ties where p rounds to 0 or to 1.
+    """
+    order: list[int] = (-images.true_margin).argsort(descending=True, stable=True).tolist()
+    return order
+
+
+def write_suspicious_labels(path: Path, images: PerImageResults, class_names: Sequence[str], files: Sequence[str]) -> None:
+    """Writes a row per image whose label has a probability of at most 1/2, in the order of `suspicious_labels`: every wrong
+    image is among them. It says nothing of images that the network was trained on: it has learnt their labels."""
+    probability = torch.sigmoid(images.true_margin).tolist()
+    margin, target, prediction = (part.tolist() for part in (images.true_margin, images.target, images.prediction))
+    rows = (
+        (k, files[k], class_names[int(target[k])], class_names[int(prediction[k])], probability[k], margin[k])
+        for k in suspicious_labels(images)
+        if not margin[k] > 0
+    )
+    write_csv(path, SUSPICIOUS_HEAD, rows)
 
 
 def write_confusions(path: Path, confusion: Tensor, class_names: Sequence[str]) -> None:

@@ -21,14 +21,14 @@ from vgg_nll.data.interface import Batch, ImageData
 from vgg_nll.data.pictures.listing import list_test_set
 from vgg_nll.errors import CheckpointError, ConfigError, DataError
 from vgg_nll.escapes import printable
-from vgg_nll.evaluation import loop, predictions
+from vgg_nll.evaluation import loop, predictions, thresholds
 from vgg_nll.evaluation.flip import FlipAveraged
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.evaluation.outputs import write_outputs
 from vgg_nll.evaluation.per_class import per_class
 from vgg_nll.files import atomic_write, expanded
 from vgg_nll.hardware import full_float32
-from vgg_nll.inference import trained_model
+from vgg_nll.inference import mistakes, trained_model
 from vgg_nll.inference.trained_model import TrainedModel
 from vgg_nll.losses import Loss
 from vgg_nll.progress import track
@@ -125,7 +125,14 @@ def evaluate(
     model = model if scaling is None else vector_scaling.Scaled(model, scaling)
     model = FlipAveraged(model) if flip else model
     with full_float32():
-        return loop.evaluate(model, run.loss, _batches(run, split), run.trained.dtype, keep_logits=True)
+        return loop.evaluate(
+            model,
+            run.loss,
+            _batches(run, split),
+            run.trained.dtype,
+            keep_logits=True,
+            keep_mistakes=mistakes.MAX_MISTAKES,
+        )
 
 
 def fit_temperature(run: FinishedRun) -> Fitted:
@@ -152,7 +159,8 @@ def _validation_outputs(run: FinishedRun, option: str, hint: str) -> tuple[Tenso
 
 
 def write_evaluation(run: FinishedRun, done: Mapping[str, Evaluation], split: str, at_temperature: float) -> Path:
-    """Writes metrics, tables of single images, outputs.npz and figures into a folder of this evaluation; returns that.
+    """Writes metrics, tables of single images, outputs.npz, figures and the page of mistakes into a folder of this evaluation;
+    returns that.
 
     Args:
         done: evaluations by name, {"test": ..., "test at T": ...}; all is in the metrics, the last one in the rest.
@@ -167,11 +175,24 @@ def write_evaluation(run: FinishedRun, done: Mapping[str, Evaluation], split: st
     predictions.write_predictions(folder / paths.PREDICTIONS, images, names, files)
     predictions.write_errors(folder / paths.ERRORS, images, names, files)
     predictions.write_confusions(folder / paths.CONFUSIONS, shown.sums.confusion, names)
+    thresholds.write_thresholds(folder / paths.THRESHOLDS, thresholds.threshold_rows(images))
+    if split != "train":
+        predictions.write_suspicious_labels(folder / paths.SUSPICIOUS_LABELS, images, names, files)
     outputs = shown.outputs(files)
     if outputs is not None:
         write_outputs(folder / paths.OUTPUTS, {split: outputs}, names, trained.run_id)
     title = f"{split}, step {trained.step}" + (f", T = {at_temperature:.3g}" if at_temperature != 1 else "")
     _write_figures(folder, shown, [printable(name) for name in names], trained.preprocessing.pixels, title, files)
+    mistakes.write_mistakes(
+        folder / paths.MISTAKES,
+        trained,
+        data,
+        split,
+        shown,
+        f"Mistakes on {run.data_name}, {title}",
+        batch_size=run.batch_size,
+        has_training=not run.is_new_data,
+    )
     return folder
 
 

@@ -12,6 +12,7 @@ from vgg_nll.data.pictures.reader import read_prepared
 from vgg_nll.errors import DataError
 from vgg_nll.inference.trained_model import TrainedModel
 
+UNSURE = "unsure"
 ReadBatch = tuple[list[Path], Tensor, list[str]]  # readable files, their bytes [B, 3, H, W], and what was wrong with others
 
 
@@ -20,22 +21,24 @@ class Prediction:
     """What a network says of a picture.
 
     `classes` are the most probable ones, `confidence` their softmax outputs, in falling order; `margin` is
-    `log(p / (1 - p))` of the first, which still grows when p rounds to 1.
+    `log(p / (1 - p))` of the first, which still grows when p rounds to 1. `prediction` is the first class, or `UNSURE` if its
+    confidence is below the threshold.
     """
 
     path: Path
     classes: tuple[str, ...]
     confidence: tuple[float, ...]
     margin: float
+    prediction: str
 
 
 def predict_files(
-    trained: TrainedModel, paths: Sequence[Path], *, top_k: int, temperature: float, batch_size: int
+    trained: TrainedModel, paths: Sequence[Path], *, top_k: int, temperature: float, batch_size: int, threshold: float = 0.0
 ) -> Iterator[Prediction | str]:
     """Yields, for every file, what the network says; for a file that cannot be read, the message instead.
 
     Args:
-        top_k: classes a picture; temperature: divides the logits.
+        top_k: classes a picture; temperature: divides the logits; threshold: of the confidence.
 
     The next batch is read while the network works on this one; each file is read once.
     """
@@ -48,20 +51,22 @@ def predict_files(
                 ahead.append(reader.submit(_read_batch, trained, following))
             yield from messages
             if readable:
-                yield from _predict_batch(trained, readable, pictures, top_k, temperature)
+                yield from _predict_batch(trained, readable, pictures, top_k, temperature, threshold)
 
 
 def _predict_batch(
-    trained: TrainedModel, paths: list[Path], pictures: Tensor, top_k: int, temperature: float
+    trained: TrainedModel, paths: list[Path], pictures: Tensor, top_k: int, temperature: float, threshold: float
 ) -> list[Prediction]:
     outputs = trained.predict_batch(pictures, temperature)
     order = (-outputs.nll).sort(dim=1, descending=True, stable=True)  # of equal ones the first, as argmax takes it
     values, indices = order.values[:, :top_k].exp(), order.indices[:, :top_k]
     rows = zip(paths, indices.tolist(), values.tolist(), outputs.margin.tolist(), strict=True)
-    return [
-        Prediction(path, tuple(trained.class_names[k] for k in classes), tuple(confidence), margin)
-        for path, classes, confidence, margin in rows
-    ]
+    found = []
+    for path, indices_of_row, confidence, margin in rows:
+        classes = tuple(trained.class_names[k] for k in indices_of_row)
+        prediction = classes[0] if confidence[0] >= threshold else UNSURE
+        found.append(Prediction(path, classes, tuple(confidence), margin, prediction))
+    return found
 
 
 def _read_batch(trained: TrainedModel, paths: Sequence[Path]) -> ReadBatch:

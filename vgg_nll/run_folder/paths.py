@@ -33,6 +33,7 @@ OUTPUTS = "outputs.npz"  # logits of every image of the validation and the teste
 TEMPERATURE = "temperature.json"
 EVALUATION = "evaluation"  # a folder for each evaluation, with these files, PREDICTIONS and OUTPUTS
 EVALUATION_METRICS, ERRORS, CONFUSIONS = "evaluation.json", "most_confident_errors.csv", "confusions.csv"
+THRESHOLDS, SUSPICIOUS_LABELS, MISTAKES = "thresholds.csv", "suspicious_labels.csv", "mistakes.html"
 EXPORT = "export"  # files for other programs
 EXPORTS = {"onnx": "model.onnx", "torch_export": "model.pt2", "safetensors": "model.safetensors"}  # by format, in it
 PROFILE_TRACE, PROFILE_OPERATORS = "profile/trace.json", "profile/operators.txt"

@@ -13,6 +13,7 @@ from vgg_nll.evaluation.features import Features
 from vgg_nll.evaluation.loop import Evaluation
 from vgg_nll.evaluation.metrics import Sums
 from vgg_nll.evaluation.report import confidence_text, verdict
+from vgg_nll.evaluation.thresholds import threshold_rows
 from vgg_nll.tracking import tags
 from vgg_nll.tracking.summaries import FigureSummary, Histogram, PrecisionRecall, Scalars, Summary
 
@@ -59,13 +60,17 @@ def figures(
     pictures = pixels(errors.images).permute(0, 2, 3, 1).cpu().numpy()
     count = f"{int(sums.images):,} images"
     accuracy = f"{title}: accuracy {values['accuracy']:.2%} of {count}"
+    answered = {row.threshold: row.coverage for row in threshold_rows(sums.by_image()) if row.threshold > 0}
     drawn: dict[str, Callable[..., Figure]] = {
         tags.RELIABILITY_DIAGRAM: partial(
             plots.reliability_diagram, *bins, f"{title}: ECE {values['ece']:.2%}, {count}", verdict(values, int(sums.images))[1]
         ),
         tags.CONFUSION_MATRIX: partial(plots.confusion_matrix, sums.confusion.tolist(), class_names, accuracy),
         tags.ACCURACY_COVERAGE: partial(
-            plots.accuracy_coverage, metrics.accuracy_coverage(sums).tolist(), f"{title}: AURC {values['aurc']:.5f}, {count}"
+            plots.accuracy_coverage,
+            metrics.accuracy_coverage(sums).tolist(),
+            answered,
+            f"{title}: AURC {values['aurc']:.5f}, {count}",
         ),
         tags.MOST_CONFIDENT_ERRORS: partial(
             plots.most_confident_errors,

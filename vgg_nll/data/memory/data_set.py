@@ -117,8 +117,8 @@ class InMemoryData:
     def image_paths(self, split: str) -> list[str]:
         return [""] * self.sizes[split]
 
-    def eval_batches(self, split: str, first: int = 0, every: int = 1) -> Iterator[Batch]:
-        images, target = self._splits[split].images, self._splits[split].target
+    def eval_batches(self, split: str, first: int = 0, every: int = 1, *, stride: int = 1) -> Iterator[Batch]:
+        images, target = self._splits[split].images[::stride], self._splits[split].target[::stride]
         batches = list(zip(images.split(self._eval_batch_size), target.split(self._eval_batch_size), strict=True))
         for part, part_target in batches[first::every]:
             yield self.preprocessing.normalise(part), part_target

@@ -160,9 +160,9 @@ class FolderData:
         ]
         return [os.path.relpath(file, root) for file in files]
 
-    def eval_batches(self, split: str, first: int = 0, every: int = 1) -> Iterator[Batch]:
+    def eval_batches(self, split: str, first: int = 0, every: int = 1, *, stride: int = 1) -> Iterator[Batch]:
         pictures, size = self._eval[split], self._eval_batch_size
-        order = [(0, i) for i in range(len(pictures)) if i // size % every == first]
+        order = [(0, i) for i in range(0, len(pictures), stride) if i // stride // size % every == first]
         yield from self._load(pictures, order, size)
 
     def _load(self, pictures: "PictureSet", order: list[Key], batch_size: int) -> Iterator[Batch]:
