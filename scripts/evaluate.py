@@ -10,6 +10,8 @@ from vgg_nll.cli.scripts import check_run, count, temperature, warn_of_temperatu
 from vgg_nll.run_folder import paths
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vgg_nll.evaluation.loop import Evaluation
     from vgg_nll.inference.evaluate import FinishedRun
 
@@ -54,29 +56,42 @@ def main() -> None:
         if args.flip:
             done[f"{args.split}, flip"] = evaluate.evaluate(run, args.split, at_temperature, flip=True)
         svs = with_vector_scaling(run, args.split, done[args.split]) if args.svs else {}
-        values = {name: evaluation.values for name, evaluation in (done | svs).items()}
         shown = f"{args.data_root}, all of it" if run.is_new_data else args.split
         number = run.data.sizes[args.split]
-        table = report.final_table(values, dict.fromkeys(values, number), num_classes=len(run.data.class_names))
         head = f"{args.run}, checkpoint {args.checkpoint}, step {run.trained.step}"
-        print(f"{head}; {number:,} images of {shown}\n{table}\n", flush=True)
+        table = table_of(done | svs, number, len(run.data.class_names))
+        print(f"{head}; {number:,} images of {shown}\n{table}\n{report.few_images(number)}", flush=True)
         name, last = list(done.items())[-1]
         rows = thresholds.threshold_rows(last.sums.by_image())
         print(f"what a threshold of confidence costs ({name})\n{thresholds.threshold_table(rows)}\n", flush=True)
         print(f"written to {evaluate.write_evaluation(run, svs | done, args.split, at_temperature)}")
 
 
+def table_of(done: "Mapping[str, Evaluation]", number: int, num_classes: int) -> str:
+    from vgg_nll.evaluation.registry import View
+    from vgg_nll.evaluation.report import final_table
+
+    values = {name: evaluation.values for name, evaluation in done.items()}
+    return final_table(
+        values,
+        dict.fromkeys(values, number),
+        num_classes=num_classes,
+        intervals=list(done.values())[-1].intervals,
+        view=View.TABLE | View.EVALUATION,
+    )
+
+
 def temperature_of(run: "FinishedRun", given: str | None) -> float:
-    from vgg_nll.inference import evaluate
+    from vgg_nll.inference import evaluate, saved_temperature
 
     if given == "fit":
         fitted = evaluate.fit_temperature(run)
-        evaluate.write_temperature(run.trained, fitted)
+        saved_temperature.write_temperature(run.trained, fitted)
         print(
             f"temperature {fitted.temperature:.4f} (95% interval {fitted.low:.3g} to {fitted.high:.3g}), fitted to "
             f"{fitted.images} validation images and saved in {paths.TEMPERATURE}"
         )
-    at_temperature, doubt = evaluate.temperature_of(run.trained, "saved" if given == "fit" else given or "1")
+    at_temperature, doubt = saved_temperature.temperature_of(run.trained, "saved" if given == "fit" else given or "1")
     warn_of_temperature(doubt)
     return at_temperature
 

@@ -41,7 +41,7 @@ def main() -> None:
     with errors_as_lines():
         check_run(args.run, "cpu", args.temperature)
         from vgg_nll.inference import export, trained_model  # here: they load PyTorch, and mistakes should not wait for that
-        from vgg_nll.inference.evaluate import temperature_of
+        from vgg_nll.inference.saved_temperature import temperature_of
 
         path = args.output or args.run / paths.EXPORT / paths.EXPORTS[args.format]
         trained = trained_model.load(args.run, args.checkpoint, "cpu")

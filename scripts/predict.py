@@ -65,7 +65,7 @@ def main() -> None:
         check_run(args.run, args.device, args.temperature)
         paths = find_pictures(args.pictures)
         from vgg_nll.inference import predict, trained_model  # here: they load PyTorch, and mistakes should not wait for that
-        from vgg_nll.inference.evaluate import temperature_of
+        from vgg_nll.inference.saved_temperature import temperature_of
         from vgg_nll.progress import track
 
         trained = trained_model.load(args.run, args.checkpoint, args.device)

@@ -20,7 +20,7 @@ Command = Callable[..., int]
         (["loss=argmx"], ["error: loss=argmx: there is no such loss; there are all_logit, argmax, argmax_prediction, "]),
         (["loss=argmx"], ["(did you mean argmax?)"]),
         (["model=resnet"], ["error: model=resnet: there is no such model; there are vgg16, vgg16_bn"]),
-        (["data=svhn"], ["error: data=svhn: there is no such data; there are cifar10, cifar100, digits, "]),
+        (["data=svhn"], ["error: data=svhn: there is no such data; there are cifar10, cifar100, csv, digits, "]),
         (["trainer.epoch=3"], ["error: trainer.epoch: there is no such key (did you mean trainer.epochs?)"]),
         (["optimiser.lr=1"], ["error: optimiser.lr: there is no such key (did you mean optimizer.lr?)"]),
         (["los=argmax"], ["error: los: there is no such key (did you mean loss?)"]),

@@ -9,6 +9,7 @@ import torch
 from helpers.outputs import measure
 
 from vgg_nll.calibration import temperature
+from vgg_nll.calibration.assess import assess
 from vgg_nll.comparison import folds, report, rescaled
 from vgg_nll.comparison.grouping import group_runs
 from vgg_nll.comparison.rescaled import RescaledGroup
@@ -45,8 +46,10 @@ def test_before_and_after_temperature(tmp_path: Path, make_run: MakeRun, write_l
     assert fitted == temperature.fit(*map(torch.from_numpy, val)) and fitted.low < 3 < fitted.high
     logits, labels = map(torch.from_numpy, test)
     before, after = group.before.losses["argmax"][3], group.after.losses["argmax"][3]
-    expected = measure(logits.double() / fitted.temperature, labels, 100)
-    assert dict(after.values) == pytest.approx(expected, rel=1e-9)
+    scaled = logits.double() / fitted.temperature
+    judged = {name: value for name, value in assess(scaled, labels).items() if isinstance(value, float)}
+    expected = measure(scaled, labels, 100)
+    assert dict(after.values) == pytest.approx(expected | judged, rel=1e-9)
     assert after.bins is not None and after.bins[0].sum() == len(labels)
     assert (
         after.values["ece"] == pytest.approx(expected["ece"]) and expected["ece"] < 0.04 < measure(logits, labels, 100)["ece"]
@@ -153,7 +156,7 @@ def test_the_report_shows_it(tmp_path: Path, make_run: MakeRun, write_logits: Wr
     for loss, scale in (("argmax", 3.0), ("all_logit", 1.5)):
         for seed in (0, 1, 2):
             run = make_run(tmp_path / f"{loss}{seed}", loss, seed, values={"accuracy": 0.9 + 0.01 * seed * len(loss)})
-            write_logits(run, val=sample(300, seed, scale), test=sample(200, 7, scale))
+            write_logits(run, val=sample(300, seed + len(loss), scale), test=sample(200, 7, scale))
     made = report.make(*find([tmp_path]))
     assert "After each run's own temperature, " in " ".join(made.printed().split())
     titles = [section.title for section in made.details]

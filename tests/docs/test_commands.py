@@ -37,7 +37,7 @@ from vgg_nll.config.compose import composed, names_of
 from vgg_nll.data.pictures.colour import in_srgb
 from vgg_nll.data.pictures.profiles import rgb_profile
 from vgg_nll.inference import trained_model
-from vgg_nll.inference.evaluate import write_temperature
+from vgg_nll.inference.saved_temperature import write_temperature
 from vgg_nll.model import VGG16
 from vgg_nll.tracking import dashboard
 

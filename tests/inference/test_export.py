@@ -13,7 +13,7 @@ from torch import Tensor
 from vgg_nll.calibration.temperature import Fitted
 from vgg_nll.errors import CheckpointError, ConfigError
 from vgg_nll.inference import export
-from vgg_nll.inference.evaluate import write_temperature
+from vgg_nll.inference.saved_temperature import write_temperature
 from vgg_nll.inference.trained_model import TrainedModel, load
 from vgg_nll.model import VGG16
 from vgg_nll.run_folder import paths

@@ -27,6 +27,7 @@ from vgg_nll.data.pictures.walk import PICTURES, find_pictures
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.errors import DataError
 from vgg_nll.inference import evaluate, predict
+from vgg_nll.inference.saved_temperature import write_temperature
 from vgg_nll.inference.trained_model import _takes_and_gives, load
 
 Script = Callable[..., int]
@@ -294,7 +295,7 @@ def test_a_temperature_before_the_pictures(
 ) -> None:
     """The next word is no number, but there: it is the folder of pictures."""
     run = Path(shutil.copytree(finished, tmp_path / "run"))
-    evaluate.write_temperature(load(run, device="cpu"), Fitted(2.0, 2.0, 2.0, 500))
+    write_temperature(load(run, device="cpu"), Fitted(2.0, 2.0, 2.0, 500))
     assert script("predict", run, pictures, "--temperature", "saved", "--device", "cpu") == 0
     expected = capsys.readouterr().out
     assert script("predict", run, "--temperature", pictures, "--device", "cpu") == 0

@@ -1,5 +1,6 @@
 """Figures can be read at the width that TensorBoard shows: sizes, places, intervals."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -18,11 +19,17 @@ from vgg_nll.plots.errors import CELL
 SHOWN = 350  # pixels, of a picture in TensorBoard
 IMAGES, CORRECT, CONFIDENCE = [0, 1, 4, 10, 300], [0, 1, 1, 5, 297], [0.0, 0.3, 2.0, 7.0, 295.0]  # of five bins
 WORDS = "underconfident by 10 points (2.6 to 14)"
+DIAGRAM = plots.Diagram(IMAGES, CORRECT, CONFIDENCE, "validation, step 1,000: ECE 2.40%, 360 images", WORDS)
 NAMES = ["cat", "a very long name of a class", "an even longer name, with words", "dog"]
 
 
 def reliability() -> Figure:
-    return plots.reliability_diagram(IMAGES, CORRECT, CONFIDENCE, "validation, step 1,000: ECE 2.40%, 360 images", WORDS)
+    return plots.reliability_diagram(DIAGRAM)
+
+
+def side_by_side() -> Figure:
+    curve = ([0.0, 0.5, 1.0], [math.nan, 0.4, 0.9])
+    return plots.reliability_diagrams([(DIAGRAM, curve), (DIAGRAM, curve)], width=7)
 
 
 def confusion() -> Figure:
@@ -76,7 +83,7 @@ def test_text_can_be_read(draw: Callable[[], Figure]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("draw", FIGURES)
+@pytest.mark.parametrize("draw", [*FIGURES, side_by_side])
 def test_no_text_covers_another(draw: Callable[[], Figure]) -> None:
     """A line of letters has air above and below, which may touch the next."""
     figure = drawn(draw)
@@ -96,6 +103,20 @@ def test_the_legend_covers_no_bar() -> None:
     bars = [bar.get_window_extent() for axes in figure.axes for bar in axes.patches]
     assert len(bars) == 4 + 4 + 4 + 5
     assert not any(legend.get_window_extent().overlaps(bar) for bar in bars)
+
+
+def test_diagrams_side_by_side_have_their_curves() -> None:
+    """And the same bars as a diagram alone."""
+    figure = drawn(side_by_side)
+    assert figure.get_figwidth() == 14
+    for column in range(2):
+        axes = figure.axes[column]
+        (curve,) = [line for line in axes.lines if line.get_label() == "accuracy, smooth"]
+        np.testing.assert_array_equal(np.asarray(curve.get_ydata()), [math.nan, 0.4, 0.9])
+        alone = [patch.get_bbox().bounds for patch in reliability().axes[0].patches if isinstance(patch, Rectangle)]
+        assert [patch.get_bbox().bounds for patch in axes.patches if isinstance(patch, Rectangle)] == alone
+    (legend,) = figure.legends
+    assert legend.get_texts()[-1].get_text() == "accuracy, smooth"
 
 
 def test_the_legend_covers_no_line() -> None:

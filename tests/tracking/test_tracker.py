@@ -22,7 +22,7 @@ from tensorboard.summary.writer.event_file_writer import AtomicCounter
 from tensorboard.util import tensor_util
 
 from vgg_nll.model.summary import Layer
-from vgg_nll.plots import reliability_diagram
+from vgg_nll.plots import Diagram, reliability_diagram
 from vgg_nll.tracking import tags
 from vgg_nll.tracking.event_files import event_files
 from vgg_nll.tracking.summaries import (
@@ -59,7 +59,7 @@ def use(tracker: Tracker) -> None:
         Scalars({"loss/train": 2.5, "confidence/incorrect": math.nan}),
         Histogram("confidence/margin_histogram", np.array([1.0, 4.0, 2.0, math.inf]), "log-odds"),
         Histogram("confidence/margin_histogram_incorrect", np.array([math.nan]), "log-odds"),
-        FigureSummary("calibration/reliability_diagram", lambda: reliability_diagram([1, 3], [0, 3], [0.4, 2.7])),
+        FigureSummary("calibration/reliability_diagram", lambda: reliability_diagram(Diagram([1, 3], [0, 3], [0.4, 2.7]))),
         PrecisionRecall("precision_recall/a", np.array([[2, 1], [2, 0], [0, 2], [0, 1], [0.5, 1], [1, 0.5]])),
         PrecisionRecall("precision_recall/b", np.array([[0, 0], [2, 0], [0, 2], [0, 0], [0, 1], [math.nan] * 2])),
         Hyperparameters({"loss": "argmax", "lr": 0.1}),
@@ -393,12 +393,12 @@ def heights(patches: list[Any]) -> list[float]:
 
 def test_reliability_diagram_has_a_bar_per_filled_bin() -> None:
     """Bins of (0, 0.5] and (0.5, 1]: one image, wrong at 0.4; three, right at 0.9 each."""
-    above, below = reliability_diagram([1, 3], [0, 3], [0.4, 2.7]).axes
+    above, below = reliability_diagram(Diagram([1, 3], [0, 3], [0.4, 2.7])).axes
     accuracy, gap = above.patches[:2], above.patches[2:]
     assert heights(accuracy) == [0, 1]
     assert heights(gap) == pytest.approx([0.4, -0.1])
     assert heights(list(below.patches)) == [1, 3]
-    empty, _ = reliability_diagram([0, 3], [0, 3], [0, 2.7]).axes
+    empty, _ = reliability_diagram(Diagram([0, 3], [0, 3], [0, 2.7])).axes
     assert len(empty.patches) == 2
 
 

@@ -1,19 +1,20 @@
 """Proper scores in two parts: calibration, which recalibration takes away, and refinement, which is left (arXiv:2501.19195)."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vgg_nll.calibration import vector_scaling
+from vgg_nll.calibration import temperature, vector_scaling
 
 FOLDS = 5
 SCORES = ("nll", "brier")
-SUFFIXES = ("", "_svs")  # temperature scaling, structured vector scaling
+Calibrator = Callable[[Tensor, Tensor], Callable[[Tensor], Tensor]]  # logits and labels to fit to -> logits -> new logits
 
 
-def decompose(logits: Tensor, target: Tensor, *, seed: int = 0) -> dict[str, float]:
+def decompose(logits: Tensor, target: Tensor, *, seed: int = 0, with_svs: bool = True) -> dict[str, float]:
     """Splits the NLL and the Brier score of N images: `score = refinement_<score> + calibration_<score>`.
 
     `refinement_<score>` is the mean score after recalibration: the logits of each of 5 folds are recalibrated by what was
@@ -30,7 +31,7 @@ def decompose(logits: Tensor, target: Tensor, *, seed: int = 0) -> dict[str, flo
     calibrated outputs had a `calibration_brier_svs` of 0.0013 +- 0.0001 over 400 draws; with these folds, -0.0029).
 
     Args:
-        logits: [N, C]; target: [N].
+        logits: [N, C]; target: [N]; with_svs: whether the `_svs` figures are computed, too, which take most of the time.
 
     Returns:
         `refinement_nll`, `calibration_nll`, `refinement_brier`, `calibration_brier`, and these with the suffix `_svs`. The NLL
@@ -38,24 +39,33 @@ def decompose(logits: Tensor, target: Tensor, *, seed: int = 0) -> dict[str, flo
         fit to, and if a logit is not finite.
     """
     defined = len(target) >= 2 and bool(logits.isfinite().all())
-    before, *after = _cross_fitted(logits.double(), target, seed) if defined else [[math.nan, math.nan]] * 3
+    calibrators = {"": _at_temperature} | ({"_svs": _after_svs} if with_svs else {})
+    logits, fold = logits.double(), random_folds(len(target), seed).to(logits.device)
+    before = (_scores(logits, target) / len(target)).tolist() if defined else [math.nan] * len(SCORES)
     figures = {}
-    for suffix, recalibrated in zip(SUFFIXES, after, strict=True):
-        for score, whole, left in zip(SCORES, before, recalibrated, strict=True):
+    for suffix, calibrator in calibrators.items():
+        after = _cross_fitted(logits, target, fold, calibrator) if defined else [math.nan] * len(SCORES)
+        for score, whole, left in zip(SCORES, before, after, strict=True):
             figures[f"refinement_{score}{suffix}"], figures[f"calibration_{score}{suffix}"] = left, whole - left
     return figures
 
 
-def _cross_fitted(logits: Tensor, target: Tensor, seed: int) -> list[list[float]]:
-    """Returns the mean scores: of the outputs as they are, after each fold's temperature, after its vector scaling; [3, 2]."""
-    fold = random_folds(len(target), seed).to(logits.device)
-    at_temperature, at_svs = torch.zeros(2, len(SCORES), dtype=torch.float64, device=logits.device)
+def _cross_fitted(logits: Tensor, target: Tensor, fold: Tensor, calibrator: Calibrator) -> list[float]:
+    """Returns the mean scores after each fold is recalibrated by what was fitted to the others."""
+    sums = torch.zeros(len(SCORES), dtype=torch.float64, device=logits.device)
     for k in range(FOLDS):
-        fitted = vector_scaling.fit(logits[fold != k], target[fold != k])
-        held_out, label = logits[fold == k], target[fold == k]
-        at_temperature += _scores(held_out / fitted.temperature, label)
-        at_svs += _scores(fitted.apply(held_out), label)
-    return [(sums / len(target)).tolist() for sums in (_scores(logits, target), at_temperature, at_svs)]
+        held_out = fold == k
+        sums += _scores(calibrator(logits[~held_out], target[~held_out])(logits[held_out]), target[held_out])
+    return (sums / len(target)).tolist()
+
+
+def _at_temperature(logits: Tensor, target: Tensor) -> Callable[[Tensor], Tensor]:
+    fitted = temperature.fit_without_interval(logits, target)
+    return lambda held_out: held_out / fitted
+
+
+def _after_svs(logits: Tensor, target: Tensor) -> Callable[[Tensor], Tensor]:
+    return vector_scaling.fit(logits, target).apply
 
 
 def random_folds(images: int, seed: int) -> Tensor:

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from vgg_nll.calibration.bins import NUM_BINS
-from vgg_nll.calibration.ranking import RankedImages, share_ties
+from vgg_nll.calibration.ranking import CHUNK, RankedImages, share_ties
 
 MIN_BANDWIDTH = 0.001
 NUM_FREQUENCIES = 2700  # exp(-(pi k bandwidth)^2 / 2) is less than 1e-15 beyond, for every bandwidth above the least
 GRID = 8192  # intervals of [0, 1] for the integral
+LEAST_IMAGES = 0.6  # the sum of their kernels: a single image counts up to a bandwidth away
 ROUNDING = 1e-12  # of a sum of errors: shared ties need not add up to integers
 
 
@@ -51,8 +52,23 @@ def smooth_ece_at(cosine_means: Tensor, bandwidth: float) -> float:
 
 def _cosine_means(confidence: Tensor, residual: Tensor) -> Tensor:
     k = torch.pi * torch.arange(NUM_FREQUENCIES, dtype=torch.float64)
-    parts = zip(confidence.split(1024), residual.split(1024), strict=True)  # 22 MB at a time
+    parts = zip(confidence.split(CHUNK), residual.split(1024), strict=True)  # 22 MB at a time
     return sum((r @ torch.cos(c[:, None] * k) for c, r in parts), start=torch.zeros_like(k)) / len(confidence)
+
+
+def smooth_accuracy(confidence: Tensor, correct: Tensor, bandwidth: float, at: Tensor) -> Tensor:
+    """Returns the accuracy [T] at each confidence `t` of `at` [T], `sum_i K(t, c_i) correct_i / sum_i K(t, c_i)`: the curve of
+    a reliability diagram without bins (arXiv:2309.12236). NaN where no image is near.
+
+    Args:
+        confidence, correct: [N]; bandwidth: of the kernel of `smooth_ece_at`, mostly the smooth ECE; `MIN_BANDWIDTH` at least.
+    """
+    columns = torch.stack([torch.ones_like(confidence), correct], dim=1)
+    sums = torch.zeros(len(at), 2, dtype=torch.float64)
+    for c, rows in zip(confidence.split(CHUNK), columns.split(CHUNK), strict=True):
+        for center in (c, -c, 2 - c):  # itself, and its mirror images at 0 and at 1
+            sums += torch.exp(-(((at[:, None] - center) / max(bandwidth, MIN_BANDWIDTH)) ** 2) / 2) @ rows
+    return torch.where(sums[:, 0] < LEAST_IMAGES, torch.nan, sums[:, 1] / sums[:, 0])
 
 
 def debiased_rms_ce(images: RankedImages) -> float:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vgg_nll.calibration import temperature
+from vgg_nll.calibration.assess import assess
 from vgg_nll.calibration.temperature import Fitted
 from vgg_nll.comparison.folds import join
 from vgg_nll.comparison.grouping import Group
@@ -125,7 +126,8 @@ def _measure(logits: Tensor, labels: Tensor) -> tuple[dict[str, float], Tensor]:
     # No comparison shows the training loss, so that of another loss does no harm.
     sums = (metrics.update(metrics.softmax_outputs(part), target, argmax_nll(part, target)) for part, target in batches)
     total = reduce(add, sums)
-    values = {name: value for name, value in metrics.compute(total).items() if np.isfinite(value)}
+    found = metrics.compute(total) | {name: value for name, value in assess(logits, labels).items() if isinstance(value, float)}
+    values = {name: value for name, value in found.items() if np.isfinite(value)}
     return values, torch.stack([total.bin_images, total.bin_correct, total.bin_confidence])
 
 

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vgg_nll.calibration.assess import assess
 from vgg_nll.distributed.process_group import ALONE, Ranks
 from vgg_nll.evaluation import metrics
 from vgg_nll.evaluation.metrics import Sums
@@ -23,13 +24,21 @@ OnBatch = Callable[[Tensor, Tensor, Tensor], None]  # images [B, 3, H, W], logit
 @dataclass(frozen=True)
 class Evaluation:
     """What one pass over a split gives: additive sums, the values of `metrics.compute`, the most confident errors; and, if they
-    were asked for, the logits [N, C] on the CPU, float32 or float64, and the errors whose label is least probable."""
+    were asked for, the logits [N, C] on the CPU, float32 or float64, and the errors whose label is least probable.
+
+    With the logits, the values have those of `calibration.assess`, too, and there are intervals: name -> [low, high].
+    """
 
     sums: Sums
     values: Mapping[str, float]
     most_confident_errors: MostConfidentErrors
     logits: Tensor | None = None
     least_probable_labels: MostConfidentErrors | None = None
+    intervals: Mapping[str, list[float]] = field(default_factory=dict)
+
+    def figures(self) -> dict[str, float | list[float]]:
+        """Returns values and intervals, as files hold them."""
+        return {**self.values, **self.intervals}
 
     def outputs(self, files: Sequence[str]) -> SplitOutputs | None:
         """Returns what outputs.npz keeps of the split; None if the logits were not kept."""
@@ -48,6 +57,7 @@ def evaluate(
     ranks: Ranks = ALONE,
     *,
     keep_logits: bool = False,
+    with_svs: bool = False,
     keep_mistakes: int = 0,
     on_batch: OnBatch | None = None,
 ) -> Evaluation:
@@ -57,7 +67,8 @@ def evaluate(
         dtype: torch.bfloat16 for autocast, torch.float32 for none.
         ranks: if several evaluate together, rank r is given the batches r, r + size, ...; all of them return the same, with the
             bits that one process gives, since sums are added in the order of the batches.
-        keep_logits: those of all images; keep_mistakes: so many of the errors, those whose label is least probable.
+        keep_logits: those of all images, from which `calibration.assess` computes more; with_svs: its argument.
+        keep_mistakes: so many of the errors, those whose label is least probable.
         on_batch: gets images, logits and target of every batch of this rank.
 
     Raises ValueError if there are no batches.
@@ -80,8 +91,21 @@ def evaluate(
                 keep_logits, kept = False, []
     if total is None:
         raise ValueError("there are no images to evaluate")
-    least_probable = _joined(mistakes, ranks) if keep_mistakes else None
-    return Evaluation(total, metrics.compute(total), _joined(errors, ranks), torch.cat(kept) if kept else None, least_probable)
+    evaluation = Evaluation(
+        total,
+        metrics.compute(total),
+        _joined(errors, ranks),
+        least_probable_labels=_joined(mistakes, ranks) if keep_mistakes else None,
+    )
+    return _with_figures(evaluation, torch.cat(kept), with_svs) if kept else evaluation
+
+
+def _with_figures(evaluation: Evaluation, logits: Tensor, with_svs: bool) -> Evaluation:
+    """Returns the evaluation with its logits, and with what only they give."""
+    found = assess(logits, evaluation.sums.by_image().target.long(), with_svs=with_svs)
+    numbers = {name: value for name, value in found.items() if isinstance(value, float)}
+    intervals = {name: value for name, value in found.items() if isinstance(value, list)}
+    return replace(evaluation, values={**evaluation.values, **numbers}, logits=logits, intervals=intervals)
 
 
 def _joined(errors: TopErrors, ranks: Ranks) -> MostConfidentErrors:

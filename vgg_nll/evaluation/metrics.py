@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vgg_nll.calibration import bins
 from vgg_nll.calibration.bins import NUM_BINS, bin_index
+from vgg_nll.calibration.noise_floor import expected_ece
 from vgg_nll.calibration.ranking import merge_rounded, share_ties
 from vgg_nll.calibration.temperature import nll_at_temperatures
 from vgg_nll.losses import log_probabilities
@@ -162,6 +163,7 @@ def compute(sums: Sums) -> dict[str, float]:
         "refinement": sums.nll_at_temperatures.min() / images,
         "brier": sums.brier / images,
         **bins.of_bins(sums.bin_images, sums.bin_correct, sums.bin_confidence),
+        "ece_noise_floor": expected_ece(sums.bin_images, sums.bin_confidence),
         "classwise_ece": bins.classwise(sums.class_bin_images, sums.class_bin_probability),
         "overconfidence": (sums.confidence - sums.correct) / images,
         "confidence": sums.confidence / images,

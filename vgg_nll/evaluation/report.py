@@ -8,12 +8,20 @@ from vgg_nll.escapes import printable
 from vgg_nll.evaluation.registry import GROUPS, LOG_ODDS, METRICS, PERCENT, Unit, View, shown_in
 from vgg_nll.intervals import wilson_interval
 
-FIRST = ("accuracy", "confidence", "nll_argmax", "ece")  # rows of the final table
+FIRST = ("accuracy", "nll_argmax", "brier", "confidence", "ece", "ece_noise_floor")  # rows of the final table
+MIN_IMAGES = 50
 MAX_WIDTH = 0.2  # of an interval that still judges
 NUMBER = re.compile(r"(\*\*)?[+-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?(\*\*)?|-")  # bold, too; "-" stands for no value
 
 
-def final_table(splits: Mapping[str, Mapping[str, float]], images: Mapping[str, int], *, num_classes: int) -> str:
+def final_table(
+    splits: Mapping[str, Mapping[str, float]],
+    images: Mapping[str, int],
+    *,
+    num_classes: int,
+    intervals: Mapping[str, Sequence[float]] | None = None,
+    view: View = View.TABLE,
+) -> str:
     """Returns {"validation": {"accuracy": ...}, "test": {...}} as text: one row per metric, one column per split.
 
     The rows of `FIRST` stand first, the others by group; fractions are in percent. "-" stands for NaN, and for a metric that a
@@ -21,33 +29,46 @@ def final_table(splits: Mapping[str, Mapping[str, float]], images: Mapping[str, 
 
     Args:
         images: of each split; num_classes: with 5 or fewer, every image is right among the first five.
+        intervals: those of the last split, name -> [low, high], for a column of their own; view: which metrics are shown.
     """
-    metrics = [metric for metric in shown_in(View.TABLE) if num_classes > 5 or metric.name != "top5_accuracy"]
+    metrics = [metric for metric in shown_in(view) if num_classes > 5 or metric.name != "top5_accuracy"]
     parts = {"": [METRICS[name] for name in FIRST]}
     parts |= {group: [m for m in metrics if m.group == group and m.name not in FIRST] for group in GROUPS}
     rows = []
     for group, members in parts.items():
-        rows += [[group, *("" for _ in splits)]] if group and members else []
+        rows += [[group]] if group and members else []
         for metric in members:
             unit = {PERCENT: " %", LOG_ODDS: " (log-odds)"}.get(metric.unit, "")
             cells = [_number(values.get(metric.name, math.nan), metric.unit) for values in splits.values()]
+            ends = (intervals or {}).get(f"{metric.name}_interval", (math.nan, math.nan))
+            cells.append("" if math.isnan(ends[0]) else " to ".join(_number(end, metric.unit) for end in ends))
             rows.append([f"{'  ' * bool(group)}{metric.name}{unit}", *cells])
-    head = [f"{name} (n = {images[name]:,})" for name in splits]
-    return format_table(["", *(f"{name:>12}" for name in head)], rows, markdown=False)
+    head = ["", *(f"{name:>12}" for name in (f"{name} (n = {images[name]:,})" for name in splits)), "95% interval"]
+    used = len(head) - (not any(cells[-1] for cells in rows))
+    return format_table(head[:used], [[*cells, *[""] * len(head)][:used] for cells in rows], markdown=False)
 
 
-def verdict(values: Mapping[str, float], images: int) -> list[str]:
+def few_images(images: int) -> str:
+    """Returns a line of warning, or nothing if there are enough images."""
+    if images >= MIN_IMAGES:
+        return ""
+    return f"warning: {images:,} images are few: intervals are wide, and chance alone gives a large calibration error\n"
+
+
+def verdict(values: Mapping[str, float], images: int, intervals: Mapping[str, Sequence[float]] | None = None) -> list[str]:
     """Returns three lines: accuracy and mean confidence, whether they agree, and how sure the network is of its errors.
 
-    It calls the network over- or underconfident only if its mean confidence lies outside the 95% interval of its accuracy
-    (Wilson, from the number of images); and says nothing if that interval is wider than 20 points.
+    It calls the network over- or underconfident only if the 95% interval of the overconfidence does not contain 0: that of
+    `intervals`, or else, of confidence less the ends of Wilson's interval of the accuracy. It says nothing if Wilson's interval
+    is wider than 20 points.
     """
     accuracy, confidence = values["accuracy"], values["confidence"]
     low, high = (min(max(bound, 0.0), 1.0) for bound in wilson_interval(accuracy, images))
-    if confidence > high or confidence < low:
-        least, most = sorted(100 * abs(confidence - bound) for bound in (low, high))
-        points = f"{100 * abs(confidence - accuracy):.2g} points ({least:.2g} to {most:.2g})"
-        judged = f"{'over' if confidence > high else 'under'}confident by {points}"
+    least, most = (intervals or {}).get("overconfidence_interval", (confidence - high, confidence - low))
+    if least > 0 or most < 0:
+        nearest, farthest = sorted(100 * abs(bound) for bound in (least, most))
+        points = f"{100 * abs(confidence - accuracy):.2g} points ({nearest:.2g} to {farthest:.2g})"
+        judged = f"{'over' if least > 0 else 'under'}confident by {points}"
     elif high - low > MAX_WIDTH:
         judged = "too few images to judge confidence"
     else:

@@ -3,7 +3,6 @@
 import contextlib
 import math
 import re
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,12 +13,12 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from vgg_nll.calibration import MAX_TEMPERATURE, MIN_TEMPERATURE, temperature, vector_scaling
+from vgg_nll.calibration import temperature, vector_scaling
 from vgg_nll.calibration.temperature import Fitted
 from vgg_nll.calibration.vector_scaling import VectorScaling
 from vgg_nll.data.interface import Batch, ImageData
 from vgg_nll.data.pictures.listing import list_test_set
-from vgg_nll.errors import CheckpointError, ConfigError, DataError
+from vgg_nll.errors import ConfigError, DataError
 from vgg_nll.escapes import printable
 from vgg_nll.evaluation import loop, predictions, thresholds
 from vgg_nll.evaluation.flip import FlipAveraged
@@ -131,6 +130,7 @@ def evaluate(
             _batches(run, split),
             run.trained.dtype,
             keep_logits=True,
+            with_svs=True,
             keep_mistakes=mistakes.MAX_MISTAKES,
         )
 
@@ -170,7 +170,7 @@ def write_evaluation(run: FinishedRun, done: Mapping[str, Evaluation], split: st
     folder.mkdir(parents=True, exist_ok=True)
     names, images, files = data.class_names, shown.sums.by_image(), data.image_paths(split)
     content: dict[str, Any] = {"split": split, "step": trained.step, "temperature": at_temperature}
-    content |= {name: dict(evaluation.values) for name, evaluation in done.items()}
+    content |= {name: evaluation.figures() for name, evaluation in done.items()}
     checked_json.write(folder / paths.EVALUATION_METRICS, content | {"classes": per_class(names, shown.sums)}, trained.run_id)
     predictions.write_predictions(folder / paths.PREDICTIONS, images, names, files)
     predictions.write_errors(folder / paths.ERRORS, images, names, files)
@@ -182,7 +182,7 @@ def write_evaluation(run: FinishedRun, done: Mapping[str, Evaluation], split: st
     if outputs is not None:
         write_outputs(folder / paths.OUTPUTS, {split: outputs}, names, trained.run_id)
     title = f"{split}, step {trained.step}" + (f", T = {at_temperature:.3g}" if at_temperature != 1 else "")
-    _write_figures(folder, shown, [printable(name) for name in names], trained.preprocessing.pixels, title, files)
+    _write_figures(folder, done, [printable(name) for name in names], trained.preprocessing.pixels, title, files)
     mistakes.write_mistakes(
         folder / paths.MISTAKES,
         trained,
@@ -203,55 +203,24 @@ def folder_name(data: str, split: str, at_temperature: float, last: str) -> str:
 
 
 def _write_figures(
-    folder: Path, evaluation: Evaluation, names: list[str], pixels: Callable[[Tensor], Tensor], title: str, files: Sequence[str]
+    folder: Path,
+    done: Mapping[str, Evaluation],
+    names: list[str],
+    pixels: Callable[[Tensor], Tensor],
+    title: str,
+    files: Sequence[str],
 ) -> None:
+    evaluation = list(done.values())[-1]
     errors, size = predictions.most_confident_errors(evaluation.sums.by_image()), {"width": FIGURE_WIDTH}
     shown = len(evaluation.most_confident_errors.target)
     named = [printable(Path(files[k]).name) for k in errors[:shown]]
     figures = evaluation_summaries.figures(evaluation, names, pixels, title, max_errors=shown, error_names=named, **size)
+    if "smooth_ece" in evaluation.values:  # not if there are too many logits to keep
+        figures[tags.RELIABILITY_DIAGRAM] = partial(evaluation_summaries.reliability_figure, done, FIGURE_WIDTH)
     figures[tags.PR_CURVES] = partial(evaluation_summaries.precision_recall_figure, evaluation.sums, names, title, **size)
     for tag, draw in track(figures.items(), len(figures), "figures"):
         path = folder / f"{tag.rpartition('/')[2]}.png"
         atomic_write(path, partial(draw().savefig, dpi=150, format="png"))
-
-
-def write_temperature(trained: TrainedModel, fitted: Fitted) -> None:
-    """Writes a temperature into the run folder, with the step of the checkpoint that it belongs to."""
-    content = fitted._asdict() | {"step": trained.step}
-    checked_json.write(trained.folder / paths.TEMPERATURE, content, trained.run_id)
-
-
-def read_temperature(trained: TrainedModel) -> Fitted:
-    """Returns the temperature that was fitted to this checkpoint. Raises CheckpointError if none was saved for it."""
-    path = trained.folder / paths.TEMPERATURE
-    fit = f"python scripts/evaluate.py {shlex.quote(str(trained.folder))} --temperature fits one"
-    if not path.exists():
-        raise CheckpointError(f"{trained.folder}: has no temperature; {fit}")
-    try:
-        content = checked_json.read(path, trained.run_id)
-    except CheckpointError as error:
-        raise CheckpointError(f"{error}; {fit} again") from error
-    step = content.get("step")
-    match content:
-        case {"temperature": float(value), "low": float(low), "high": float(high), "images": int(images)}:
-            saved = Fitted(value, low, high, images)
-        case {"temperature": float(value)}:  # of a run from before temperatures had an interval
-            saved = Fitted(value, MIN_TEMPERATURE, MAX_TEMPERATURE, 0)
-        case _:
-            raise CheckpointError(f"{path}: holds no temperature; {fit} again")
-    if not MIN_TEMPERATURE <= saved.low <= saved.temperature <= saved.high <= MAX_TEMPERATURE:
-        raise CheckpointError(f"{path}: holds no temperature; {fit} again")
-    if step != trained.step:
-        raise CheckpointError(f"{path}: is of step {step}, and the checkpoint of step {trained.step}; {fit} again")
-    return saved
-
-
-def temperature_of(trained: TrainedModel, given: str) -> tuple[float, str]:
-    """Returns the temperature of an option, "saved" or a number, and why it should not be trusted ("": nothing is known)."""
-    if given != "saved":
-        return float(given), ""
-    fitted = read_temperature(trained)
-    return fitted.temperature, fitted.doubt()
 
 
 def _batches(run: FinishedRun, split: str) -> Iterator[Batch]:

@@ -151,14 +151,15 @@ def _report(trainer: Trainer, start: Start, found: Mapping[str, Evaluation]) -> 
     splits = {"validation" if name == "val" else name: evaluation.values for name, evaluation in found.items()}
     split, values = list(splits.items())[-1]
     images = {"validation": trainer.data.sizes["val"], **trainer.data.sizes}
-    table = report.final_table(splits, images, num_classes=len(trainer.data.class_names))
+    classes = len(trainer.data.class_names)
+    table = report.final_table(splits, images, num_classes=classes, intervals=shown.intervals)
     head = f"{split} (softmax of the logits)" if start.record.choices.get("loss") == "sigmoid" else split
-    judged = "\n  ".join(report.verdict(values, images[split]))
-    log.info(f"\nbest of validation: step {state.best_step}\n{table}\n\n{head}: {judged}\n")
+    judged = "\n  ".join(report.verdict(values, images[split], shown.intervals))
+    log.info(f"\nbest of validation: step {state.best_step}\n{table}\n{report.few_images(images[split])}\n{head}: {judged}\n")
     _write_tables(trainer, start, found)
     checked_json.write(
         folder / paths.METRICS,
-        {name: dict(evaluation.values) for name, evaluation in found.items()}
+        {name: evaluation.figures() for name, evaluation in found.items()}
         | ({"reliability": _reliability(found["test"].sums)} if "test" in found else {})
         | {"best_step": state.best_step, "validation_losses": history.losses(state.history)}
         | {"classes": per_class(trainer.data.class_names, shown.sums)}

@@ -71,8 +71,9 @@ def check_folders(folders: Iterable[Path]) -> None:
 
 
 def remove_states(folder: Path, *, but_last: bool) -> None:
-    """Removes the checkpoints of a finished run but the best weights and, if asked, the last state, from which it continues."""
-    for name in (PREVIOUS, DAMAGED) if but_last else (LAST, PREVIOUS, DAMAGED):
+    """Removes the checkpoints of a finished run but the best weights and, if asked, the last state, from which it continues;
+    a damaged one then stays, too, for a look at it."""
+    for name in (PREVIOUS,) if but_last else (LAST, PREVIOUS, DAMAGED):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -1,13 +1,15 @@
 """An evaluation as summaries for TensorBoard, and its figures, for TensorBoard and for files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from vgg_nll import plots
+from vgg_nll.calibration.scores import smooth_accuracy
 from vgg_nll.evaluation import curves, metrics
 from vgg_nll.evaluation.features import Features
 from vgg_nll.evaluation.loop import Evaluation
@@ -18,6 +20,7 @@ from vgg_nll.tracking import tags
 from vgg_nll.tracking.summaries import FigureSummary, Histogram, PrecisionRecall, Scalars, Summary
 
 SHOWN_ERRORS = 8  # in TensorBoard, which shows a picture 350 pixels wide
+CURVE_POINTS = 501  # of a smooth reliability diagram
 MAX_CURVES = 20  # TensorBoard draws one chart per class
 LOG_ODDS = (
     "the margin log(p / (1 - p)), with p the confidence. 0 stands for a confidence of 50%, 2.2 for 90%, 4.6 for 99%, "
@@ -56,15 +59,12 @@ def figures(
             their files, if they are files.
     """
     sums, values, errors = evaluation.sums, evaluation.values, evaluation.most_confident_errors.first(max_errors)
-    bins = (sums.bin_images.tolist(), sums.bin_correct.tolist(), sums.bin_confidence.tolist())
     pictures = pixels(errors.images).permute(0, 2, 3, 1).cpu().numpy()
     count = f"{int(sums.images):,} images"
     accuracy = f"{title}: accuracy {values['accuracy']:.2%} of {count}"
     answered = {row.threshold: row.coverage for row in threshold_rows(sums.by_image()) if row.threshold > 0}
     drawn: dict[str, Callable[..., Figure]] = {
-        tags.RELIABILITY_DIAGRAM: partial(
-            plots.reliability_diagram, *bins, f"{title}: ECE {values['ece']:.2%}, {count}", verdict(values, int(sums.images))[1]
-        ),
+        tags.RELIABILITY_DIAGRAM: partial(plots.reliability_diagram, _diagram(evaluation, title)),
         tags.CONFUSION_MATRIX: partial(plots.confusion_matrix, sums.confusion.tolist(), class_names, accuracy),
         tags.ACCURACY_COVERAGE: partial(
             plots.accuracy_coverage,
@@ -84,6 +84,27 @@ def figures(
         ),
     }
     return {tag: partial(draw, width=width) for tag, draw in drawn.items()}
+
+
+def _diagram(evaluation: Evaluation, title: str) -> plots.Diagram:
+    sums, values, images = evaluation.sums, evaluation.values, int(evaluation.sums.images)
+    return plots.Diagram(
+        sums.bin_images.tolist(),
+        sums.bin_correct.tolist(),
+        sums.bin_confidence.tolist(),
+        f"{title}: ECE {values['ece']:.2%}, {images:,} images",
+        verdict(values, images, evaluation.intervals)[1],
+    )
+
+
+def reliability_figure(evaluations: Mapping[str, Evaluation], width: float) -> Figure:
+    """Draws the reliability diagrams of evaluations that have `smooth_ece`, by title, side by side; each so wide, in inches."""
+    diagrams, at = [], torch.linspace(0, 1, CURVE_POINTS, dtype=torch.float64)
+    for title, evaluation in evaluations.items():
+        images = evaluation.sums.by_image()
+        accuracy = smooth_accuracy(images.confidence, images.correct, evaluation.values["smooth_ece"], at)
+        diagrams.append((_diagram(evaluation, title), (at.tolist(), accuracy.tolist())))
+    return plots.reliability_diagrams(diagrams, width=width)
 
 
 def pictures_and_curves(

@@ -3,7 +3,7 @@
 from vgg_nll.evaluation.registry import METRICS, View, shown_in
 
 # Metric name (as in metrics.json) -> tag on validation. On the test split every metric is `test/<name>`.
-VALIDATION = {metric.name: metric.tag for metric in METRICS.values()}
+VALIDATION = {metric.name: metric.tag for metric in METRICS.values() if metric.tag}
 # The same on a fixed part of the training images, without augmentation and dropout: what was learnt against what holds.
 TRAIN_EVAL = {metric.name: metric.train_eval_tag for metric in shown_in(View.TRAIN_EVAL)}
 TEST, BEST = "test/", "best/"
