@@ -11,7 +11,8 @@ import torch
 from helpers.configs import ROOT
 from omegaconf import OmegaConf
 
-from vgg_nll.config.rules import RULES, Rule, find_errors
+from vgg_nll.config.rule import Rule
+from vgg_nll.config.rules import RULES, find_errors
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.hardware import choose_device, choose_dtype
 

@@ -96,7 +96,7 @@ def link_out(folder: Path) -> Path:
 
 def folder_out(folder: Path) -> Path:
     outside = folder.parents[2] / "outside"
-    outside.mkdir()
+    outside.mkdir(exist_ok=True)  # of another test of this process, too
     (outside / "x.png").write_bytes(encoded("PNG"))
     (folder / "folder_out").symlink_to(outside)
     return folder / "folder_out"

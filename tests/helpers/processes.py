@@ -61,12 +61,14 @@ class Run:
         """Returns what it has printed so far."""
         return self.printed.read_text() if self.printed.exists() else ""
 
-    def until(self, happened: Callable[[], object], seconds: float = 60) -> None:
+    def until(self, happened: Callable[[], object], seconds: float = 180) -> None:
         """Waits until something is true; fails if the process ends before that, or if it takes too long."""
         end = time.monotonic() + seconds
         while not happened():
             assert self._process.is_alive(), self.text()
-            assert time.monotonic() < end, self.text()
+            if time.monotonic() > end:
+                self._process.kill()  # nobody else does, if it is no daemon
+                raise AssertionError(self.text())
             time.sleep(0.002)
 
     def send(self, number: int) -> None:
@@ -80,16 +82,20 @@ class Run:
         assert self._process.pid is not None and os.getpgid(self._process.pid) == self._process.pid
         os.killpg(self._process.pid, number)
 
-    def children(self) -> list[int]:
-        """Returns the processes that it has started, and that have not ended."""
-        threads = Path(f"/proc/{self._process.pid}/task").glob("*/children")
-        return [int(child) for thread in threads for child in thread.read_text().split()]
+    def group(self) -> list[int]:
+        """Returns the other processes of its group: those that it has started, and that have not ended."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                state, _, group = path.read_text().rpartition(")")[2].split()[:3]
+                found += [int(path.parent.name)] if int(group) == self._process.pid and state != "Z" else []
+        return [pid for pid in found if pid != self._process.pid]
 
     def is_alive(self) -> bool:
         """Returns whether the process has not ended yet."""
         return self._process.is_alive()
 
-    def end(self, seconds: float = 120) -> int:
+    def end(self, seconds: float = 300) -> int:
         """Waits for its end; returns the exit code, or minus the signal that ended it."""
         self._process.join(seconds)
         assert self._process.exitcode is not None, self.text()

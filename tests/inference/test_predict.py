@@ -21,13 +21,11 @@ from helpers.configs import ROOT
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from vgg_nll.calibration.temperature import Fitted
 from vgg_nll.data.pictures import reader
 from vgg_nll.data.pictures.walk import PICTURES, find_pictures
 from vgg_nll.data.preprocessing import Preprocessing
 from vgg_nll.errors import DataError
 from vgg_nll.inference import evaluate, predict
-from vgg_nll.inference.saved_temperature import write_temperature
 from vgg_nll.inference.trained_model import _takes_and_gives, load
 
 Script = Callable[..., int]
@@ -291,16 +289,12 @@ def test_a_run_without_a_record(finished: Path, tmp_path: Path, script: Script, 
 
 
 def test_a_temperature_before_the_pictures(
-    finished: Path, pictures: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[str]
+    finished: Path, pictures: Path, script: Script, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The next word is no number, but there: it is the folder of pictures."""
-    run = Path(shutil.copytree(finished, tmp_path / "run"))
-    write_temperature(load(run, device="cpu"), Fitted(2.0, 2.0, 2.0, 500))
-    assert script("predict", run, pictures, "--temperature", "saved", "--device", "cpu") == 0
-    expected = capsys.readouterr().out
-    assert script("predict", run, "--temperature", pictures, "--device", "cpu") == 0
-    assert capsys.readouterr().out == expected
-    assert script("predict", run, "--device", "cpu") == 2
+    """The next word is a path: without this line, the first of several pictures would be taken for the temperature."""
+    assert script("predict", finished, "--temperature", pictures, "a.png", "--device", "cpu") == 2
+    assert f"{pictures}: is a path, not a number; write --temperature after all paths" in capsys.readouterr().err
+    assert script("predict", finished, "--device", "cpu") == 2
     assert "name pictures, or folders of them" in capsys.readouterr().err
 
 

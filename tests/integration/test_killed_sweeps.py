@@ -21,7 +21,7 @@ from vgg_nll.sweeps import status
 JOBS = 4
 # Long enough to be killed in the middle: 80 steps, a checkpoint every 10; on a loaded machine that takes seconds.
 LENGTH = ("trainer.steps=80", "trainer.validate_every_epochs=3", "checkpoint.every_steps=10")
-SWEEP = ("-m", *LIGHT, *LENGTH, "loss=argmax,all_logit", "seed=0,1", "launcher.jobs=2")
+SWEEP = ("-m", *LIGHT, *LENGTH, "checkpoint.keep=all", "loss=argmax,all_logit", "seed=0,1", "launcher.jobs=2")
 MAX_STARTS = 40
 
 

@@ -123,7 +123,7 @@ def test_a_signal_saves_once_and_another_number_of_ranks_goes_on(tmp_path: Path,
     train(whole, 2, *overrides)
     stopped.mkdir()
     runs = start_ranks(stopped, 2, *overrides)
-    runs[0].until(lambda: "epoch 2  validation" in runs[0].text())
+    runs[0].until(lambda: "epoch 2  val loss" in runs[0].text())
     runs[1].send(signal.SIGTERM)  # one rank is told, all stop
     assert runs[0].end() == 128 + signal.SIGTERM, runs[0].text()
     assert runs[1].end() == 0, runs[1].text()
@@ -142,7 +142,7 @@ def test_a_signal_saves_once_and_another_number_of_ranks_goes_on(tmp_path: Path,
 
 def test_a_rank_that_dies_ends_the_others(tmp_path: Path) -> None:
     runs = start_ranks(tmp_path, 2, *RUN, "trainer.steps=100000")
-    runs[0].until(lambda: "epoch 5  validation" in runs[0].text())
+    runs[0].until(lambda: "epoch 5  val loss" in runs[0].text())
     runs[1].send(signal.SIGKILL)
     assert runs[1].end() == -signal.SIGKILL
     assert runs[0].end(60) == 1

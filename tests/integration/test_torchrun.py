@@ -85,7 +85,7 @@ def test_a_killed_rank_costs_what_was_done_since_the_last_checkpoint(tmp_path: P
     assert [rank.end() for rank in whole] == [0, 0], whole[0].text()
     with torchrun(tmp_path / "killed", *run, options=(*TWO, "--max-restarts=3", "--monitor-interval=0.1")) as killed:
         for attempt, rank in enumerate(victims, 1):
-            killed.until(f"epoch {4 * attempt}  validation")
+            killed.until(f"epoch {4 * attempt}  val loss")
             os.kill(killed.ranks()[rank], signal.SIGKILL)
             killed.until(f"restarted: continues {tmp_path}/killed/run", attempt)
         assert killed.process.wait(120) == 0, killed.text()
@@ -101,7 +101,7 @@ def test_a_signal_to_torchrun_saves_once(tmp_path: Path) -> None:
     endless = (*RUN, "checkpoint.every_steps=1000", "trainer.steps=100000")
     for number, words in ((signal.SIGTERM, endless), (signal.SIGINT, (f"resume={tmp_path}/run",))):
         with torchrun(tmp_path, *words, name=number.name) as cut:
-            cut.until("  validation")
+            cut.until("  val loss")
             cut.process.send_signal(number)
             assert cut.process.wait(60) != 0
             said = [line for line in cut.text().splitlines() if "stopped by" in line]
@@ -128,7 +128,7 @@ def test_two_machines_meet(tmp_path: Path, victim: str) -> None:
         torchrun(tmp_path, *run, options=options, name="two") as two,
     ):
         both = {"one": one, "two": two}
-        while not any("epoch 4  validation" in each.text() for each in both.values()):
+        while not any("epoch 4  val loss" in each.text() for each in both.values()):
             assert one.process.poll() is None and two.process.poll() is None, one.text() + two.text()
             time.sleep(0.01)
         os.kill(both[victim].ranks()[0], signal.SIGKILL)

@@ -11,13 +11,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from vgg_nll.config import rules, schema, upgrade
 from vgg_nll.config.compose import key_of
+from vgg_nll.config.rule import Rule
 from vgg_nll.errors import CheckpointError, ConfigError
 from vgg_nll.files import atomic_write, expanded
 from vgg_nll.run_folder import checked_json
 from vgg_nll.run_folder.paths import CONFIG, HYDRA, OVERRIDES, RUN, check_holds_run
 
 MAX_NAMES = 5  # in a message
-_PIXELS = rules.Rule(float, items=3)  # a mean or deviation of pixels
+_PIXELS = Rule(float, items=3)  # a mean or deviation of pixels
 COPY = f"# A copy for people, which no program reads: settings are changed on the command line. {RUN} is what counts.\n"
 
 

@@ -97,8 +97,7 @@ class FolderData:
         self.class_names = source.class_names
         self.sizes = {name: len(files) for name, files in samples.items()}
         self.class_counts = samples["train"].labels().bincount(minlength=len(self.class_names)).float()
-        self.digest = self._listing.digest()
-        self.content_digest = self._listing.digest(with_sizes=ranks.size > 1)
+        self.digest, self.content_digest = self._listing.digest(), self._listing.digest(with_sizes=ranks.size > 1)
         check_batch_size(batch_size, self.sizes["train"])
         self.hint = _hint(num_workers)
         warn_of_many(num_workers)
