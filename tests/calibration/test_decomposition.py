@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.outputs import sample
 from torch import Tensor
 
 from vgg_nll.calibration import MAX_TEMPERATURE
@@ -38,6 +39,13 @@ def test_parts_sum_to_the_score(suffix: str) -> None:
     brier = float((p - one_hot).square().sum(1).mean())
     assert found[f"refinement_nll{suffix}"] + found[f"calibration_nll{suffix}"] == pytest.approx(nll, rel=1e-12)
     assert found[f"refinement_brier{suffix}"] + found[f"calibration_brier{suffix}"] == pytest.approx(brier, rel=1e-12)
+
+
+def test_without_vector_scaling_the_rest_is_the_same() -> None:
+    logits, target = sample(80)
+    whole = decompose(logits, target)
+    assert decompose(logits, target, with_svs=False) == {name: v for name, v in whole.items() if not name.endswith("_svs")}
+    assert len(whole) == 8
 
 
 def test_a_seed_gives_the_folds() -> None:

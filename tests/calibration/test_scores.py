@@ -13,7 +13,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from vgg_nll.calibration.ranking import RankedImages, rank
-from vgg_nll.calibration.scores import debiased_rms_ce, ranking_scores, smooth_ece
+from vgg_nll.calibration.scores import MIN_BANDWIDTH, debiased_rms_ce, ranking_scores, smooth_accuracy, smooth_ece
 
 REFERENCE = json.loads(Path(__file__).with_name("reference_values.json").read_text(encoding="utf-8"))
 CASES = ["flat", "moderate", "confident", "accurate"]
@@ -146,3 +146,17 @@ def test_95_of_100_right_images(right: int) -> None:
 )
 def test_debiased_rms_by_hand(confidence: list[float], correct: list[int], expected: float) -> None:
     assert debiased_rms_ce(images(confidence, correct)) == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+def test_the_smooth_curve() -> None:
+    """Against means with SciPy's density, of the images and of their mirror images; nothing where no image is near."""
+    found = rank(*sample(50))
+    at, bandwidth = np.array([0.3, 0.6, 0.97]), 0.05
+    confidence, correct = found.confidence.numpy(), found.correct.numpy()
+    density = sum(norm.pdf(at[:, None], center, bandwidth) for center in (confidence, -confidence, 2 - confidence))
+    expected = (density * correct).sum(1) / density.sum(1)
+    curve = smooth_accuracy(found.confidence, found.correct, bandwidth, torch.from_numpy(at))
+    np.testing.assert_allclose(curve.numpy(), expected, rtol=1e-12)
+    at_all, one = torch.linspace(0, 1, 1001, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    alone, is_near = smooth_accuracy(0.9 * one, one, 0.0, at_all), (at_all - 0.9).abs() <= MIN_BANDWIDTH + 1e-9
+    assert torch.equal(alone.isfinite(), is_near) and alone[is_near].eq(1).all()

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.configs import ROOT
-from helpers.pictures import write_cifar, write_folder, write_idx, write_imagenet
+from helpers.pictures import write_cifar, write_folder, write_idx, write_imagenet, write_table
 from helpers.processes import start_ranks
 from helpers.runs import edit_config, edit_record
 from helpers.weights import publish
@@ -101,6 +101,7 @@ def write_inputs(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch, comma
         return [f"data.root={folder}/imagenet", "data.num_workers=0", "data.image_size=32"]
     if "data.root=pictures" in line:
         write_folder(folder / "pictures")
+        write_table(folder / "pictures/labels.csv")
         return ["data.num_workers=0", "data.image_size=32"]
     return []
 

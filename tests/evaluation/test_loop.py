@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from vgg_nll.calibration.assess import assess
 from vgg_nll.distributed.process_group import Ranks
 from vgg_nll.evaluation import loop
 from vgg_nll.losses import all_logit_nll
@@ -29,6 +30,27 @@ def test_evaluation_is_one_value_for_every_batch_size(batch_size: int) -> None:
     whole = loop.evaluate(model, all_logit_nll, [(images, target)], torch.float32).values
     split = loop.evaluate(model, all_logit_nll, parts, torch.float32).values
     assert split == pytest.approx(whole, abs=1e-5, rel=0)
+
+
+def test_with_logits_there_are_figures_with_errors() -> None:
+    """Those of `assess`, which only all outputs give; the floor of the ECE is drawn, no longer computed from the bins."""
+    model, (images, target) = network(), batch(40)
+    parts = list(zip(images.split(7), target.split(7), strict=True))
+    without = loop.evaluate(model, all_logit_nll, parts, torch.float32)
+    whole = loop.evaluate(model, all_logit_nll, parts, torch.float32, keep_logits=True)
+    assert without.intervals == {} and without.figures() == without.values and without.logits is None
+    with torch.inference_mode():
+        logits = model(images)
+    assert whole.logits is not None
+    torch.testing.assert_close(whole.logits, logits)
+    expected = assess(whole.logits, target)
+    assert whole.figures() == without.values | expected
+    assert whole.values["ece_noise_floor"] == pytest.approx(without.values["ece_noise_floor"], rel=0.1)
+    assert "accuracy_interval" in whole.intervals and "refinement_nll_svs" not in whole.values
+    assert (
+        "refinement_nll_svs"
+        in loop.evaluate(model, all_logit_nll, parts, torch.float32, keep_logits=True, with_svs=True).values
+    )
 
 
 def test_evaluation_leaves_the_model_as_it_was() -> None:

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from vgg_nll.evaluation.registry import View, shown_in
-from vgg_nll.evaluation.report import confidence_text, final_table, format_table, verdict
+from vgg_nll.evaluation.report import confidence_text, few_images, final_table, format_table, verdict
 
 NAMES = [metric.name for metric in shown_in(View.TABLE)]
 
@@ -21,8 +21,9 @@ def test_final_table() -> None:
     values = dict.fromkeys(NAMES, 0.5) | {"confidence_incorrect": math.nan}
     lines = table(values)
     assert lines[0].split("  ")[-2:] == ["validation (n = 1,234)", "test (n = 5)"]
-    assert [line.split()[0] for line in lines[1:5]] == ["accuracy", "confidence", "nll_argmax", "ece"]
-    assert [line for line in lines[5:] if not line.startswith(" ")] == ["accuracy", "confidence", "calibration"]
+    assert [line.split()[0] for line in lines[1:5]] == ["accuracy", "nll_argmax", "brier", "confidence"]
+    assert [line.split()[0] for line in lines[5:7]] == ["ece", "ece_noise_floor"]  # never without it
+    assert [line for line in lines[7:] if not line.startswith(" ")] == ["accuracy", "confidence", "calibration"]
     rows = {line.split()[0]: line.split()[1:] for line in lines[1:] if len(line.split()) > 1}
     assert rows.keys() == set(NAMES) and len(lines) == 1 + len(rows) + 3
     assert rows["accuracy"] == ["%", "50.00", "50.00"]
@@ -30,6 +31,32 @@ def test_final_table() -> None:
     assert rows["margin"] == ["(log-odds)", "0.50", "0.50"] and rows["brier"] == ["0.5000", "0.5000"]
     few = table(values, num_classes=5)
     assert not any("top5" in line for line in few) and "accuracy" not in few[5:]  # a group without rows has no title
+
+
+def test_final_table_with_intervals() -> None:
+    """Those of the last column, in the unit of the metric; none for a metric whose interval is not defined."""
+    intervals = {"accuracy_interval": [0.25, 0.75], "nll_argmax_interval": [0.1, 0.2], "auroc_interval": [math.nan, math.nan]}
+    values = dict.fromkeys(NAMES, 0.5)
+    text = final_table({"test": values}, {"test": 5}, num_classes=10, intervals=intervals)
+    lines = text.splitlines()
+    assert lines[0].endswith("  test (n = 5)      95% interval")
+    ends = {line.split()[0]: line for line in lines}
+    assert ends["nll_argmax"].endswith("  0.5000  0.1000 to 0.2000")
+    assert ends["auroc"].endswith("  0.5000")
+    assert next(line for line in lines if line.startswith("accuracy %")).split() == [
+        "accuracy",
+        "%",
+        "50.00",
+        "25.00",
+        "to",
+        "75.00",
+    ]
+    more = final_table({"test": values}, {"test": 5}, num_classes=10, view=View.TABLE | View.EVALUATION)
+    assert "smooth_ece" in more and "smooth_ece" not in text
+
+
+def test_few_images_are_said() -> None:
+    assert few_images(50) == "" and few_images(49).startswith("warning: 49 images are few")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +84,21 @@ def test_verdict(right: int, n: int, confidence: float, judged: str) -> None:
     assert ("overconfident" in found[1], "underconfident" in found[1]) == (over, under)
     ending = f"{n - right} wrong, at 90.0% confidence on average" if right < n else "none wrong"
     assert found == [*judged.split(": "), ending]
+
+
+@pytest.mark.parametrize(
+    ("interval", "judged"),
+    [
+        ((-0.07, -0.002), "underconfident by 3 points (0.2 to 7)"),
+        ((0.01, 0.05), "overconfident by 3 points (1 to 5)"),
+        ((-0.05, 0.01), "no difference can be seen"),
+    ],
+)
+def test_verdict_by_the_interval_of_overconfidence(interval: tuple[float, float], judged: str) -> None:
+    """It knows how confidence and accuracy go together, so it is the one that counts: the table shows it, too."""
+    values = {"accuracy": 0.8, "confidence": 0.77 if interval[0] < 0 else 0.83, "confidence_incorrect": 0.5}
+    assert verdict(values, 359)[1] == "no difference can be seen"
+    assert verdict(values, 359, {"overconfidence_interval": interval})[1] == judged
 
 
 @pytest.mark.parametrize(

@@ -394,12 +394,12 @@ def heights(patches: list[Any]) -> list[float]:
 def test_reliability_diagram_has_a_bar_per_filled_bin() -> None:
     """Bins of (0, 0.5] and (0.5, 1]: one image, wrong at 0.4; three, right at 0.9 each."""
     above, below = reliability_diagram(Diagram([1, 3], [0, 3], [0.4, 2.7])).axes
-    accuracy, gap = above.patches[:2], above.patches[2:]
+    accuracy, gap, chance = above.patches[:2], above.patches[2:4], above.patches[4:]
     assert heights(accuracy) == [0, 1]
     assert heights(gap) == pytest.approx([0.4, -0.1])
     assert heights(list(below.patches)) == [1, 3]
     empty, _ = reliability_diagram(Diagram([0, 3], [0, 3], [0, 2.7])).axes
-    assert len(empty.patches) == 2
+    assert len(empty.patches) == 3 and len(chance) == 2
 
 
 class FullDisk(NullTracker):

@@ -33,8 +33,8 @@ def _metrics() -> str:
     for metric in METRICS.values():
         also = f" `{metric.train_eval_tag}`" if View.TRAIN_EVAL in metric.views else ""
         meaning = re.sub(r"arXiv:([\d.]+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", metric.meaning)
-        tag = metric.tag or f"test/{metric.name}"
-        rows.append(f"| `{tag}`{also} | `{metric.name}` | {meaning} |")
+        tag = f"`{metric.tag or f'test/{metric.name}'}`" if View.FILES not in metric.views else "-"
+        rows.append(f"| {tag}{also} | `{metric.name}` | {meaning} |")
     return "\n".join(("| tag | name | meaning |", "|---|---|---|", *rows))
 
 

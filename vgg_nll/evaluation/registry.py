@@ -23,6 +23,7 @@ class View(Flag):
     CURVE = 0  # nowhere else
     TABLE = auto()  # at the end of a run
     EVALUATION = auto()  # in the table of scripts/evaluate.py, which has those of TABLE, too
+    FILES = auto()  # not of a run: of scripts/evaluate.py alone, so not in TensorBoard
     COMPARISON = auto()  # mean per loss, over seeds
     PAIRED = auto()  # difference of two losses, paired by seed
     TRAIN_EVAL = auto()  # also on a fixed part of the training images
@@ -70,6 +71,7 @@ class Metric:
 PERCENT, NUMBER, LOG_ODDS = Unit(100, 2), Unit(1, 4), Unit(1, 2)
 MEAN, BINS, NONE = OverFolds.MEAN, OverFolds.BINS, OverFolds.NONE
 COMMON, MAIN, TRAIN_EVAL, DETAIL = View.COMMON, View.MAIN, View.TRAIN_EVAL, View.DETAIL
+EVALUATED = View.EVALUATION | View.FILES
 
 
 # fmt: off
@@ -81,9 +83,9 @@ def _parts(score: str, title: str) -> tuple[Metric, ...]:
         Metric(refinement, "", "calibration", f"{title}, refinement", NUMBER, NONE, COMMON,
                "what is left after a temperature, fitted to the other images in five folds (arXiv:2501.19195)"),
         Metric(calibration, "", "calibration", f"{title}, calibration", NUMBER, NONE, COMMON, "what that takes away"),
-        Metric(f"{refinement}_svs", "", "calibration", f"{title}, refinement (SVS)", NUMBER, NONE, View.EVALUATION,
+        Metric(f"{refinement}_svs", "", "calibration", f"{title}, refinement (SVS)", NUMBER, NONE, EVALUATED,
                f"the same {svs}"),
-        Metric(f"{calibration}_svs", "", "calibration", f"{title}, calibration (SVS)", NUMBER, NONE, View.EVALUATION,
+        Metric(f"{calibration}_svs", "", "calibration", f"{title}, calibration (SVS)", NUMBER, NONE, EVALUATED,
                f"the same {svs}"),
     )
 

@@ -44,7 +44,7 @@ def final_table(
             cells.append("" if math.isnan(ends[0]) else " to ".join(_number(end, metric.unit) for end in ends))
             rows.append([f"{'  ' * bool(group)}{metric.name}{unit}", *cells])
     head = ["", *(f"{name:>12}" for name in (f"{name} (n = {images[name]:,})" for name in splits)), "95% interval"]
-    used = len(head) - (not any(cells[-1] for cells in rows))
+    used = len(head) - (not any(cells[-1] for cells in rows if len(cells) > 1))
     return format_table(head[:used], [[*cells, *[""] * len(head)][:used] for cells in rows], markdown=False)
 
 

@@ -182,7 +182,8 @@ def write_evaluation(run: FinishedRun, done: Mapping[str, Evaluation], split: st
     if outputs is not None:
         write_outputs(folder / paths.OUTPUTS, {split: outputs}, names, trained.run_id)
     title = f"{split}, step {trained.step}" + (f", T = {at_temperature:.3g}" if at_temperature != 1 else "")
-    _write_figures(folder, done, [printable(name) for name in names], trained.preprocessing.pixels, title, files)
+    titled = {f"{name}, step {trained.step}": evaluation for name, evaluation in done.items()}
+    _write_figures(folder, titled, [printable(name) for name in names], trained.preprocessing.pixels, title, files)
     mistakes.write_mistakes(
         folder / paths.MISTAKES,
         trained,
