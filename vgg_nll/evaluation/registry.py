@@ -80,12 +80,12 @@ def _parts(score: str, title: str) -> tuple[Metric, ...]:
     refinement, calibration = f"refinement_{score}", f"calibration_{score}"
     svs = "by structured vector scaling (arXiv:2511.03685); in evaluations only"
     return (
-        Metric(refinement, "", "calibration", f"{title}, refinement", NUMBER, NONE, COMMON,
+        Metric(refinement, "", "calibration", f"{title} refinement", NUMBER, NONE, COMMON,
                "what is left after a temperature, fitted to the other images in five folds (arXiv:2501.19195)"),
-        Metric(calibration, "", "calibration", f"{title}, calibration", NUMBER, NONE, COMMON, "what that takes away"),
-        Metric(f"{refinement}_svs", "", "calibration", f"{title}, refinement (SVS)", NUMBER, NONE, EVALUATED,
+        Metric(calibration, "", "calibration", f"{title} calibration", NUMBER, NONE, COMMON, "what that takes away"),
+        Metric(f"{refinement}_svs", "", "calibration", f"{title} refinement (SVS)", NUMBER, NONE, EVALUATED,
                f"the same {svs}"),
-        Metric(f"{calibration}_svs", "", "calibration", f"{title}, calibration (SVS)", NUMBER, NONE, EVALUATED,
+        Metric(f"{calibration}_svs", "", "calibration", f"{title} calibration (SVS)", NUMBER, NONE, EVALUATED,
                f"the same {svs}"),
     )
 
@@ -95,11 +95,11 @@ def _chance(error: str, title: str, views: View, tag: str = "") -> tuple[Metric,
     of_chance = "its mean for labels that are drawn from the outputs: what chance gives to calibrated ones"
     floor, compared = f"{error}_noise_floor", views | View.COMPARISON
     return (
-        Metric(floor, tag, "calibration", f"{title}, noise floor", PERCENT, NONE, compared, of_chance),
-        Metric(f"{floor}_p95", "", "calibration", f"{title}, noise floor, 95%", PERCENT, NONE, View.CURVE,
+        Metric(floor, tag, "calibration", f"{title} noise floor", PERCENT, NONE, compared, of_chance),
+        Metric(f"{floor}_p95", "", "calibration", f"{title} noise floor, 95%", PERCENT, NONE, View.CURVE,
                "the 95% quantile of the same"),
-        Metric(f"{error}_excess", "", "calibration", f"{title}, excess", PERCENT, NONE, View.CURVE, "the error less its floor"),
-        Metric(f"{error}_p_value", "", "calibration", f"{title}, p", NUMBER, NONE, views,
+        Metric(f"{error}_excess", "", "calibration", f"{title} excess", PERCENT, NONE, View.CURVE, "the error less its floor"),
+        Metric(f"{error}_p_value", "", "calibration", f"{title} p-value", NUMBER, NONE, views,
                "how often chance gives an error as large to calibrated outputs"),
     )
 
@@ -121,7 +121,7 @@ _ROWS = (
     Metric("nll_all_logit", "nll/all_logit", "calibration", "NLL (all logits)", NUMBER, MEAN, MAIN,
            "method 2, whichever loss trains"),
     *_parts("nll", "NLL"),
-    Metric("refinement", "nll/refinement", "calibration", "refinement, on a grid", NUMBER, NONE, View.COMPARISON,
+    Metric("refinement", "nll/refinement", "calibration", "refinement", NUMBER, NONE, View.COMPARISON,
            "`nll_argmax` at the best of 41 temperatures from 0.1 to 20: what is left if confidence is set right "
            "(arXiv:2501.19195)"),
     Metric("brier", "calibration/brier", "calibration", "Brier score", NUMBER, MEAN, COMMON | View.PAIRED | View.HPARAMS,

@@ -52,7 +52,7 @@ def few_images(images: int) -> str:
     """Returns a line of warning, or nothing if there are enough images."""
     if images >= MIN_IMAGES:
         return ""
-    return f"warning: {images:,} images are few: intervals are wide, and chance alone gives a large calibration error\n"
+    return f"warning: {images:,} images are few: wide intervals, and a large ECE by chance alone\n"
 
 
 def verdict(values: Mapping[str, float], images: int, intervals: Mapping[str, Sequence[float]] | None = None) -> list[str]:
