@@ -14,6 +14,7 @@ from PIL import Image
 
 from vgg_nll.benchmarks.tables import filled
 from vgg_nll.evaluation.registry import GROUPS, METRICS, View, shown_in
+from vgg_nll.evaluation.report import FIRST
 from vgg_nll.run_folder import paths
 from vgg_nll.tracking import tags
 from vgg_nll.training import gradients
@@ -117,6 +118,8 @@ def test_tags_are_those_of_the_code() -> None:
     }
     pushes = {f"{tags.PUSH}{loss}/{push}" for loss in gradients.LOSSES for push in tags.PUSHES}
     others = {*tags.TRAIN_EVAL.values(), *tags.LAYER_NORMS, *pushes, tags.FORGOTTEN, tags.LEARNT, tags.BEST_STEP}
+    of_runs = (metric for metric in METRICS.values() if View.FILES not in metric.views)
+    others |= {f"{tags.TEST}{metric.name}" for metric in of_runs if not metric.tag}
     every = {*tags.VALIDATION.values(), tags.LOSS_TRAIN, tags.ACCURACY_TRAIN, *training, *others}
     assert sorted(shown_tags) == sorted(every)
 
@@ -125,7 +128,7 @@ def test_metrics_are_those_of_the_registry() -> None:
     page = (ROOT / "docs/tensorboard.md").read_text()
     assert page == filled(page, ROOT), "a row of a metric is new or has changed: python scripts/tables.py writes the page"
     rows = section("docs/tensorboard.md", "Tags").partition("<!-- end -->")[0]
-    assert re.findall(r"^\| `[^|]+ \| `(\w+)` \|", rows, re.MULTILINE) == list(METRICS)
+    assert re.findall(r"^\| (?:`[^|]+|-) \| `(\w+)` \|", rows, re.MULTILINE) == list(METRICS)
 
 
 def test_every_metric_is_explained_once() -> None:
@@ -133,14 +136,20 @@ def test_every_metric_is_explained_once() -> None:
     before, _, figures = (ROOT / "docs/metrics.md").read_text().partition("## Figures with errors")
     rows = re.findall(r"^\| (`[a-z][^|]*`) \|", before.partition("## Right and wrong")[2], re.MULTILINE)
     named = [name for row in rows for name in re.findall(r"`(\w+)`", row) if not re.fullmatch(r"argmax|all_logit", name)]
-    assert sorted(named) == sorted(METRICS)
-    assert figures
+    parts = re.findall(r"^\| ([^|]*`[^|]*) \|", figures, re.MULTILINE)
+    errors = re.findall(r"`(\w+)`", parts[0])
+    ends = [end for part in parts for end in re.findall(r"`<e>(\w+)`", part)]
+    alone = [name for part in parts[1:] for name in re.findall(r"`([a-z]\w+)`", part)]
+    svs = [f"{name}_svs" for name in alone if name.startswith(("refinement", "calibration"))]
+    assert len(errors) == len(ends) == len(svs) == 4
+    assert sorted(named + alone + svs + [f"{error}{end}" for error in errors for end in ends]) == sorted(METRICS)
 
 
 def test_printed_table_is_that_of_the_code() -> None:
     shown = code_block(section("docs/results.md", "The table that a run prints")).splitlines()
-    rows = [line.split()[0] for line in shown if re.fullmatch(r"  \w+ +[\d.]+ +[\d.]+", line)]
-    final = [metric.name for group in GROUPS for metric in shown_in(View.TABLE) if metric.group == group]
+    rows = [line.split()[0] for line in shown if re.fullmatch(r" *\w+(?: %| \(log-odds\))? +-?[\d.]+ +-?[\d.]+.*", line)]
+    rest = [metric for metric in shown_in(View.TABLE) if metric.name not in FIRST]
+    final = [*FIRST, *(metric.name for group in GROUPS for metric in rest if metric.group == group)]
     assert len(rows) >= 19  # of a dated run: a metric may be younger
     assert rows == [name for name in final if name in rows]
 

@@ -18,6 +18,7 @@ from vgg_nll.errors import ConfigError
 from vgg_nll.inference import trained_model
 from vgg_nll.model import VGG16
 from vgg_nll.run import build
+from vgg_nll.tracking import tags
 from vgg_nll.training.frozen_features import frozen_batches
 from vgg_nll.training.optim import make_average, param_groups
 from vgg_nll.training.state import TrainState
@@ -105,7 +106,8 @@ def test_a_run_on_frozen_features(tmp_path: Path) -> None:
     options = [*TINY, "data.num_images=80", f"model.weights={tmp_path}/first", "model.freeze=features", "trainer.steps=8"]
     kept = train(tmp_path / "kept", *options, "augment=none")
     images = train(tmp_path / "images", *options, "augment=none", "augment.erasing=1e-9")
-    assert kept["val"] == pytest.approx(images["val"], rel=1e-4, abs=1e-5)
+    for name in tags.VALIDATION.keys() - {"ece_noise_floor"}:  # labels that are drawn jump
+        assert kept["val"][name] == pytest.approx(images["val"][name], rel=1e-4, abs=1e-5, nan_ok=True), name
     before, after = (checkpoint_file.load(tmp_path / run / "checkpoints/best.pt")["model"] for run in ("first", "kept"))
     assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("features"))
 
