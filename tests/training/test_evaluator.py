@@ -55,9 +55,9 @@ def test_bars_count_the_batches_of_their_images(tmp_path: Path, monkeypatch: pyt
 def test_evaluation_by_any_batch_size(tmp_path: Path) -> None:
     quick = (*TINY, "tracking=none", "trainer.steps=2")
     results = [train(tmp_path / str(size), *quick, f"trainer.eval_batch_size={size}")["val"] for size in (1, 7, 8)]
-    for name in results[0]:
-        values = [result[name] for result in results]
-        assert values[0] is values[1] is values[2] is None or values == pytest.approx([values[0]] * 3, abs=1e-5)
+    for name, first in results[0].items():
+        for other in results[1:]:
+            assert (other[name] is first is None) or other[name] == pytest.approx(first, abs=1e-5), name
 
 
 @pytest.mark.parametrize(

@@ -76,8 +76,8 @@ def verdict(values: Mapping[str, float], images: int, intervals: Mapping[str, Se
     interval = f"({100 * low:.1f} to {100 * high:.1f}%, n = {images:,})"
     wrong, of_wrong = round(images * (1 - accuracy)), "none wrong"
     if wrong:
-        of_wrong = f"{wrong:,} wrong, at {_percent(values['confidence_incorrect'])} confidence on average"
-    return [f"accuracy {_percent(accuracy)} {interval}  confidence {_percent(confidence)}", judged, of_wrong]
+        of_wrong = f"{wrong:,} wrong, at {percent(values['confidence_incorrect'])} confidence on average"
+    return [f"accuracy {percent(accuracy)} {interval}  confidence {percent(confidence)}", judged, of_wrong]
 
 
 def complement(margin: float) -> float:
@@ -110,8 +110,8 @@ def format_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, markdown
     return "\n".join(f"| {' | '.join(line)} |" for line in (aligned[0], rule, *aligned[1:]))
 
 
-def _percent(fraction: float) -> str:
-    """Returns a percentage; what is not all is not 100%."""
+def percent(fraction: float) -> str:
+    """Returns a percentage with one digit after the point, or three if what is not all would read as 100.0%."""
     text = f"{fraction:.1%}"
     return f"{min(fraction, 0.99999):.3%}" if text == "100.0%" and fraction < 1 else text
 

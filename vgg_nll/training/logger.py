@@ -11,6 +11,7 @@ from torch import Tensor
 from vgg_nll.escapes import printable
 from vgg_nll.evaluation.features import Features
 from vgg_nll.evaluation.loop import Evaluation
+from vgg_nll.evaluation.report import percent
 from vgg_nll.progress import Progress
 from vgg_nll.tracking import evaluation_summaries, tags
 from vgg_nll.tracking.summaries import Embedding, EmbeddingData, FigureSummary, Scalars, SessionEnd, Summary
@@ -206,8 +207,8 @@ def _validation_line(epoch: float, values: Mapping[str, float], best_by: str) ->
     parts = [
         f"epoch {epoch:.3g}",
         f"val loss {values['loss']:.4f}",
-        f"accuracy {values['accuracy']:.1%}{' (best)' * by_accuracy}",
-        f"confidence {values['confidence']:.1%}",
+        f"accuracy {percent(values['accuracy'])}{' (best)' * by_accuracy}",
+        f"confidence {percent(values['confidence'])}",
     ]
     # The ECE of an untrained network is small: it is right as rarely as it is sure.
     parts.append(f"ECE {values['ece']:.1%}" if epoch > 0 else "untrained")
