@@ -86,7 +86,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["job", *(pytest.param(other, marks=pytest.mark.soak) for other in ("group", "sweep alone"))])
+@pytest.mark.parametrize("victim", ["job", *(pytest.param(name, marks=pytest.mark.soak) for name in ("group", "sweep alone"))])
 def test_kill_until_done(victim: str, tmp_path: Path, undisturbed: Undisturbed) -> None:
     draw = random.Random(victim)
     sweep, kills, code = tmp_path / "runs/sweeps/s", 0, 1
