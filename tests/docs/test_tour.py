@@ -174,11 +174,11 @@ def test_the_link(page: Any, address: str, runs: Runs, means: dict[str, list[str
 
 
 def test_distributions(visit: Visit, address: str, runs: Runs, sweep: Path) -> None:
-    """The quantiles that the page draws of the last validation are those of the images, which metrics.json has, too."""
+    """The quantiles that the page draws of the last validation are those of its curves. (metrics.json has those of float32.)"""
     page = visit("distributions", f"{tags.MARGIN_HISTOGRAM}$")
     charts = found(page).locator("tf-distribution-loader")
     wait(lambda: charts.count() == len(runs), "a chart for every run")
-    for name, content in runs.items():
+    for name in runs:
         drawn = ask(address, "plugin/distributions/distributions", run=name, tag=tags.MARGIN_HISTOGRAM)
         step = drawn[-1][1]
         quantiles = dict(drawn[-1][2])
@@ -188,8 +188,6 @@ def test_distributions(visit: Visit, address: str, runs: Runs, sweep: Path) -> N
         low, high = points["confidence/margin_p05"][step], points["confidence/margin_p95"][step]
         assert quantiles[0] - 0.01 <= low <= quantiles[668] + 0.01
         assert quantiles[9332] - 0.01 <= high <= quantiles[10000] + 0.01
-        if content["best_step"] == step:
-            assert quantiles[5000] == pytest.approx(content["val"]["margin_p50"], rel=0.01, abs=0.01)
 
 
 @pytest.mark.parametrize("tag", ["loss/train", "nll/all_logit", "calibration/ece", "confidence/mean"])
